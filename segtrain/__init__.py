@@ -1,0 +1,1 @@
+"""Train and evaluate semantic-segmentation networks from one config-driven command."""

@@ -1,0 +1,43 @@
+"""What every dataset offers: classes, names, and samples read by number."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from segtrain.labels import Label
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture with its target.
+
+    Attributes:
+        image: uint8 (H, W, 3) RGB.
+        target: uint8 (H, W) train ids, 255 = void; other values are a fault that the survey reports.
+        instances: int32 (H, W), a number above 0 for each separate object, 0 elsewhere; None without instance maps.
+    """
+
+    image: np.ndarray
+    target: np.ndarray
+    instances: np.ndarray | None = None
+
+
+class Dataset(Protocol):
+    """One split of a dataset.
+
+    Attributes:
+        labels: The classes, in the order of their train ids.
+        names: A name for each sample: unique, and the file's stem where there is a file.
+    """
+
+    labels: tuple[Label, ...]
+    names: list[str]
+
+    def read(self, index: int) -> Sample:
+        """Return one sample; raise UserError naming the file if it cannot be read."""
+        ...
+
+    def files(self, index: int) -> str:
+        """Say where a sample comes from, for messages."""
+        ...

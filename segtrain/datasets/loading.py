@@ -1,0 +1,182 @@
+"""From a dataset to batches: what is random about a sample comes from (seed, epoch, index) alone."""
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from segtrain.datasets.base import Dataset
+from segtrain.datasets.survey import find_instances
+from segtrain.errors import UserError
+from segtrain.transforms import Augmentation, pad_to
+
+_Item = tuple[np.ndarray, np.ndarray, int, np.ndarray | None]  # image, target, index, instances
+
+cv2.setNumThreads(0)  # workers are the parallelism; OpenCV's own threads would fight torch's for the cores
+
+
+@dataclass
+class Batch:
+    """Samples stacked for the device.
+
+    Attributes:
+        images: uint8 (N, H, W, C), RGB 0..255.
+        targets: uint8 (N, H, W), train ids or 255.
+        indices: The samples' numbers in the dataset.
+        instances: For evaluation with instances, each sample's map, int32 (H, W); else None.
+    """
+
+    images: Tensor
+    targets: Tensor
+    indices: list[int]
+    instances: list[np.ndarray] | None = None
+
+    def pin_memory(self) -> "Batch":
+        """Move the batch to pinned memory (called by the DataLoader)."""
+        return Batch(self.images.pin_memory(), self.targets.pin_memory(), self.indices, self.instances)
+
+
+class TrainingSampler:
+    """Yield the batches of one epoch as lists of (epoch, index), shuffled by (seed, epoch).
+
+    Samples left over after the last whole batch wait for another epoch's order, so that every step sees
+    batch_size images and BatchNorm never a lone one.
+
+    Args:
+        num_samples: Size of the dataset.
+        batch_size: Images a batch, at most num_samples.
+        seed: Of the order.
+    """
+
+    def __init__(self, num_samples: int, batch_size: int, seed: int) -> None:
+        self._num_samples, self._batch_size, self._seed = num_samples, batch_size, seed
+        self.epoch = 0
+        self.first_batch = 0
+
+    def __len__(self) -> int:
+        return self._num_samples // self._batch_size - self.first_batch
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng([self._seed, self.epoch]).permutation(self._num_samples)
+        for start in range(self.first_batch, self._num_samples // self._batch_size):
+            batch = order[start * self._batch_size:(start + 1) * self._batch_size]
+            yield [(self.epoch, int(index)) for index in batch]
+
+
+class _TrainingSamples:
+    """A map from (epoch, index) to an augmented sample, for the DataLoader."""
+
+    def __init__(self, dataset: Dataset, augmentation: Augmentation, seed: int) -> None:
+        self._dataset, self._augmentation, self._seed = dataset, augmentation, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> _Item:
+        epoch, index = key
+        sample = self._dataset.read(index)
+        image, target = self._augmentation(sample.image, sample.target, (self._seed, epoch, index))
+        return image, target, index, None
+
+
+class _EvaluationSamples:
+    """A map from index to a sample as it is, for the DataLoader."""
+
+    def __init__(self, dataset: Dataset, instances: str | None) -> None:
+        self._dataset, self._instances = dataset, instances
+
+    def __getitem__(self, index: int) -> _Item:
+        sample = self._dataset.read(index)
+        if self._instances is None:
+            return sample.image, sample.target, index, None
+        found = find_instances(sample, self._dataset.labels, self._instances, self._dataset.files(index))
+        return sample.image, sample.target, index, found
+
+
+class TrainingLoader:
+    """Load the batches of any epoch, from any batch on; the same stream for any number of workers.
+
+    Args:
+        dataset: The training split.
+        augmentation: Applied to every sample with the key (seed, epoch, index).
+        batch_size: Images a batch.
+        seed: Of the order and the augmentation.
+        workers: Loader processes; 0 loads in this one.
+        pin_memory: Whether batches go to pinned memory, for fast copies to a GPU.
+    """
+
+    def __init__(self, dataset: Dataset, augmentation: Augmentation, *, batch_size: int, seed: int, workers: int,
+                 pin_memory: bool) -> None:
+        self._sampler = TrainingSampler(len(dataset.names), batch_size, seed)
+        self._loader = _loader(_TrainingSamples(dataset, augmentation, seed), self._sampler, workers, pin_memory,
+                               persistent=True)
+        self.batches_per_epoch = len(self._sampler)
+
+    def batches(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch (counted from 0), skipping the first ones."""
+        self._sampler.epoch, self._sampler.first_batch = epoch, first_batch
+        return _unwrapped(self._loader)
+
+
+def evaluation_batches(dataset: Dataset, sizes: Sequence[tuple[int, int]], *, instances: str | None, batch_size: int,
+                       workers: int, pin_memory: bool) -> Iterator[Batch]:
+    """Yield a split once, in order, unaugmented.
+
+    Only neighbours of one size share a batch: padding would reach into the network's output at the border, and a
+    score must not depend on the batch size.
+
+    Args:
+        dataset: The split.
+        sizes: (height, width) of every sample.
+        instances: Where objects come from, "maps" or "components"; None leaves them out.
+        batch_size: Most images in a batch.
+        workers: Loader processes; 0 loads in this one.
+        pin_memory: Whether batches go to pinned memory.
+    """
+    groups: list[list[int]] = []
+    for index in range(len(dataset.names)):
+        if groups and len(groups[-1]) < batch_size and sizes[groups[-1][0]] == sizes[index]:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return _unwrapped(_loader(_EvaluationSamples(dataset, instances), groups, workers, pin_memory, persistent=False))
+
+
+def _loader(samples: object, batches: object, workers: int, pin_memory: bool, persistent: bool) -> DataLoader:
+    return DataLoader(
+        samples,  # type: ignore[arg-type]  # any map serves
+        batch_sampler=batches,  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=pin_memory,
+        persistent_workers=persistent and workers > 0,
+        worker_init_fn=_start_worker,
+        # its own generator: the loader's draws must not shift torch's global stream, which a resume restores
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def _unwrapped(loader: DataLoader) -> Iterator[Batch]:
+    """Iterate, with a worker's UserError as it was raised, without the traceback that the DataLoader adds to it."""
+    try:
+        yield from loader
+    except UserError as error:
+        raise UserError(str(error).rstrip().rsplit("UserError: ", 1)[-1]) from error
+
+
+def _start_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends its workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _collate(samples: list[_Item]) -> Batch:
+    images, targets, indices, instances = zip(*samples, strict=True)
+    height = max(target.shape[0] for target in targets)
+    width = max(target.shape[1] for target in targets)
+    padded = [pad_to(image, target, height, width) for image, target in zip(images, targets, strict=True)]
+    return Batch(torch.from_numpy(np.stack([image for image, _ in padded])),
+                 torch.from_numpy(np.stack([target for _, target in padded])),
+                 list(indices),
+                 None if instances[0] is None else list(instances))

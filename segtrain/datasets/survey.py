@@ -1,0 +1,98 @@
+"""Read a whole split once before it is used: every fault is found now, and its statistics with it."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from segtrain.datasets.base import Dataset, Sample
+from segtrain.errors import UserError
+from segtrain.labels import IGNORE_INDEX, Label
+from segtrain.metrics.instances import count_instances, label_components, mean_instance_sizes
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found in a split of N images and K classes.
+
+    Attributes:
+        sizes: (height, width) of every image.
+        class_pixels: The pixels of each of the K classes.
+        image_pixels: For each class, the labelled pixels of the images that show it.
+        class_sizes: Mean pixels of an object by class name, for the classes that have instances, None for one that
+            never occurs; None where instances are not counted.
+    """
+
+    sizes: list[tuple[int, int]]
+    class_pixels: list[int]
+    image_pixels: list[int]
+    class_sizes: dict[str, float | None] | None
+
+
+def survey(dataset: Dataset, instances: str | None) -> Survey:
+    """Read every sample of a split, on all cores, and check it.
+
+    Args:
+        dataset: The split.
+        instances: Where objects come from: "maps", "components" or None.
+
+    Raises:
+        UserError: Names the first file at fault: unreadable, of another size than its mask, with a label that is no
+            class, without the instance map asked for; or says that no pixel of the split has a class.
+    """
+    class_ids = instance_classes(dataset.labels)
+    if instances is not None and not class_ids:
+        raise UserError(f"dataset.instances={instances}: no class of this dataset has_instances; mark those that have "
+                        "in the class file, or set dataset.instances=null.")
+    sizes: list[tuple[int, int]] = []
+    pixel_counts = np.zeros((len(dataset.names), len(dataset.labels)), dtype=np.int64)
+    objects: list[np.ndarray] = []
+    for index, sample in enumerate(_read_all(dataset)):
+        height, width = sample.target.shape
+        if min(height, width) < 32:
+            raise UserError(f"{dataset.files(index)} is {width}x{height}: images need at least 32x32 pixels.")
+        counts = np.bincount(sample.target.ravel(), minlength=IGNORE_INDEX + 1)
+        sizes.append((height, width))
+        pixel_counts[index] = counts[:len(dataset.labels)]
+        assert counts.sum() - counts[IGNORE_INDEX] == pixel_counts[index].sum(), "datasets give train ids or 255"
+        if instances is not None:
+            found = find_instances(sample, dataset.labels, instances, dataset.files(index))
+            objects.append(count_instances(sample.target, sample.target, found, class_ids))
+    if not pixel_counts.any():
+        raise UserError(f"no pixel of the {len(dataset.names)} images has a class, the first is {dataset.files(0)}: "
+                        "every target is void, there is nothing to learn or to score.")
+    class_sizes = None
+    if instances is not None:
+        means = mean_instance_sizes(np.concatenate(objects))
+        class_sizes = {dataset.labels[train_id].name: means.get(train_id) for train_id in class_ids}
+    image_pixels = (pixel_counts > 0).T @ pixel_counts.sum(1)
+    return Survey(sizes, pixel_counts.sum(0).tolist(), image_pixels.tolist(), class_sizes)
+
+
+def instance_classes(labels: tuple[Label, ...]) -> list[int]:
+    """Return the train ids of the classes whose objects can be counted."""
+    return [label.train_id for label in labels if label.has_instances]
+
+
+def find_instances(sample: Sample, labels: tuple[Label, ...], instances: str, file: str) -> np.ndarray:
+    """Return a sample's instance map, int32 (H, W), from where dataset.instances says.
+
+    Raises:
+        UserError: If maps are asked for and the sample has none.
+    """
+    if instances == "components":
+        return label_components(sample.target, instance_classes(labels))
+    if sample.instances is None:
+        raise UserError(f"dataset.instances=maps, but {file} has no instance map: "
+                        "use dataset.instances=components or null.")
+    return sample.instances
+
+
+def _read_all(dataset: Dataset) -> Iterator[Sample]:
+    """Read in order, on all cores, at most a few samples ahead."""
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(dataset.names), 4 * workers):
+            yield from pool.map(dataset.read, range(start, min(start + 4 * workers, len(dataset.names))))

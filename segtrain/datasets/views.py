@@ -1,0 +1,29 @@
+"""Datasets seen through something: a cache, the first samples only."""
+
+from segtrain.datasets.base import Dataset, Sample
+
+
+class Cached:
+    """A dataset whose samples stay in memory once read.
+
+    Workers forked afterwards share that memory, so a survey fills the cache for all of them.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.labels, self.names, self.files = dataset.labels, dataset.names, dataset.files
+        self._dataset = dataset
+        self._samples: list[Sample | None] = [None] * len(dataset.names)
+
+    def read(self, index: int) -> Sample:
+        sample = self._samples[index]
+        if sample is None:
+            sample = self._samples[index] = self._dataset.read(index)
+        return sample
+
+
+class Subset:
+    """The first samples of a dataset."""
+
+    def __init__(self, dataset: Dataset, num_samples: int) -> None:
+        self.labels, self.read, self.files = dataset.labels, dataset.read, dataset.files
+        self.names = dataset.names[:num_samples]

@@ -1,0 +1,138 @@
+"""The loop itself: plain arguments in, numbers out; no config and no files."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from segtrain.datasets.loading import Batch
+from segtrain.losses import Loss
+
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class Step:
+    """What one optimizer step gave; tensors stay on the device, so that nothing waits for it.
+
+    Attributes:
+        loss: float32 scalar, detached.
+        loss_sums: float64 (T,), the loss's sums before they are divided.
+        normalizers: float64 (T,), what they are divided by.
+        lr: The learning rate of the step.
+        num_images: Images of the step.
+        waited: Seconds spent waiting for data.
+        indices: The images' numbers in the dataset.
+    """
+
+    loss: Tensor
+    loss_sums: Tensor
+    normalizers: Tensor
+    lr: float
+    num_images: int
+    waited: float
+    indices: list[int]
+
+
+def train_one_epoch(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    loss_fn: Loss,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    normalize: Callable[[Tensor], Tensor],
+    *,
+    device: torch.device,
+    precision: str = "fp32",
+    scaler: torch.amp.GradScaler | None = None,
+    accumulate: int = 1,
+    clip_norm: float | None = None,
+) -> Iterator[Step]:
+    """Train on the batches and yield after every optimizer step, so that the caller may stop, save or report.
+
+    The loss of a step is its sum over all pixels divided by all its valid (weighted) pixels, over every accumulated
+    batch: two batches of 4 give the gradient of one batch of 8 whatever share of them is void.
+
+    Args:
+        model: In training mode, on the device.
+        batches: Of one epoch; a last group of fewer than `accumulate` batches makes a step too.
+        loss_fn: On the device.
+        optimizer: Of the model's parameters.
+        scheduler: Advanced after every step.
+        normalize: uint8 (N, H, W, C) on the device -> float32 (N, C, H, W).
+        device: Where the model is.
+        precision: "fp32", "bf16" or "fp16" (autocast).
+        scaler: For fp16; None otherwise.
+        accumulate: Batches a step.
+        clip_norm: Largest norm of the whole gradient; None leaves it.
+    """
+    scaler = scaler or torch.amp.GradScaler(device.type, enabled=False)
+    source = iter(batches)
+    while True:
+        started = time.perf_counter()
+        group = list(islice(source, accumulate))
+        waited = time.perf_counter() - started
+        if not group:
+            return
+        parts = [(_to(batch.images, device), _to(batch.targets, device)) for batch in group]
+        normalizers = sum((loss_fn.normalizer(targets).double() for _, targets in parts), torch.zeros((), device=device))
+        lr = optimizer.param_groups[0]["lr"]
+        optimizer.zero_grad(set_to_none=True)
+        loss_sums = torch.zeros_like(normalizers)
+        for images, targets in parts:
+            with torch.autocast(device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):
+                logits = model(normalize(images))
+            sums = loss_fn(logits, targets)
+            scaler.scale(mean_loss(sums, normalizers)).backward()
+            loss_sums += sums.detach().double()
+        if clip_norm is not None:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        scaler.step(optimizer)
+        scaler.update()
+        scheduler.step()
+        yield Step(mean_loss(loss_sums, normalizers), loss_sums, normalizers, lr,
+                   sum(len(batch.indices) for batch in group), waited,
+                   [index for batch in group for index in batch.indices])
+
+
+def mean_loss(sums: Tensor, normalizers: Tensor) -> Tensor:
+    """Divide each part of a loss and add them up; a part without any valid pixel is 0."""
+    return (sums / normalizers.clamp_min(torch.finfo(torch.float32).tiny)).sum()
+
+
+@torch.inference_mode()
+def predict_epoch(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    normalize: Callable[[Tensor], Tensor],
+    *,
+    device: torch.device,
+    precision: str = "fp32",
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Run a model over batches in evaluation mode, which it is left in.
+
+    Yields:
+        The batch on the device, and its logits, float32 (N, K, H, W).
+    """
+    model.eval()
+    for batch in batches:
+        on_device = replace(batch, images=_to(batch.images, device), targets=_to(batch.targets, device))
+        with torch.autocast(device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):
+            logits = model(normalize(on_device.images))
+        yield on_device, logits.float()
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move an averaged copy of a model towards it: parameters by 1 - decay, buffers (BatchNorm's) all the way."""
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+    for averaged, current in zip(average.buffers(), model.buffers(), strict=True):
+        averaged.copy_(current)
+
+
+def _to(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.to(device, non_blocking=True)

@@ -1,0 +1,275 @@
+"""Losses that add up: the loss of a step is the same however its images are split over batches and processes.
+
+A mean over a batch cannot be averaged with the mean over another batch that has fewer labelled pixels. So a loss gives
+the two halves of its mean apart: `forward` the sum, `normalizer` the denominator, which depends on the targets alone.
+With the normalizers of all micro-batches and processes of a step added up beforehand, each micro-batch contributes
+
+    (loss(logits, target) / total_normalizer.clamp_min(tiny)).sum()
+
+and the contributions add up to the loss of the whole step. Pixels whose target is 255 (void) count in neither half.
+Nothing here waits for the device.
+"""
+
+import math
+from typing import TYPE_CHECKING, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segtrain.labels import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    Counts = Sequence[int] | np.ndarray | Tensor
+
+
+class Loss(nn.Module):
+    """What the training loop expects of a loss: T sums and their T denominators (T is 1 but for weighted sums).
+
+    Shape (of every loss below):
+        - logits: (N, K, H, W), floating, unbounded; computed with in float32 whatever its dtype.
+        - target: (N, H, W), int64 or uint8, 0..K-1 or 255 (void).
+    """
+
+    def normalizer(self, target: Tensor) -> Tensor:
+        """Return the denominators of a batch: (T,), float32, >= 0, zero where nothing counts."""
+        raise NotImplementedError
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the sums of a batch before division: (T,), float32, >= 0, differentiable; void gives zeros."""
+        raise NotImplementedError
+
+
+class CrossEntropy(Loss):
+    """Sum the cross entropy of the pixels; divided by their class weights it is torch's weighted mean.
+
+    Args:
+        class_weights: (K,), float, >= 0, the weight of each class; None weighs all alike.
+        label_smoothing: Share of the target spread evenly over all classes, in [0, 1).
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(self, class_weights: Tensor | None = None, label_smoothing: float = 0.0):
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1), not {label_smoothing}")
+        self.label_smoothing = label_smoothing
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", _checked_weights(class_weights))
+
+    def normalizer(self, target: Tensor) -> Tensor:
+        return _pixel_weights(target, self.class_weights).sum().reshape(1)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return _pixel_losses(logits, target, self.class_weights, self.label_smoothing).sum().reshape(1)
+
+
+class Focal(Loss):
+    """Sum the focal loss, (1 - p)^gamma times the cross entropy, p the probability of the pixel's own class.
+
+    It is divided by the class weights of the pixels, as cross entropy is, so that gamma 0 is cross entropy.
+
+    Args:
+        gamma: How fast a pixel fades as it is learnt, >= 0.
+        class_weights: (K,), float, >= 0, the weight of each class (the paper's alpha); None weighs all alike.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Source: Lin et al., "Focal loss for dense object detection", ICCV 2017.
+    """
+
+    def __init__(self, gamma: float = 2.0, class_weights: Tensor | None = None):
+        super().__init__()
+        if not 0 <= gamma < math.inf:
+            raise ValueError(f"gamma must be at least 0 and finite, not {gamma}")
+        self.gamma = gamma
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", _checked_weights(class_weights))
+
+    def normalizer(self, target: Tensor) -> Tensor:
+        return _pixel_weights(target, self.class_weights).sum().reshape(1)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        cross_entropy = _pixel_losses(logits, target)
+        # 1 - p, without the cancellation when p is near 1. At p = 1, where void pixels are too, a power below 1 has
+        # an infinite slope: the clamp keeps its gradient finite.
+        miss = (-torch.expm1(-cross_entropy)).clamp_min(torch.finfo(torch.float32).eps)
+        return (_pixel_weights(target, self.class_weights) * miss**self.gamma * cross_entropy).sum().reshape(1)
+
+
+class Dice(Loss):
+    """Sum over images one minus the mean soft dice of the classes in the image's target.
+
+    The dice of a class is 2 sum(p t) / (sum(p) + sum(t)) over the image's labelled pixels, p its probability, t 1 where
+    it is the target. Classes that the target lacks are left out: they would score 0 whatever is predicted. Divided by
+    the images that have a labelled pixel.
+
+    Source: Milletari et al., "V-Net", 3DV 2016, with plain sums in the denominator as Drozdzal et al., "The importance
+    of skip connections in biomedical image segmentation", 2016.
+    """
+
+    def normalizer(self, target: Tensor) -> Tensor:
+        return (target != IGNORE_INDEX).flatten(1).any(1).sum().float().reshape(1)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        probability = logits.float().softmax(1) * (target != IGNORE_INDEX)[:, None]
+        classes = torch.arange(logits.shape[1], device=target.device)
+        member = target[:, None] == classes[:, None, None]  # (N, K, H, W); void is a member of no class
+        overlap = (probability * member).sum((2, 3))
+        size = member.sum((2, 3))
+        present = size > 0
+        # An absent class may have a size of 0 + 0; it is left out below, but must not bring a NaN into the gradient.
+        dice = 2 * overlap / torch.where(present, probability.sum((2, 3)) + size, 1.0)
+        missed = torch.where(present, 1 - dice, 0.0)
+        return (missed.sum(1) / present.sum(1).clamp_min(1)).sum().reshape(1)
+
+
+class OHEM(Loss):
+    """Sum the cross entropy of the hardest pixels of each image (online hard example mining).
+
+    Of an image with v labelled pixels the ceil(fraction * v) with the largest cross entropy count. They are chosen
+    within each image, not within the batch, so that their number is known from the target alone.
+
+    Args:
+        fraction: Share of the labelled pixels that is kept, in (0, 1]; 1 is cross entropy.
+
+    Raises:
+        ValueError: If the fraction is out of range.
+
+    Source: Shrivastava et al., "Training region-based object detectors with online hard example mining", CVPR 2016;
+    the top share of the pixels as Wu et al., "Bridging category-level and instance-level semantic image
+    segmentation", 2016.
+    """
+
+    def __init__(self, fraction: float = 0.25):
+        super().__init__()
+        if not 0 < fraction <= 1:
+            raise ValueError(f"fraction must be in (0, 1], not {fraction}")
+        self.fraction = fraction
+
+    def _limit(self, target: Tensor) -> int:
+        """Return the most pixels that an image of this size can keep, known without looking at it."""
+        return math.ceil(self.fraction * target.shape[1:].numel())
+
+    def _num_kept(self, target: Tensor) -> Tensor:
+        """Return the pixels that each image keeps: (N,), float32."""
+        valid = (target != IGNORE_INDEX).flatten(1).sum(1)
+        return (self.fraction * valid).ceil().clamp_max(self._limit(target))
+
+    def normalizer(self, target: Tensor) -> Tensor:
+        return self._num_kept(target).sum().reshape(1)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        # Void pixels have a loss of 0, so none outranks a labelled pixel; tied at 0 they are worth the same.
+        hardest = _pixel_losses(logits, target).flatten(1).topk(self._limit(target), dim=1).values
+        rank = torch.arange(hardest.shape[1], device=hardest.device)
+        return torch.where(rank < self._num_kept(target)[:, None], hardest, 0.0).sum().reshape(1)
+
+
+class WeightedSum(Loss):
+    """Add losses, each divided by its own normalizer and multiplied by its weight.
+
+    Sums and normalizers are those of the parts, one after the other (T is their number); the weights are in the sums.
+
+    Args:
+        losses: The parts by name.
+        weights: The weight of each part by the same names, >= 0 and finite.
+
+    Raises:
+        ValueError: If there is no part, the names differ, or a weight is out of range.
+    """
+
+    def __init__(self, losses: dict[str, Loss], weights: dict[str, float]):
+        super().__init__()
+        if not losses:
+            raise ValueError("losses must name at least one loss")
+        if set(losses) != set(weights):
+            raise ValueError(f"losses ({', '.join(losses)}) and weights ({', '.join(weights)}) differ in their names")
+        for name, weight in weights.items():
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"weights.{name} must be at least 0 and finite, not {weight}")
+        self.losses = nn.ModuleDict(losses)
+        self.weights = {name: weights[name] for name in losses}
+
+    def normalizer(self, target: Tensor) -> Tensor:
+        return torch.cat([cast("Loss", loss).normalizer(target) for loss in self.losses.values()])
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return torch.cat([self.weights[name] * loss(logits, target) for name, loss in self.losses.items()])
+
+
+def class_weights(name: str, pixel_counts: "Counts", image_pixel_counts: "Counts") -> Tensor | None:
+    """Compute class weights from the labelled pixels of the training split.
+
+    - none: no weights.
+    - enet: 1 / ln(1.02 + p), p the share of the class among all pixels. From 1.4 (p = 1) to 50 (p near 0).
+      Source: Paszke et al., "ENet", 2016.
+    - median_frequency: median(f) / f, f the pixels of the class over all pixels of the images that show it, the median
+      over the classes that occur. Source: Eigen and Fergus, "Predicting depth, surface normals and semantic labels
+      with a common multi-scale convolutional architecture", ICCV 2015.
+
+    A class that never occurs in the split gets weight 0: it has no frequency to balance and cannot be learnt, so it
+    shall neither draw label smoothing nor rule a validation loss.
+
+    Args:
+        name: none, enet or median_frequency.
+        pixel_counts: (K,), the pixels of each class.
+        image_pixel_counts: (K,), for each class the labelled pixels of all images in which it occurs.
+
+    Returns:
+        (K,), float32, >= 0; None for none.
+
+    Raises:
+        ValueError: If the name is unknown, the counts do not match, or no pixel is labelled.
+    """
+    if name == "none":
+        return None
+    if name not in ("enet", "median_frequency"):
+        raise ValueError(f"unknown class_weights {name!r}: choose one of none, enet, median_frequency")
+    pixels = torch.as_tensor(pixel_counts, dtype=torch.float64)
+    image_pixels = torch.as_tensor(image_pixel_counts, dtype=torch.float64)
+    present = pixels > 0
+    if pixels.ndim != 1 or pixels.shape != image_pixels.shape:
+        raise ValueError(f"the counts must be two lists of K numbers, not {pixels.shape} and {image_pixels.shape}")
+    if not present.any():
+        raise ValueError(f"class_weights={name} needs a training split with labelled pixels; use class_weights=none")
+    if name == "enet":
+        weights = 1 / torch.log(1.02 + pixels / pixels.sum())
+    else:
+        frequency = pixels / image_pixels.clamp_min(1)
+        weights = frequency[present].quantile(0.5) / frequency
+    return torch.where(present, weights, 0.0).float()
+
+
+def _checked_weights(weights: Tensor | None) -> Tensor | None:
+    """Return class weights as float32 after checking them."""
+    if weights is None:
+        return None
+    if weights.ndim != 1 or not bool((torch.isfinite(weights) & (weights >= 0)).all()):
+        raise ValueError(f"class_weights must be K finite numbers, each at least 0, not {weights.tolist()}")
+    return weights.float()
+
+
+def _pixel_losses(logits: Tensor, target: Tensor, weights: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
+    """Return the cross entropy of every pixel: (N, H, W), float32, 0 where void.
+
+    Not reduced by torch: its reduction over images adds in any order on CUDA, so that runs would not repeat.
+    """
+    return F.cross_entropy(
+        logits.float(), target.long(), weights, ignore_index=IGNORE_INDEX, reduction="none", label_smoothing=smoothing
+    )
+
+
+def _pixel_weights(target: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the class weight of every pixel: (N, H, W), float32, 0 where void."""
+    if weights is None:
+        return (target != IGNORE_INDEX).float()
+    table = F.pad(weights, (0, IGNORE_INDEX + 1 - len(weights)))  # void is 255, so a table of 256 has its zero
+    return table[target.long()]

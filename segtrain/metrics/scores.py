@@ -1,0 +1,141 @@
+"""From counts to scores. docs/metrics.md defines each of them for users."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from segtrain.metrics.instances import mean_instance_sizes
+
+
+def compute_scores(
+    confusion: Tensor,
+    class_names: Sequence[str],
+    instance_counts: npt.NDArray[np.int64] | None = None,
+    class_sizes: Mapping[str, float | None] | None = None,
+) -> dict[str, Any]:
+    """Compute all scores of a split from its counts.
+
+    A score without a denominator is None: the IoU of a class that is in neither targets nor predictions, the accuracy
+    of a class that is not in the targets, everything if no pixel is valid. Means leave out the classes that are None.
+
+    Args:
+        confusion: The sum of `confusion_matrix` over the split. Shape (K+1, K+1), int64, void targets in the last row,
+            predictions of no evaluated class in the last column.
+        class_names: The K names by train id.
+        instance_counts: The rows of `count_instances` for all images of the split, in any order. Shape (U, 3), int64.
+            None if the dataset has no instances: then `iiou` and `iiou_per_class` are None.
+        class_sizes: The mean size of an object in pixels, by class name; see `resolve_class_sizes`.
+
+    Returns:
+        Plain Python values, ready for JSON; scores are fractions. `miou`, `macc`, `pacc`, `fwiou`, `iiou`;
+        `iou_per_class`, `acc_per_class`, `iiou_per_class`, each with all K names; `confusion_matrix`, K lists of K,
+        rows are targets, without the last row and column; `predicted_void`, how many void target pixels were
+        predicted as each of the K classes.
+
+    Raises:
+        ValueError: If the shape of a count does not fit, or as `resolve_class_sizes`.
+
+    Source:
+        IoU, mean accuracy, pixel accuracy and frequency-weighted IoU: Long et al., "Fully convolutional networks for
+        semantic segmentation", 2015, section 5. iIoU: Cordts et al., "The Cityscapes dataset for semantic urban scene
+        understanding", 2016, section 4.1, as computed by cityscapesScripts.
+    """
+    shape = (len(class_names) + 1, len(class_names) + 1)
+    if confusion.shape != shape:
+        raise ValueError(f"{len(class_names)} classes need a confusion matrix of {shape}, not {tuple(confusion.shape)}")
+    counts = confusion.cpu().numpy()
+    matrix = counts[:-1, :-1]
+    correct = matrix.diagonal()
+    targets = counts[:-1].sum(1)  # with the last column: a prediction of no evaluated class misses its target's class
+    false_positives = matrix.sum(0) - correct  # without the last row: void is not scored
+
+    iou = list(map(_ratio, correct, targets + false_positives))
+    acc = list(map(_ratio, correct, targets))
+    iou_pixels = math.fsum(value * pixels for value, pixels in zip(iou, targets, strict=True) if value is not None)
+    scores: dict[str, Any] = {
+        "miou": _mean(iou),
+        "macc": _mean(acc),
+        "pacc": _ratio(correct.sum(), targets.sum()),
+        "fwiou": _ratio(iou_pixels, targets.sum()),
+        "iiou": None,
+        "iou_per_class": dict(zip(class_names, iou, strict=True)),
+        "acc_per_class": dict(zip(class_names, acc, strict=True)),
+        "iiou_per_class": None,
+        "confusion_matrix": matrix.tolist(),
+        "predicted_void": counts[-1, :-1].tolist(),
+    }
+    if instance_counts is not None:
+        iiou: dict[str, float | None] = dict.fromkeys(class_names)  # None for a class that has no instances
+        for name, size in resolve_class_sizes(class_names, instance_counts, class_sizes).items():
+            train_id = class_names.index(name)
+            objects = instance_counts[instance_counts[:, 0] == train_id]
+            iiou[name] = _iiou(objects, size, false_positives[train_id])
+        scores["iiou"] = _mean(iiou.values())
+        scores["iiou_per_class"] = iiou
+    return scores
+
+
+def resolve_class_sizes(
+    class_names: Sequence[str],
+    instance_counts: npt.NDArray[np.int64],
+    class_sizes: Mapping[str, float | None] | None = None,
+) -> dict[str, float | None]:
+    """Settle the object size that iIoU uses for each class that has instances.
+
+    A class that has objects here but no size, because the training split shows none, gets the mean size of its objects
+    here, so that a model can be evaluated on a split with objects that are new to it. The sizes returned are the ones
+    to report beside the scores.
+
+    Args:
+        class_names: The K names by train id.
+        instance_counts: The rows of `count_instances` for all images of the split. Shape (U, 3), int64.
+        class_sizes: The mean size of an object in pixels, by class name. Its keys are the classes that have instances,
+            with None for a class whose size is not known. None if no class is known.
+
+    Returns:
+        The size by class name, in the order of `class_names`: the given classes and those with objects here. None for
+        a class that has neither a given size nor objects here, where iIoU needs no size.
+
+    Raises:
+        ValueError: If `instance_counts` is not (U, 3), if a name is not in `class_names`, or if a size is not above 0
+            and finite.
+    """
+    if instance_counts.ndim != 2 or instance_counts.shape[1] != 3:
+        raise ValueError(f"instance_counts must have the shape (U, 3), not {instance_counts.shape}")
+    sizes = dict(class_sizes or {})
+    if unknown := sorted(set(sizes) - set(class_names)):
+        raise ValueError(f"class_sizes names classes that are not evaluated: {', '.join(unknown)}")
+    for name, size in sizes.items():
+        if size is not None and not 0 < size < math.inf:
+            raise ValueError(f"class_sizes: the size of {name} must be above 0 and finite, not {size}")
+    for train_id, size in mean_instance_sizes(instance_counts).items():
+        if sizes.get(class_names[train_id]) is None:
+            sizes[class_names[train_id]] = size
+    return {name: sizes[name] for name in class_names if name in sizes}
+
+
+def _iiou(objects: npt.NDArray[np.int64], size: float | None, false_positives: int) -> float | None:
+    """Compute the iIoU of one class from the rows of its objects. Shape (U, 3), int64.
+
+    An object of n pixels weighs size / n, so iTP = size * sum(tp / n), and iTP + iFN = size * U.
+    """
+    if size is None:  # known to have instances, but none are here
+        size = 0.0
+    # An exactly rounded sum does not depend on the order of the images, so neither on the number of processes.
+    found = math.fsum(objects[:, 2] / objects[:, 1])
+    return _ratio(size * found, size * len(objects) + int(false_positives))
+
+
+def _ratio(numerator: float, denominator: float) -> float | None:
+    """Divide, with None for a denominator of 0."""
+    return float(numerator) / float(denominator) if denominator else None
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Average the values that are not None, with None if there are none."""
+    known = [value for value in values if value is not None]
+    return _ratio(math.fsum(known), len(known))

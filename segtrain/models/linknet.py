@@ -1,0 +1,75 @@
+"""LinkNet: a ResNet encoder whose features are added, not concatenated, to those of a thin decoder."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segtrain.models.blocks import ResNetEncoder, bn_relu, check_channels, crop_like, kaiming_init, pad_to_multiple
+
+
+class LinkNet(nn.Module):
+    """Segment images with LinkNet.
+
+    Args:
+        num_classes: Classes to tell apart, K.
+        in_channels: Channels of the images, C.
+        encoder: resnet18 (the paper's), resnet34 or resnet50, each torchvision's without its fc.
+        pretrained: Weights of the encoder: an entry of torchvision (IMAGENET1K_V1, DEFAULT), or a file with the state
+            dict of torchvision's network. Its first convolution is adapted to `in_channels`: one or two channels share
+            the sum of the RGB kernels, channels after the third start from zero. None starts from scratch.
+
+    Shape:
+        - images: (N, C, H, W), float, normalised so that zero is the mean colour; any H and W >= 32. They are padded
+          right and bottom with zeros to a multiple of 32.
+        - returns: logits (N, K, H, W), float, unbounded.
+
+    Raises:
+        ValueError: If an argument is out of range, the encoder or the weights are unknown, or do not load; in forward,
+            if the height or the width is below 32.
+
+    Source: Chaurasia and Culurciello, "LinkNet: Exploiting encoder representations for efficient semantic
+    segmentation", VCIP 2017.
+    """
+
+    def __init__(
+        self, num_classes: int, in_channels: int = 3, encoder: str = "resnet18", pretrained: str | None = None
+    ):
+        super().__init__()
+        check_channels(num_classes, in_channels)
+        self.encoder = ResNetEncoder(encoder, in_channels, pretrained)
+        stem, c1, c2, c3, c4 = self.encoder.channels
+        self.decoder = nn.ModuleList([
+            DecoderBlock(c4, c3),
+            DecoderBlock(c3, c2),
+            DecoderBlock(c2, c1),
+            DecoderBlock(c1, stem, stride=1),  # the encoder's first stage keeps the size of its stem
+        ])  # fmt: skip
+        self.head = nn.Sequential(
+            bn_relu(nn.ConvTranspose2d(stem, 32, 3, stride=2, padding=1, output_padding=1)),
+            bn_relu(nn.Conv2d(32, 32, 3, padding=1)),
+            nn.ConvTranspose2d(32, num_classes, 2, stride=2),
+        )
+        kaiming_init(self.decoder)
+        kaiming_init(self.head)
+
+    def forward(self, images: Tensor) -> Tensor:
+        *skips, x = self.encoder(pad_to_multiple(images, 32))
+        for block, skip in zip(self.decoder, reversed(skips), strict=True):
+            x = F.relu(skip + block(x))
+        return crop_like(self.head(x), images)
+
+
+class DecoderBlock(nn.Sequential):
+    """Squeeze to a quarter of the channels, enlarge, widen to the channels of the skip.
+
+    Shape:
+        - input: (N, in_channels, H, W), float.
+        - returns: (N, out_channels, stride * H, stride * W), float, >= 0.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 2):
+        mid = in_channels // 4
+        super().__init__(
+            bn_relu(nn.Conv2d(in_channels, mid, 1, bias=False)),
+            bn_relu(nn.ConvTranspose2d(mid, mid, 3, stride, padding=1, output_padding=stride - 1, bias=False)),
+            bn_relu(nn.Conv2d(mid, out_channels, 1, bias=False)),
+        )

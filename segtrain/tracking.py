@@ -1,0 +1,210 @@
+"""What a run leaves behind: its log, metrics.csv, TensorBoard events, results.json, config.yaml, tables."""
+
+import csv
+import importlib.metadata
+import io
+import json
+import logging
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segtrain.errors import UserError
+from segtrain.drawing import confusion_figure
+
+log = logging.getLogger("segtrain")
+
+
+# ---- the log
+
+
+def start_log(path: Path) -> None:
+    """Send the log to the terminal and to a file of the run, and to nothing that an earlier job opened."""
+    stop_log()
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    console = logging.StreamHandler(sys.stdout)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    file = logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(console)
+    log.addHandler(file)
+
+
+def stop_log() -> None:
+    """Close the files of the log."""
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        handler.close()
+
+
+# ---- files written whole
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path} cannot be written ({error}): make room or choose another folder "
+                        "with hydra.run.dir=.") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain values as JSON; NaN has no place there."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
+    """Write config.yaml: every value resolved, and the versions it ran with."""
+    import yaml
+
+    write_text(run_dir / "config.yaml", yaml.safe_dump({**config, "versions": versions()}, sort_keys=False))
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions that a result depends on, and the git commit if segtrain runs from a checkout."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in ("segtrain", "torch", "torchvision", "albumentations", "numpy"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    here = Path(__file__).resolve().parent
+    found["git_commit"] = None
+    if (here.parent / ".git").exists():
+        try:
+            asked = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+            found["git_commit"] = asked.stdout.strip() or None
+        except (OSError, subprocess.TimeoutExpired):
+            pass
+    return found
+
+
+# ---- numbers of every epoch
+
+
+class Tracker:
+    """Write a training's numbers to metrics.csv and TensorBoard.
+
+    Args:
+        run_dir: The run directory.
+        class_names: For the columns val/iou/<class>.
+        epoch: Epochs completed; what an interrupted run wrote beyond them is cut away.
+        step: Optimizer steps completed; TensorBoard hides what was written beyond them.
+    """
+
+    def __init__(self, run_dir: Path, class_names: Sequence[str], *, epoch: int, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._columns = ["epoch", "step", "train/loss", "train/lr", "train/images_per_second", "train/data_wait",
+                         "val/loss", "val/miou", "val/iiou", "val/macc", *(f"val/iou/{name}" for name in class_names)]
+        self._path = run_dir / "metrics.csv"
+        kept = [row for row in read_metrics(self._path) if int(row["epoch"]) <= epoch]
+        write_text(self._path, self._rows([self._columns, *([row[name] for name in self._columns] for row in kept)]))
+        self._writer = SummaryWriter(str(run_dir), purge_step=step + 1 if step else None)
+
+    def epoch(self, epoch: int, step: int, scalars: Mapping[str, float | None]) -> None:
+        """Add one epoch's numbers, named by their TensorBoard tags; None leaves a cell empty."""
+        values = {"epoch": epoch, "step": step, **scalars}
+        row = ["" if values.get(name) is None else repr(values[name]) for name in self._columns]
+        with self._path.open("a", encoding="utf-8", newline="") as file:
+            file.write(self._rows([row]))
+        for tag, value in scalars.items():
+            if value is not None:
+                self._writer.add_scalar(tag, value, step)
+        self._writer.flush()
+
+    def examples(self, pictures: Sequence[np.ndarray], step: int) -> None:
+        """Show pictures, uint8 (H, W, 3) each, under val/examples."""
+        for number, picture in enumerate(pictures):
+            self._writer.add_image(f"val/examples/{number}", picture, step, dataformats="HWC")
+
+    def confusion(self, matrix: Sequence[Sequence[int]], class_names: Sequence[str], step: int) -> None:
+        """Show a confusion matrix, each row as shares of its target class."""
+        self._writer.add_figure("val/confusion_matrix", confusion_figure(matrix, class_names), step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+    @staticmethod
+    def _rows(rows: Sequence[Sequence[Any]]) -> str:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        return text.getvalue()
+
+
+def add_hparams(run_dir: Path, config: Mapping[str, Any], scores: Mapping[str, float | None]) -> None:
+    """Enter a finished run into TensorBoard's table of hyperparameters."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    flat = {key: value for key, value in flatten(config).items() if isinstance(value, (str, int, float, bool))}
+    with SummaryWriter(str(run_dir)) as writer:
+        # "." keeps the table's row in this run; the default makes a run of its own
+        writer.add_hparams(flat, {key: value for key, value in scores.items() if value is not None}, run_name=".")
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """Read metrics.csv; no rows where there is none. A last line cut short by a crash is left out."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if None not in row.values()]
+
+
+def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Write nested mappings as dotted keys."""
+    flat: dict[str, Any] = {}
+    for name, value in node.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+# ---- tables for the terminal
+
+
+def results_table(results: Mapping[str, Any]) -> str:
+    """Write the scores of results.json as a table, in percent; n/a where a score is not defined."""
+    per_class = [(name, results["iou_per_class"][name], results["acc_per_class"][name],
+                  (results["iiou_per_class"] or {}).get(name)) for name in results["iou_per_class"]]
+    rows = [*per_class, ("mean", results["miou"], results["macc"], results["iiou"])]
+    width = max(len("class"), *(len(row[0]) for row in rows))
+    lines = [f"{'class':<{width}}  {'IoU %':>6}  {'acc %':>6}  {'iIoU %':>6}"]
+    for name, *scores in rows:
+        if name == "mean" and name is rows[-1][0]:
+            lines.append("-" * len(lines[0]))
+        lines.append(f"{name:<{width}}  " + "  ".join(f"{percent(score):>6}" for score in scores))
+    lines.append("")
+    lines.append(f"pixel accuracy {percent(results['pacc'])} %, frequency-weighted IoU {percent(results['fwiou'])} %, "
+                 f"loss {results['loss']:.4f}, {results['num_images']} images of {results['dataset']} {results['split']}")
+    if results["iiou_source"] is None:
+        lines.append("iIoU: not defined without instances; dataset.instances=components counts connected regions instead.")
+    elif results["iiou_source"] == "components":
+        lines.append("iIoU: connected regions of the target counted as instances.")
+    return "\n".join(lines)
+
+
+def percent(fraction: float | None) -> str:
+    """Write a fraction in percent with two decimals."""
+    return "n/a" if fraction is None or math.isnan(fraction) else f"{100 * fraction:.2f}"

@@ -1,0 +1,95 @@
+"""From uint8 pictures to network input: augmentation on the CPU, normalisation on the device."""
+
+import os
+from collections.abc import Sequence
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else importing it asks the network for a newer version
+
+import albumentations as A
+import numpy as np
+import torch
+from torch import Tensor
+
+from segtrain.labels import IGNORE_INDEX
+
+
+class Augmentation:
+    """Apply albumentations transforms whose randomness comes from the sample's own key.
+
+    Args:
+        transforms: Applied in this order to the image and its target alike.
+    """
+
+    def __init__(self, transforms: Sequence[A.BasicTransform]) -> None:
+        self._compose = A.Compose(list(transforms)) if transforms else None
+
+    def __call__(self, image: np.ndarray, target: np.ndarray, key: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Transform one sample.
+
+        Args:
+            image: uint8 (H, W, C).
+            target: uint8 (H, W) train ids.
+            key: Non-negative numbers, e.g. (seed, epoch, index): equal keys give equal results, in any process.
+
+        Returns:
+            The image and target, uint8, of one new size.
+        """
+        if self._compose is None:
+            return image, target
+        # Left to itself, Compose repeats one random stream in every worker and epoch.
+        seed = np.random.SeedSequence(list(key)).generate_state(1)[0]
+        self._compose.set_random_seed(int(seed))
+        result = self._compose(image=image, mask=target)
+        return result["image"], result["mask"]
+
+
+def pad_to(image: np.ndarray, target: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pad a sample at the right and bottom; the padding of the target is void.
+
+    Args:
+        image: uint8 (H, W, C).
+        target: uint8 (H, W).
+        height: New height, at least H.
+        width: New width, at least W.
+
+    Returns:
+        uint8 (height, width, C), zeros added; uint8 (height, width), 255 added.
+    """
+    bottom, right = height - target.shape[0], width - target.shape[1]
+    if bottom == right == 0:
+        return image, target
+    return (np.pad(image, ((0, bottom), (0, right), (0, 0))),
+            np.pad(target, ((0, bottom), (0, right)), constant_values=IGNORE_INDEX))
+
+
+class Normalize:
+    """Turn uint8 pictures into network input on the device: (x / 255 - mean) / std.
+
+    Args:
+        mean: One number a channel, of x / 255.
+        std: One number a channel, above 0.
+        device: Where the pictures will be.
+        channels_last: Keep the memory layout of pictures; faster for convolutions.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device, channels_last: bool) -> None:
+        if len(mean) != len(std) or any(value <= 0 for value in std):
+            raise ValueError(f"mean={list(mean)} and std={list(std)} need as many numbers, and every std above 0")
+        scale = 1 / (255 * torch.tensor(std, dtype=torch.float64))
+        shift = -torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
+        self._scale = scale.float().view(1, -1, 1, 1).to(device)
+        self._shift = shift.float().view(1, -1, 1, 1).to(device)
+        self._channels_last = channels_last
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalise a batch.
+
+        Args:
+            images: uint8 (N, H, W, C), 0..255.
+
+        Returns:
+            float32 (N, C, H, W), channels_last in memory if asked for.
+        """
+        layout = torch.channels_last if self._channels_last else torch.contiguous_format
+        pictures = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=layout)
+        return pictures.mul_(self._scale).add_(self._shift)
