@@ -37,6 +37,15 @@ def images(*shape, seed=1):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Keep to one thread: on tensors this small, threads on a busy machine spend their time waiting for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize(("make", "kwargs", "parameters"), [pytest.param(*m[1:], id=m[0]) for m in MODELS])
 def test_parameter_count(make, kwargs, parameters):
     with torch.device("meta"):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from segtrain.labels import CAMVID, IGNORE_INDEX
 
@@ -216,7 +217,7 @@ def fixed_point(points: np.ndarray) -> np.ndarray:
     return np.rint(points * 16).astype(np.int32)
 
 
-def inset(quad: np.ndarray, rectangles: np.ndarray) -> np.ndarray:
+def inset(quad: np.ndarray, rectangles: ArrayLike) -> np.ndarray:
     """Places rectangles in a quadrilateral.
 
     Args:
@@ -241,7 +242,7 @@ class Sprite:
         height, width = canvas.camera.size
         self.scale = np.array((canvas.camera.focal[0] * width, -canvas.camera.focal[1] * height)) / thing.z
 
-    def polygon(self, points: np.ndarray, color: np.ndarray) -> None:
+    def polygon(self, points: ArrayLike, color: np.ndarray) -> None:
         """Fills one convex polygon (N, 2) or several (P, N, 2)."""
         self.canvas.fill(self.origin + np.asarray(points) * self.scale, np.asarray(color) * self.light)
 
@@ -250,15 +251,15 @@ class Sprite:
         angles = np.arange(sides) * (2 * np.pi / sides) + np.pi / 2
         self.polygon(np.array(center) + np.stack((np.cos(angles), np.sin(angles)), 1) * radii, color)
 
-    def stroke(self, points: np.ndarray, width: float, color: np.ndarray) -> None:
+    def stroke(self, points: ArrayLike, width: float, color: np.ndarray) -> None:
         """Draws a line through points (N, 2)."""
-        points = np.asarray(points)
-        self.lines(np.stack((points[:-1], points[1:]), 1), width, color)
+        through = np.asarray(points)
+        self.lines(np.stack((through[:-1], through[1:]), 1), width, color)
 
-    def lines(self, ends: np.ndarray, width: float, color: np.ndarray) -> None:
+    def lines(self, ends: ArrayLike, width: float, color: np.ndarray) -> None:
         """Draws separate lines (P, 2, 2), none of them so thin that the labels would miss it."""
-        ends = np.asarray(ends)
-        start, end = ends[:, 0], ends[:, 1]
+        pairs = np.asarray(ends)
+        start, end = pairs[:, 0], pairs[:, 1]
         along = end - start
         length = np.hypot(along[:, 0], along[:, 1]) + 1e-9
         across = along[:, ::-1] * (-1, 1) * (max(width, 1 / self.scale[0]) / 2 / length)[:, None]
@@ -474,7 +475,7 @@ def paint_fence(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     color = color * canvas.light.shade((-np.sign(thing.x), 0.3, -0.3), canvas.lit(thing))
     opacity = 1.0 if thing.style == "boards" else 0.12  # a little of the colour everywhere marks the whole panel
     canvas.texture(quad, np.full((2, 2, 4), (*(color * opacity), opacity), np.float32), threshold=opacity / 2)
-    count = {"boards": 12, "railing": 14, "pickets": 10}[thing.style]
+    count = {"boards": 20, "railing": 24, "pickets": 18}[thing.style]
     share = {"boards": 0.9, "railing": 0.25, "pickets": 0.6}[thing.style]
     left = np.arange(count) / count
     bars = np.stack((left, left + share / count, np.full(count, 0.04), np.full(count, 0.97)), 1)
@@ -547,6 +548,9 @@ def paint_building(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> No
         block(canvas, chimney, (0.5, -0.8, 0.8, top - 1), (0.5, -0.8, 0.8, top + 1.3), wall * 0.8)
     quad = panel(canvas, thing.x, near, far, height)
     shade = canvas.light.shade((-side, 0, 0), lit=rng.uniform(0.5, 1.0))
+    if near > 70:  # too far to tell windows apart
+        canvas.fill(quad, wall * shade * 0.8)
+        return
     canvas.texture(quad, facade(canvas, rng, wall, shade, max(1, int(height // 3)), max(2, int(length // 2.5))))
 
 

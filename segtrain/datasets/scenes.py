@@ -17,7 +17,7 @@ from segtrain.labels import CAMVID, IGNORE_INDEX
 
 SUPERSAMPLE = 2
 MIN_INSTANCE_PIXELS = 4
-FAR = 95.0  # metres: the last house
+FAR = 85.0  # metres: the last house
 HAS_INSTANCES = np.isin(np.arange(256), [label.train_id for label in CAMVID if label.has_instances])  # by train id
 
 
@@ -105,11 +105,25 @@ def _draw_light(rng: np.random.Generator) -> Light:
 
 def _lay_out(rng: np.random.Generator, street: Street) -> list[Thing]:
     """Chooses all that stands on and beside the road."""
-    things = [_distant(rng, x) for x in rng.uniform(-80, 80, 10)]
+    things = [_distant(rng, x) for x in rng.uniform(-80, 80, 9)]
     for side in (-1, 1):
         things += _houses(rng, street, side) + _greenery(rng, street, side) + _fences(rng, street, side)
         things += _furniture(rng, street, side) + _parked(rng, street, side) + _people(rng, street, side)
-    return things + _traffic(rng, street)
+    return _without_collisions(things + _traffic(rng, street))
+
+
+def _without_collisions(things: list[Thing]) -> list[Thing]:
+    """Drops the vehicles and bicycles that would stand inside an earlier one."""
+    kept, taken = [], np.empty((0, 4))
+    for thing in things:
+        if thing.paint in (objects.paint_vehicle, objects.paint_bicycle):
+            (width, _, length), cosine, sine = thing.size, abs(np.cos(thing.yaw)), abs(np.sin(thing.yaw))
+            place = np.array((thing.x, thing.z, cosine * width + sine * length, sine * width + cosine * length))
+            if (np.abs(taken[:, :2] - place[:2]) < (taken[:, 2:] + place[2:]) / 2 + 0.1).all(1).any():
+                continue
+            taken = np.vstack((taken, place))
+        kept.append(thing)
+    return kept
 
 
 def _near(rng: np.random.Generator, low: float, high: float) -> float:
@@ -177,9 +191,10 @@ def _fences(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
     style = str(rng.choice(("railing", "pickets", "boards"))) if green else "railing"
     x = street.half + (street.pavements[side > 0] + 0.2 if green else 0.3)
     height, start = rng.uniform(0.9, 1.8) if green else 1.0, rng.uniform(1.5, 12)
-    ends = np.arange(start, start + rng.uniform(8, 40), 2.5)
-    return [Thing(objects.paint_fence, side * x, z, (0.1, height, 2.5), style=style)
-            for z in ends + 1.25 if _free(street, z, 1.25)]
+    length = 4.0  # short stretches, so that they follow the bend and are sorted well among other things
+    starts = np.arange(start, start + rng.uniform(8, 40), length)
+    return [Thing(objects.paint_fence, side * x, z, (0.1, height, length), style=style)
+            for z in starts + length / 2 if _free(street, z, length / 2)]
 
 
 def _furniture(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
@@ -218,7 +233,8 @@ def _parked(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
     """Chooses the row of parked cars of one side, if there is one."""
     if rng.random() < 0.55:
         return []
-    cars, z, density = [], rng.uniform(6, 24), rng.uniform(0.3, 0.9)
+    cars: list[Thing] = []
+    z, density = rng.uniform(6, 24), rng.uniform(0.3, 0.9)
     while z < 60 and len(cars) < 7:
         if rng.random() < density and _free(street, z, 3):
             yaw = (np.pi if side > 0 else 0.0) + rng.normal(0, 0.04)
@@ -249,10 +265,10 @@ def _traffic(rng: np.random.Generator, street: Street) -> list[Thing]:
     if street.crossing[0] < FAR and rng.random() < 0.6:
         middle = sum(street.crossing) / 2
         things.append(_vehicle(rng, rng.uniform(-2, 2) * street.half, middle, np.pi / 2 * rng.choice((-1, 1))))
-    for _ in range(rng.integers(0, 4)):
+    for _ in range(rng.integers(0, 6)):
         side, z = rng.choice((-1, 1)), _near(rng, 6, 32)
         yaw = rng.normal(0, 0.35) if rng.random() < 0.6 else rng.uniform(0.9, 2.2)
-        x = side * (street.half - rng.uniform(0.4, 1.6))
+        x = side * (street.half - rng.uniform(0.4, 2.6))
         things.append(Thing(objects.paint_bicycle, x, z, (0.6, 1.8, 1.7), yaw))
     if rng.random() < 0.25:
         x, z = rng.uniform(-1, 1) * street.half, _near(rng, 8, 30)
@@ -376,7 +392,9 @@ def _paint_bonnet(canvas: Canvas, rng: np.random.Generator) -> None:
         canvas.fill(np.array(points) * canvas.camera.size[::-1], color * brightness)
 
 
-def _finish(canvas: Canvas, rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, ...]:
+def _finish(
+    canvas: Canvas, rng: np.random.Generator, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Shrinks the canvas to the final size, adds the air and the camera's flaws, and looks up the labels."""
     offset = SUPERSAMPLE // 2
     numbers = np.rint(canvas.pixels[offset::SUPERSAMPLE, offset::SUPERSAMPLE, 3]).astype(np.int32)
