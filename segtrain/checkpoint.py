@@ -58,7 +58,8 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} does not exist.") from error
     except Exception as error:  # torch.load fails in many ways: pickle, zip, runtime errors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is damaged or no checkpoint of segtrain ({reason[:200]}): choose another file.") from error
+        raise UserError(f"{path} is damaged or no checkpoint of segtrain ({reason[:200]}): "
+                        "choose another file.") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or any(key not in state for key in KEYS):
         raise UserError(f"{path} is no checkpoint of segtrain ({FORMAT}): choose a file that segtrain wrote.")
     return state

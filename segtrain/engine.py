@@ -131,7 +131,7 @@ def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     """Move an averaged copy of a model towards it by 1 - decay: parameters, and BatchNorm's statistics with them."""
     pairs = list(zip(average.state_dict().values(), model.state_dict().values(), strict=True))
     torch._foreach_lerp_([old for old, _ in pairs if old.is_floating_point()],
-                         [new for new, _ in pairs if new.is_floating_point()], 1 - decay)
+                         [new for old, new in pairs if old.is_floating_point()], 1 - decay)
     for old, new in pairs:
         if not old.is_floating_point():  # BatchNorm's count of batches
             old.copy_(new)

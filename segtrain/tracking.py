@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from segtrain.errors import UserError
 from segtrain.drawing import confusion_figure
+from segtrain.errors import UserError
 
 log = logging.getLogger("segtrain")
 
@@ -91,7 +91,8 @@ def versions() -> dict[str, str | None]:
     found["git_commit"] = None
     if (here.parent / ".git").exists():
         try:
-            asked = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+            asked = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"],
+                                   capture_output=True, text=True, timeout=10)
             found["git_commit"] = asked.stdout.strip() or None
         except (OSError, subprocess.TimeoutExpired):
             pass
@@ -197,9 +198,12 @@ def results_table(results: Mapping[str, Any]) -> str:
         lines.append(f"{name:<{width}}  " + "  ".join(f"{percent(score):>6}" for score in scores))
     lines.append("")
     lines.append(f"pixel accuracy {percent(results['pacc'])} %, frequency-weighted IoU {percent(results['fwiou'])} %, "
-                 f"loss {results['loss']:.4f}, {results['num_images']} images of {results['dataset']} {results['split']}")
+                 f"loss {results['loss']:.4f}")
+    lines.append(f"{results['num_images']} images of {results['dataset']} {results['split']}, "
+                 "one confusion matrix over all of them")
     if results["iiou_source"] is None:
-        lines.append("iIoU: not defined without instances; dataset.instances=components counts connected regions instead.")
+        lines.append("iIoU: not defined, there are no instance maps; "
+                     "dataset.instances=components counts connected regions instead.")
     elif results["iiou_source"] == "components":
         lines.append("iIoU: connected regions of the target counted as instances.")
     return "\n".join(lines)

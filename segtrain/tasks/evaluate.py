@@ -46,7 +46,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
 
     network = build.model(cfg, pretrained=False)
     checkpoint.load_weights(network, saved["model"], path, class_layer=build.class_layer(cfg))
-    network = network.to(device, memory_format=memory_format(cfg))
+    network = network.to(device).to(memory_format=memory_format(cfg))
     class_sizes = saved["class_sizes"]
     if class_sizes is None and cfg.dataset.instances is not None:
         class_sizes = survey(build.dataset(cfg, "train"), cfg.dataset.instances).class_sizes
