@@ -20,8 +20,8 @@ class Step:
 
     Attributes:
         loss: float32 scalar, detached.
-        loss_sums: float64 (T,), the loss's sums before they are divided.
-        normalizers: float64 (T,), what they are divided by.
+        loss_sums: float32 (T,), the loss's sums before they are divided, detached.
+        normalizers: float32 (T,), what they are divided by.
         lr: The learning rate of the step.
         num_images: Images of the step.
         waited: Seconds spent waiting for data.
@@ -78,30 +78,41 @@ def train_one_epoch(
         if not group:
             return
         parts = [(_to(batch.images, device), _to(batch.targets, device)) for batch in group]
-        normalizers = sum((loss_fn.normalizer(targets).double() for _, targets in parts), torch.zeros((), device=device))
+        normalizers = torch.stack([loss_fn.normalizer(targets) for _, targets in parts]).sum(0)
         lr = optimizer.param_groups[0]["lr"]
         optimizer.zero_grad(set_to_none=True)
-        loss_sums = torch.zeros_like(normalizers)
+        sums_of_parts = []
         for images, targets in parts:
             with torch.autocast(device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):
                 logits = model(normalize(images))
             sums = loss_fn(logits, targets)
             scaler.scale(mean_loss(sums, normalizers)).backward()
-            loss_sums += sums.detach().double()
+            sums_of_parts.append(sums.detach())
         if clip_norm is not None:
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
         scaler.step(optimizer)
         scaler.update()
         scheduler.step()
+        loss_sums = torch.stack(sums_of_parts).sum(0)
         yield Step(mean_loss(loss_sums, normalizers), loss_sums, normalizers, lr,
                    sum(len(batch.indices) for batch in group), waited,
                    [index for batch in group for index in batch.indices])
 
 
 def mean_loss(sums: Tensor, normalizers: Tensor) -> Tensor:
-    """Divide each part of a loss and add them up; a part without any valid pixel is 0."""
-    return (sums / normalizers.clamp_min(torch.finfo(torch.float32).tiny)).sum()
+    """Divide each part of a loss by its normalizer and add them up; a part without any valid pixel is 0.
+
+    Args:
+        sums: (T,), floating.
+        normalizers: (T,), floating, >= 0.
+
+    Returns:
+        A scalar, whose gradient is finite, and zero where the normalizer is.
+    """
+    valid = normalizers > 0
+    # Both sides of a where have a gradient: a division by 0, or by a tiny number, would make it NaN.
+    return torch.where(valid, sums / torch.where(valid, normalizers, 1.0), 0.0).sum()
 
 
 @torch.inference_mode()

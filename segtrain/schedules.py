@@ -22,11 +22,13 @@ def constant(*, total_steps: int, steps_per_epoch: int, warmup_epochs: float = 0
 
 def step(*, total_steps: int, steps_per_epoch: int, every_epochs: float, gamma: float = 0.1,
          warmup_epochs: float = 0.0) -> Schedule:
-    """Multiply the rate by gamma every so many epochs, counted from the start of the run."""
+    """Multiply the rate by gamma every so many epochs (to the nearest step), counted from the start of the run."""
     if every_epochs <= 0:
         raise ValueError(f"every_epochs={every_epochs} must be above 0")
-    return _with_warmup(lambda n: gamma ** math.floor(n / (every_epochs * steps_per_epoch)),
-                        steps_per_epoch, warmup_epochs)
+    if gamma <= 0:
+        raise ValueError(f"gamma={gamma} must be above 0")
+    every_steps = max(1, round(every_epochs * steps_per_epoch))
+    return _with_warmup(lambda n: gamma ** (n // every_steps), steps_per_epoch, warmup_epochs)
 
 
 def poly(*, total_steps: int, steps_per_epoch: int, power: float = 0.9, warmup_epochs: float = 0.0) -> Schedule:

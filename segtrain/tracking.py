@@ -5,7 +5,6 @@ import importlib.metadata
 import io
 import json
 import logging
-import math
 import os
 import platform
 import subprocess
@@ -197,8 +196,8 @@ def results_table(results: Mapping[str, Any]) -> str:
             lines.append("-" * len(lines[0]))
         lines.append(f"{name:<{width}}  " + "  ".join(f"{percent(score):>6}" for score in scores))
     lines.append("")
-    lines.append(f"pixel accuracy {percent(results['pacc'])} %, frequency-weighted IoU {percent(results['fwiou'])} %, "
-                 f"loss {results['loss']:.4f}")
+    loss = "" if results["loss"] is None else f", loss {results['loss']:.4f}"
+    lines.append(f"pixel accuracy {percent(results['pacc'])} %, frequency-weighted IoU {percent(results['fwiou'])} %{loss}")
     lines.append(f"{results['num_images']} images of {results['dataset']} {results['split']}, "
                  "one confusion matrix over all of them")
     if results["iiou_source"] is None:
@@ -211,4 +210,4 @@ def results_table(results: Mapping[str, Any]) -> str:
 
 def percent(fraction: float | None) -> str:
     """Write a fraction in percent with two decimals."""
-    return "n/a" if fraction is None or math.isnan(fraction) else f"{100 * fraction:.2f}"
+    return "n/a" if fraction is None else f"{100 * fraction:.2f}"

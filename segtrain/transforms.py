@@ -1,6 +1,8 @@
 """From uint8 pictures to network input: augmentation on the CPU, normalisation on the device."""
 
+import math
 import os
+import random
 from collections.abc import Sequence
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else importing it asks the network for a newer version
@@ -36,9 +38,10 @@ class Augmentation:
         """
         if self._compose is None:
             return image, target
-        # Left to itself, Compose repeats one random stream in every worker and epoch.
-        seed = np.random.SeedSequence(list(key)).generate_state(1)[0]
-        self._compose.set_random_seed(int(seed))
+        # Left to itself, Compose repeats one random stream in every worker and epoch. Its set_random_seed would give
+        # each transform the same stream: whether a picture is flipped would then hang on where it was cropped.
+        seed = np.random.SeedSequence(list(key))
+        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed.generate_state(1)[0].item()))
         result = self._compose(image=image, mask=target)
         return result["image"], result["mask"]
 
@@ -73,8 +76,10 @@ class Normalize:
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device, channels_last: bool) -> None:
-        if len(mean) != len(std) or any(value <= 0 for value in std):
-            raise ValueError(f"mean={list(mean)} and std={list(std)} need as many numbers, and every std above 0")
+        if len(mean) != len(std) or not len(mean):
+            raise ValueError(f"mean={list(mean)} and std={list(std)} must have one number for each channel")
+        if not all(math.isfinite(value) for value in (*mean, *std)) or any(value <= 0 for value in std):
+            raise ValueError(f"mean={list(mean)} and std={list(std)} must be finite, and every std above 0")
         scale = 1 / (255 * torch.tensor(std, dtype=torch.float64))
         shift = -torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
         self._scale = scale.float().view(1, -1, 1, 1).to(device)

@@ -14,7 +14,7 @@ class Sample:
 
     Attributes:
         image: uint8 (H, W, 3) RGB.
-        target: uint8 (H, W) train ids, 255 = void; other values are a fault that the survey reports.
+        target: uint8 (H, W) train ids, 255 = void; the survey reports other values.
         instances: int32 (H, W), a number above 0 for each separate object, 0 elsewhere; None without instance maps.
     """
 
@@ -35,7 +35,7 @@ class Dataset(Protocol):
     names: list[str]
 
     def read(self, index: int) -> Sample:
-        """Return one sample; raise UserError naming the file if it cannot be read."""
+        """Return one sample, from any thread or process; raise UserError naming the file if it cannot be read."""
         ...
 
     def files(self, index: int) -> str:

@@ -27,7 +27,7 @@ class CamVid:
         if split not in ("train", "val", "test"):
             raise UserError(f"dataset.split={split}: CamVid has the splits train, val and test.")
         self.labels = CAMVID
-        base = Path(root)
+        base = Path(root).expanduser()
         self.names, self._images, self._masks = pair_files(base / split, base / f"{split}annot", "dataset.root")
 
     def read(self, index: int) -> Sample:

@@ -2,6 +2,7 @@
 
 import colorsys
 import csv
+import io
 import re
 from pathlib import Path
 
@@ -16,6 +17,8 @@ COLUMNS = ("name", "label_id", "color", "has_instances")
 class Folder:
     """Images and index masks of one split, matched by their relative names without suffix.
 
+    A mask without an image is left alone; an image without a mask is an error.
+
     Args:
         split: Any name; it fills {split} in images and masks.
         root: The folder that the other paths are relative to.
@@ -29,12 +32,13 @@ class Folder:
                  images: str = "{split}/images", masks: str = "{split}/masks") -> None:
         if root is None:
             raise UserError("dataset.root is needed: the folder that holds your images and masks, dataset.root=/data/x")
-        base = Path(root)
+        base = Path(root).expanduser()
         if not base.is_dir():
             raise UserError(f"{base} is not a folder: check dataset.root.")
         self.labels = read_classes(base / classes)
         self.names, self._images, self._masks = pair_files(
-            base / images.format(split=split), base / masks.format(split=split), "dataset.root and dataset.split")
+            base / images.replace("{split}", split), base / masks.replace("{split}", split),
+            "dataset.root, dataset.images, dataset.masks and dataset.split")
 
     def read(self, index: int) -> Sample:
         image, mask = read_pair(self._images[index], self._masks[index])
@@ -55,35 +59,45 @@ def read_classes(path: Path) -> tuple[Label, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({error}): it must list the classes, one a row, "
                         "under the header: name,label_id,color,has_instances") from error
-    rows = csv.DictReader(text.splitlines())
-    columns = [column.strip() for column in rows.fieldnames or ()]
-    rows.fieldnames = columns
-    if "name" not in columns or set(columns) - set(COLUMNS):
-        raise UserError(f"{path} has the columns {', '.join(columns) or '(none)'}: its header must be name and, "
-                        "optionally, label_id, color, has_instances.")
+    rows = csv.reader(io.StringIO(text, newline=""))
+    columns: list[str] = []
     labels: list[Label] = []
-    for train_id, row in enumerate(rows):
-        where = f"{path}, line {train_id + 2}"
-        if None in row or None in row.values():
-            raise UserError(f"{where}: it must have {len(columns)} values, as the header.")
-        labels.append(_read_class({key: value.strip() for key, value in row.items()}, train_id, where))
+    try:
+        for row in rows:
+            values = [value.strip() for value in row]
+            where = f"{path}, line {rows.line_num}"
+            if not any(values):
+                continue
+            if not columns:
+                columns = values
+                _check_header(path, columns)
+            elif len(values) != len(columns):
+                raise UserError(f"{where}: it must have {len(columns)} values, as the header: {', '.join(columns)}.")
+            else:
+                labels.append(_read_class(dict(zip(columns, values, strict=True)), len(labels), where))
+    except csv.Error as error:
+        raise UserError(f"{path}, line {rows.line_num} is not valid CSV ({error}): correct it.") from error
+    if not labels:
+        raise UserError(f"{path} lists no class: write one a row, under the header: {','.join(COLUMNS)}")
     for kind in ("name", "label_id"):
         values = [getattr(label, kind) for label in labels]
         doubled = sorted({str(value) for value in values if values.count(value) > 1})
         if doubled:
-            raise UserError(f"{path}: the {kind} {doubled[0]} stands there twice.")
-    if not labels:
-        raise UserError(f"{path} lists no class.")
-    if len(labels) > 254:
-        raise UserError(f"{path} lists {len(labels)} classes: 8-bit masks can tell 254 apart.")
+            raise UserError(f"{path}: the {kind} {doubled[0]} stands there twice: give every class its own.")
     return tuple(labels)
+
+
+def _check_header(path: Path, columns: list[str]) -> None:
+    if "name" not in columns or set(columns) - set(COLUMNS) or len(set(columns)) < len(columns):
+        raise UserError(f"{path} starts with {', '.join(columns)}: its header must be name and, optionally, "
+                        "label_id, color, has_instances, each once, separated by commas.")
 
 
 def _read_class(row: dict[str, str], train_id: int, where: str) -> Label:
     name, label_id = row["name"], row.get("label_id") or str(train_id)
     color, has_instances = row.get("color") or _default_color(train_id), row.get("has_instances") or "false"
     if not name:
-        raise UserError(f"{where}: the class has no name.")
+        raise UserError(f"{where}: the class has no name, give it one.")
     if not re.fullmatch(r"\d+", label_id) or not 0 <= int(label_id) < IGNORE_INDEX:
         raise UserError(f"{where}: label_id {label_id} must be a whole number from 0 to 254 (255 is void).")
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", color):

@@ -51,9 +51,14 @@ class TrainingSampler:
         num_samples: Size of the dataset.
         batch_size: Images a batch, at most num_samples.
         seed: Of the order.
+
+    Raises:
+        ValueError: If there would be no batch.
     """
 
     def __init__(self, num_samples: int, batch_size: int, seed: int) -> None:
+        if not 1 <= batch_size <= num_samples:
+            raise ValueError(f"batch_size={batch_size} must be from 1 to the number of samples, {num_samples}")
         self._num_samples, self._batch_size, self._seed = num_samples, batch_size, seed
         self.epoch = 0
         self.first_batch = 0
@@ -115,7 +120,10 @@ class TrainingLoader:
         self.batches_per_epoch = len(self._sampler)
 
     def batches(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch (counted from 0), skipping the first ones."""
+        """Yield the batches of an epoch (counted from 0), skipping the first ones.
+
+        Only one epoch is loaded at a time: end or drop an iteration before the next begins.
+        """
         self._sampler.epoch, self._sampler.first_batch = epoch, first_batch
         return _unwrapped(self._loader)
 
@@ -163,7 +171,13 @@ def _unwrapped(loader: DataLoader) -> Iterator[Batch]:
     try:
         yield from loader
     except UserError as error:
-        raise UserError(str(error).rstrip().rsplit("UserError: ", 1)[-1]) from error
+        if loader.num_workers == 0:
+            raise
+        message = str(error).rstrip().rsplit("UserError: ", 1)[-1]
+        # The traceback leads back to the error and to the loader's iterator: left to the garbage collector, this circle
+        # would hold up the end of the process by five seconds a worker.
+        error.__traceback__ = None
+        raise UserError(message) from None
 
 
 def _start_worker(_: int) -> None:

@@ -1,10 +1,10 @@
 """Read pictures and masks from files, with errors that name the file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from segtrain.errors import UserError
 from segtrain.labels import IGNORE_INDEX, Label
@@ -13,22 +13,21 @@ PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read a picture as uint8 (H, W, 3) RGB."""
-    with _opened(path) as picture:
-        return np.asarray(picture.convert("RGB"))
+    """Read a picture as uint8 (H, W, 3) RGB, turned upright as its EXIF orientation says: masks are drawn on that view.
+
+    Raises:
+        UserError: If the file cannot be decoded, or has more than 8 bits a channel, which RGB would cut off.
+    """
+    return _decode(path, _to_rgb)
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """Read an index mask as uint8 (H, W): the grey value, or the palette's index.
+    """Read an index mask as uint8 (H, W): the grey value, the palette's index, or 0 and 1 of a 1-bit mask.
 
     Raises:
-        UserError: If the picture has colours instead of one class number a pixel.
+        UserError: If the file cannot be decoded, or does not hold one 8-bit class number a pixel.
     """
-    with _opened(path) as picture:
-        if picture.mode not in ("L", "P", "1"):
-            raise UserError(f"{path} is a mask of mode {picture.mode}: save it as one 8-bit class number per pixel "
-                            "(grey or palette PNG).")
-        return np.array(picture, dtype=np.uint8)
+    return _decode(path, _to_index)
 
 
 def read_pair(image_path: Path, mask_path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +69,8 @@ def to_train_ids(mask: np.ndarray, labels: Sequence[Label], void: Sequence[int],
     unknown = np.flatnonzero((counts > 0) & ~known)
     if len(unknown):
         found = ", ".join(f"{value} ({counts[value]} pixels)" for value in unknown[:5])
-        raise UserError(f"{path} holds the label {found}, which is no class: the classes are "
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        raise UserError(f"{path} holds the label {found}{more}, which is no class: the classes are "
                         f"{_ranges([label.label_id for label in labels])}, void is {_ranges(void)}. "
                         "Correct the mask or the class table.")
     return table[mask]
@@ -90,6 +90,9 @@ def _ranges(values: Sequence[int]) -> str:
 def pair_files(images: Path, masks: Path, key: str) -> tuple[list[str], list[Path], list[Path]]:
     """Match the pictures below one folder with the masks below another by their relative names without suffix.
 
+    Files of other kinds, hidden files and folders, and masks without an image are left alone: an image that is to be
+    left out of a split may go without its mask being hunted down.
+
     Args:
         images: Folder of pictures, searched through all its subfolders.
         masks: Folder of masks.
@@ -108,7 +111,7 @@ def pair_files(images: Path, masks: Path, key: str) -> tuple[list[str], list[Pat
     alone = sorted(found_images.keys() - found_masks.keys())
     if alone:
         raise UserError(f"{len(alone)} of {len(found_images)} images have no mask below {masks}, "
-                        f"the first is {found_images[alone[0]]}: add the mask or remove the image.")
+                        f"the first is {found_images[alone[0]]}: add its mask, {alone[0]}.png, or remove the image.")
     names = sorted(found_images)
     return names, [found_images[name] for name in names], [found_masks[name] for name in names]
 
@@ -118,32 +121,39 @@ def _pictures_below(folder: Path, key: str) -> dict[str, Path]:
         raise UserError(f"{folder} is not a folder: check {key}.")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in PICTURE_SUFFIXES or path.name.startswith("."):
+        inner = path.relative_to(folder)
+        if path.suffix.lower() not in PICTURE_SUFFIXES or path.is_dir():
             continue
-        name = path.relative_to(folder).with_suffix("").as_posix()
+        if any(part.startswith(".") for part in inner.parts):  # what macOS and Jupyter leave behind: ._x.png
+            continue
+        name = inner.with_suffix("").as_posix()
         if name in found:
             raise UserError(f"{found[name]} and {path} have the same name: keep one of them.")
         found[name] = path
     return found
 
 
-class _opened:
-    """Open a picture; whatever goes wrong while it is read is the file's fault and says so."""
+def _decode(path: Path, convert: Callable[[Image.Image, Path], np.ndarray]) -> np.ndarray:
+    """Open and decode a picture; whatever goes wrong is the file's fault, and the message names it."""
+    try:
+        with Image.open(path) as picture:
+            return convert(picture, path)  # PIL reads the pixels only now
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # broken files bring forth OSError, SyntaxError, struct.error, zlib.error, ...
+        reason = "the file is empty" if path.is_file() and not path.stat().st_size else error
+        raise UserError(f"{path} cannot be read as a picture ({reason}): replace or remove it.") from error
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
 
-    def __enter__(self) -> Image.Image:
-        try:
-            self._picture = Image.open(self._path)
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise self._fault(error) from error
-        return self._picture
+def _to_rgb(picture: Image.Image, path: Path) -> np.ndarray:
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        raise UserError(f"{path} is an image of mode {picture.mode}, of more than 8 bits a pixel: "
+                        "save it with 8 bits a channel.")
+    return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
 
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        self._picture.close()
-        if isinstance(error, (OSError, ValueError, SyntaxError, Image.DecompressionBombError)):
-            raise self._fault(error) from error
 
-    def _fault(self, error: BaseException) -> UserError:
-        return UserError(f"{self._path} cannot be read as a picture ({error}): replace or remove it.")
+def _to_index(picture: Image.Image, path: Path) -> np.ndarray:
+    if picture.mode not in ("L", "P", "1"):
+        raise UserError(f"{path} is a mask of mode {picture.mode}: save it as one 8-bit class number "
+                        "per pixel (grey or palette PNG).")
+    return np.array(picture, dtype=np.uint8)

@@ -1,8 +1,9 @@
 """Read a whole split once before it is used: every fault is found now, and its statistics with it."""
 
 import os
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,11 +53,15 @@ def survey(dataset: Dataset, instances: str | None) -> Survey:
     for index, sample in enumerate(_read_all(dataset)):
         height, width = sample.target.shape
         if min(height, width) < 32:
-            raise UserError(f"{dataset.files(index)} is {width}x{height}: images need at least 32x32 pixels.")
+            raise UserError(f"{dataset.files(index)} is {width}x{height}: images need at least 32x32 pixels, "
+                            "enlarge or remove it.")
         counts = np.bincount(sample.target.ravel(), minlength=IGNORE_INDEX + 1)
         sizes.append((height, width))
         pixel_counts[index] = counts[:len(dataset.labels)]
-        assert counts.sum() - counts[IGNORE_INDEX] == pixel_counts[index].sum(), "datasets give train ids or 255"
+        unknown = np.flatnonzero(counts[len(dataset.labels):IGNORE_INDEX]) + len(dataset.labels)
+        if len(unknown):
+            raise UserError(f"the target of {dataset.files(index)} holds the train id {unknown[0]} "
+                            f"({counts[unknown[0]]} pixels): the dataset must give 0..{len(dataset.labels) - 1} or 255.")
         if instances is not None:
             found = find_instances(sample, dataset.labels, instances, dataset.files(index))
             objects.append(count_instances(sample.target, sample.target, found, class_ids))
@@ -91,8 +96,13 @@ def find_instances(sample: Sample, labels: tuple[Label, ...], instances: str, fi
 
 
 def _read_all(dataset: Dataset) -> Iterator[Sample]:
-    """Read in order, on all cores, at most a few samples ahead."""
+    """Read in order, on all cores, at most a few samples ahead: a split may be larger than the memory."""
     workers = os.cpu_count() or 1
+    waiting: deque[Future[Sample]] = deque()
     with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(dataset.names), 4 * workers):
-            yield from pool.map(dataset.read, range(start, min(start + 4 * workers, len(dataset.names))))
+        for index in range(len(dataset.names)):
+            waiting.append(pool.submit(dataset.read, index))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -4,7 +4,7 @@ from segtrain.datasets.base import Dataset, Sample
 
 
 class Cached:
-    """A dataset whose samples stay in memory once read.
+    """A dataset whose samples stay in memory once read, locked against writing.
 
     Workers forked afterwards share that memory, so a survey fills the cache for all of them.
     """
@@ -18,6 +18,9 @@ class Cached:
         sample = self._samples[index]
         if sample is None:
             sample = self._samples[index] = self._dataset.read(index)
+            for array in (sample.image, sample.target, sample.instances):
+                if array is not None:
+                    array.flags.writeable = False  # a transform that works in place would change every later epoch
         return sample
 
 

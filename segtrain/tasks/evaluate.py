@@ -42,7 +42,8 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     data = build.cached(build.dataset(cfg, cfg.dataset.split), cfg.dataset.cache)
     found = survey(data, cfg.dataset.instances)
     build.settle(cfg, device, num_classes=len(data.labels), cached_in_memory=True)
-    tracking.log.info("evaluating %s on %d images of %s %s", path, len(data.names), dataset_name(cfg), cfg.dataset.split)
+    tracking.log.info("evaluating %s on %d images of %s %s", path, len(data.names), dataset_name(cfg),
+                      cfg.dataset.split)
 
     network = build.model(cfg, pretrained=False)
     checkpoint.load_weights(network, saved["model"], path, class_layer=build.class_layer(cfg))

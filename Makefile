@@ -1,0 +1,46 @@
+# Each target works alone on a fresh clone: what needs the environment makes it first.
+
+PYTHON ?= python3
+ARGS ?=
+LOGDIR ?= outputs
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+LEFTOVERS := build dist segtrain.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test lint tensorboard clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@echo
+	@echo '  PYTHON=python3.12 chooses the interpreter that .venv is made with (3.10 to 3.13).'
+
+setup: $(STAMP)  ## make .venv and install segtrain into it; does nothing until pyproject.toml changes
+
+# torch and torchvision first and together: only a pair from one index fits.
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install torch torchvision
+	$(BIN)/python -m pip install -e ".[dev,export]"
+	@touch $@
+
+train: $(STAMP)  ## train; make train ARGS="optim=adam train.epochs=20"
+	$(BIN)/segtrain $(ARGS)
+
+test: $(STAMP)  ## run all tests; make test ARGS="tests/test_losses.py -x"
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)  ## check style (ruff) and types (mypy)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+tensorboard: $(STAMP)  ## show the runs in a browser; LOGDIR=multirun for sweeps
+	$(BIN)/tensorboard --logdir $(LOGDIR)
+
+clean:  ## remove what builds and tools leave behind; keeps .venv, outputs and multirun
+	rm -rf $(LEFTOVERS)
+	find segtrain conf scripts tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,43 @@
+"""Score the predictor that gives every pixel position its most frequent training class.
+
+    python scripts/trivial_predictor.py dataset=camvid dataset.root=/data/CamVid
+
+It looks at no image, so a network that is no better has learnt the layout of the scenes and nothing else. All images
+must have one size. Arguments are overrides as for segtrain; prints the table that segtrain prints.
+"""
+
+import sys
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_module
+
+from segtrain import build, config, tracking
+from segtrain.labels import IGNORE_INDEX
+from segtrain.metrics.confusion import confusion_matrix
+from segtrain.metrics.scores import compute_scores
+
+
+def main() -> None:
+    with initialize_config_module("segtrain.conf", version_base="1.3"):
+        cfg = config.check(compose("config", sys.argv[1:]))
+    train, val = build.dataset(cfg, "train"), build.dataset(cfg, cfg.dataset.split)
+    num_classes = len(train.labels)
+    height, width = train.read(0).target.shape
+    counts = np.zeros((IGNORE_INDEX + 1, height * width), dtype=np.int32)
+    positions = np.arange(height * width)
+    for index in range(len(train.names)):
+        counts[train.read(index).target.ravel(), positions] += 1
+    pred = torch.from_numpy(counts[:num_classes].argmax(0).reshape(height, width))
+
+    confusion = torch.zeros(num_classes + 1, num_classes + 1, dtype=torch.int64)
+    for index in range(len(val.names)):
+        confusion += confusion_matrix(pred, torch.from_numpy(val.read(index).target).long(), num_classes)
+    scores = compute_scores(confusion, [label.name for label in train.labels])
+    print(tracking.results_table({
+        **scores, "loss": None, "iiou_source": None, "num_images": len(val.names),
+        "dataset": cfg.dataset._target_.rsplit(".", 1)[-1].lower(), "split": cfg.dataset.split}))
+
+
+if __name__ == "__main__":
+    main()
