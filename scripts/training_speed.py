@@ -56,8 +56,8 @@ def main() -> None:
             if turn >= WARM_UP:
                 seconds[name].append(time.perf_counter() - started)
 
-    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-          f"{training.device}, {cfg.runtime.precision}")
+    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, "
+          f"torch {torch.__version__}, {training.device}, {cfg.runtime.precision}")
     print(f"{type(training.network).__name__}, batch {cfg.train.batch_size}, crop {list(cfg.dataset.crop)}, "
           f"median of {STEPS} steps")
     bare = statistics.median(seconds["bare step"])

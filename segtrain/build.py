@@ -1,31 +1,28 @@
 """The only file that turns config nodes into objects.
 
-A node with a `_target_` is called with its other values, after they have been checked against the target's signature:
-names, annotated types, and the nearest name for one that is misspelt. Everything that `auto` leaves open is settled
-here too, once, so that the settled value can be kept with the run.
+Everything that `auto` leaves open is settled here too, once, so that the settled value can be kept with the run.
 """
 
-import importlib
+import importlib.util
 import inspect
+import math
 import os
 import shutil
 import sys
-import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
 import albumentations
-import numpy as np
-import pydantic
 import torch
 from torch import nn
 
 from segtrain import losses
-from segtrain.config import OPEN_GROUPS, DatasetSettings, nearest, override_key, to_container
+from segtrain.config import DatasetSettings, override_key, to_container
 from segtrain.datasets.base import Dataset
 from segtrain.datasets.views import Cached, Subset
 from segtrain.errors import UserError
+from segtrain.instantiate import call, guarded, is_trusted, locate, targets
 from segtrain.schedules import Schedule
 from segtrain.transforms import Augmentation, Normalize
 
@@ -33,13 +30,14 @@ IMAGENET_STD = [0.229, 0.224, 0.225]
 # The work (pixels of all crops of a run) from which compiling, about a minute on a CPU, has paid for itself.
 COMPILE_FROM_PIXELS = {"cpu": 0.5e9, "cuda": 5e9}
 
-# What a config that comes out of a checkpoint or a run directory may name: defined in these packages, of this kind.
+# What a config that comes out of a checkpoint or a run directory may name: defined in these packages, and of this kind;
+# None is a function.
 TRUSTED = {
     "model": (("segtrain.models", "torchvision.models"), nn.Module),
     "optim": (("torch.optim",), torch.optim.Optimizer),
     "scheduler": (("segtrain.schedules",), None),
     "loss": (("segtrain.losses",), losses.Loss),
-    "dataset": (("segtrain.datasets",), None),
+    "dataset": (("segtrain.datasets",), object),
     "augmentation": (("albumentations",), albumentations.BasicTransform),
 }
 
@@ -57,6 +55,9 @@ def dataset(cfg: Any, split: str) -> Dataset:
     node = to_container(cfg.dataset)
     built = call({key: value for key, value in node.items() if key not in settings}, "dataset",
                  known=settings, given={"split": split})
+    if not all(hasattr(built, name) for name in ("labels", "names", "read", "files")):
+        raise UserError(f"dataset._target_={node['_target_']} is no dataset: it needs labels, names, read and files, "
+                        "as segtrain.datasets.base.Dataset describes them.")
     num_classes = node.get("num_classes")
     if num_classes is not None and num_classes != len(built.labels):
         raise UserError(f"dataset.num_classes={num_classes}, but the dataset has {len(built.labels)} classes: "
@@ -71,21 +72,23 @@ def dataset(cfg: Any, split: str) -> Dataset:
 
 def cached(data: Dataset, cache: Any) -> Dataset:
     """Keep a dataset's samples in memory: always, never, or if they take less than half of what is free."""
-    if str(cache).lower() == "auto":
+    if cache == "auto":
         sample = data.read(0)
         bytes_each = sample.image.nbytes + sample.target.nbytes
         bytes_each += 0 if sample.instances is None else sample.instances.nbytes
         cache = bytes_each * len(data.names) < 0.5 * _free_memory()
-    return Cached(data) if str(cache).lower() == "true" else data
+    return Cached(data) if cache else data
 
 
 def augmentation(cfg: Any) -> Augmentation:
     """Build the transforms of cfg.augmentation, in their order."""
-    node = to_container(cfg.augmentation)
-    for name, transform in node.items():
-        if not isinstance(transform, dict):
-            raise UserError(f"augmentation.{name} must be a transform with a _target_.{nearest(str(name), node)}")
-    return Augmentation([call(transform, f"augmentation.{name}") for name, transform in node.items()])
+    transforms = []
+    for name, node in to_container(cfg.augmentation).items():
+        key = f"augmentation.{name}"
+        if not isinstance(node, dict):
+            raise UserError(f"{key}={node} must be a transform: a mapping with a _target_ and its arguments.")
+        transforms.append(_of_kind(call(node, key), albumentations.BasicTransform, key))
+    return Augmentation(transforms)
 
 
 def normalize(cfg: Any, device: torch.device) -> Normalize:
@@ -104,21 +107,21 @@ def model(cfg: Any, *, pretrained: bool = True) -> nn.Module:
     node = to_container(cfg.model)
     if not pretrained and "pretrained" in node:
         node["pretrained"] = None
-    built = call(node, "model")
-    if not isinstance(built, nn.Module):
-        raise UserError(f"model._target_={node['_target_']} gave a {type(built).__name__}, not a torch.nn.Module.")
-    return built
+    return _of_kind(call(node, "model"), nn.Module, "model")
 
 
 def class_layer(cfg: Any) -> set[str]:
     """Return the state-dict keys of the model whose shapes depend on the number of classes."""
+    node = to_container(cfg.model)
+    if "num_classes" not in node:
+        return set()
+    if "pretrained" in node:
+        node["pretrained"] = None
+    shapes = []
     with torch.device("meta"):
-        shapes = []
-        for more in (0, 1):
-            node = {**to_container(cfg.model), "pretrained": None}
-            node = {key: value for key, value in node.items() if key in cfg.model}
-            node["num_classes"] += more
-            shapes.append({key: value.shape for key, value in call(node, "model").state_dict().items()})
+        for num_classes in (node["num_classes"], node["num_classes"] + 1):
+            built = call({**node, "num_classes": num_classes}, "model")
+            shapes.append({key: value.shape for key, value in built.state_dict().items()})
     return {key for key, shape in shapes[0].items() if shapes[1].get(key) != shape}
 
 
@@ -136,26 +139,38 @@ def loss(cfg: Any, class_pixels: Sequence[int], image_pixels: Sequence[int]) -> 
             return section
         result = {name: weighted(value, f"{key}.{name}") for name, value in section.items()}
         if isinstance(result.get("class_weights"), str):
-            result["class_weights"] = _user_error(
+            result["class_weights"] = guarded(
                 f"{key}.class_weights", losses.class_weights, result["class_weights"], class_pixels, image_pixels)
         return result
 
-    return call(weighted(to_container(cfg.loss), "loss"), "loss")
+    return _of_kind(call(weighted(to_container(cfg.loss), "loss"), "loss"), losses.Loss, "loss")
 
 
 def optimizer(cfg: Any, network: nn.Module, device: torch.device) -> torch.optim.Optimizer:
     """Build the optimizer of all trainable parameters, in its fused form on a GPU where it has one."""
     node = to_container(cfg.optim)
-    target = locate(str(node.get("_target_")), "optim")
-    if device.type == "cuda" and "fused" in inspect.signature(target).parameters:
+    if device.type == "cuda" and "fused" in inspect.signature(locate(str(node.get("_target_")), "optim")).parameters:
         node.setdefault("fused", True)
-    return call(node, "optim", given={"params": [p for p in network.parameters() if p.requires_grad]})
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    built = _of_kind(call(node, "optim", given={"params": parameters}), torch.optim.Optimizer, "optim")
+    closure = inspect.signature(built.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise UserError(f"optim._target_={node['_target_']} evaluates the loss several times a step, which the "
+                        "training loop does not offer: choose another optimizer.")
+    return built
 
 
 def schedule(cfg: Any, total_steps: int, steps_per_epoch: int) -> Schedule:
     """Build the course of the learning rate."""
     return call(to_container(cfg.scheduler), "scheduler",
                 given={"total_steps": total_steps, "steps_per_epoch": steps_per_epoch})
+
+
+def _of_kind(built: Any, kind: type, key: str) -> Any:
+    if not isinstance(built, kind):
+        raise UserError(f"{key}._target_ gave a {type(built).__name__}, but {key} must be a "
+                        f"{kind.__module__}.{kind.__name__}.")
+    return built
 
 
 # ---- what auto leaves open
@@ -168,6 +183,8 @@ def device(cfg: Any) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         found = torch.device(name)
+        if found.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError(f"{found.type} is not supported")
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"runtime.device={name} is not to be had here ({str(error).splitlines()[0]}): "
@@ -181,17 +198,17 @@ def device(cfg: Any) -> torch.device:
 def settle(cfg: Any, on: torch.device, *, num_classes: int, cached_in_memory: bool, train_steps: int = 0) -> None:
     """Replace every `auto` and open value of a config by what it means for this run and machine, in place."""
     cfg.dataset.num_classes = num_classes
-    if str(cfg.dataset.std) == "auto":
+    if cfg.dataset.std == "auto":
         cfg.dataset.std = IMAGENET_STD if cfg.model.get("pretrained") else [1.0] * len(cfg.dataset.mean)
     cfg.runtime.device = str(on)
     if cfg.runtime.precision == "auto":
         cfg.runtime.precision = "bf16" if on.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    if str(cfg.runtime.workers) == "auto":
+    if cfg.runtime.workers == "auto":
         # On a CPU the loaders would take cores from the training itself, unless they decode files.
         cores = os.cpu_count() or 1
         cfg.runtime.workers = min(16, cores) if on.type != "cpu" else 0 if cached_in_memory else min(2, cores)
-    if str(cfg.runtime.compile).lower() == "auto":
-        pixels = train_steps * cfg.train.batch_size * cfg.train.accumulate * int(np.prod(cfg.dataset.crop))
+    if cfg.runtime.compile == "auto":
+        pixels = train_steps * cfg.train.batch_size * cfg.train.accumulate * math.prod(cfg.dataset.crop)
         cfg.runtime.compile = _can_compile(on) and pixels >= COMPILE_FROM_PIXELS.get(on.type, float("inf"))
 
 
@@ -212,151 +229,26 @@ def _free_memory() -> int:
         return 0
 
 
-# ---- from a node to an object
-
-
-def call(node: Mapping[str, Any], key: str, *, given: Mapping[str, Any] | None = None, known: Iterable[str] = ()) -> Any:
-    """Call a node's target with its values, nested nodes first.
-
-    Args:
-        node: `_target_` and keyword arguments.
-        key: Where the node stands in the config, for messages.
-        given: Further arguments that no config can hold.
-        known: Further names to suggest for a misspelt one.
-
-    Raises:
-        UserError: Names the key and the remedy: an unknown target, a misspelt or missing argument, a value of the wrong
-            type, or whatever ValueError the target itself raises.
-    """
-    if not isinstance(node.get("_target_"), str):
-        raise UserError(f"{key} needs a _target_, the class or function to build it with.")
-    target = locate(node["_target_"], key)
-    arguments = {name: _nested(value, f"{key}.{name}") for name, value in node.items() if name != "_target_"}
-    given = dict(given or {})
-    parameters = inspect.signature(target).parameters
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    hints = _hints(target)
-    for name, value in arguments.items():
-        if name not in parameters and not takes_any or name in given:
-            names = [*(set(parameters) - set(given)), *known]
-            raise UserError(f"{key}.{name} is not a key of {node['_target_']}.{nearest(name, names)}")
-        arguments[name] = _checked(value, hints.get(name, Any), f"{key}.{name}")
-    for name, parameter in parameters.items():
-        required = parameter.default is parameter.empty and parameter.kind not in (
-            parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-        if required and name not in arguments and name not in given:
-            raise UserError(f"{key}.{name} has no value, but {node['_target_']} needs it: {key}.{name}=...")
-    return _user_error(key, target, **arguments, **given)
-
-
-def _nested(value: Any, key: str) -> Any:
-    if isinstance(value, dict):
-        if "_target_" in value:
-            return call(value, key)
-        return {name: _nested(item, f"{key}.{name}") for name, item in value.items()}
-    return value
-
-
-def _hints(target: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except (NameError, TypeError, AttributeError):  # a signature that cannot be read is left to the target itself
-        return {}
-
-
-def _checked(value: Any, hint: Any, key: str) -> Any:
-    """Return a value as its annotation wants it, a list as a tuple where it says so."""
-    if isinstance(value, bool) and hint in (int, float):
-        raise UserError(f"{key}={str(value).lower()} has the wrong type: a number is needed.")
-    try:
-        adapter = pydantic.TypeAdapter(hint, config={"arbitrary_types_allowed": True})
-    except (pydantic.PydanticUserError, pydantic.errors.PydanticSchemaGenerationError):
-        return value
-    try:
-        return adapter.validate_python(value)
-    except pydantic.ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise UserError(f"{key}={value} has the wrong type: {reason}.") from error
-
-
-def _user_error(key: str, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a target; the ValueError it raises about its arguments is the user's to mend."""
-    try:
-        return target(*args, **kwargs)
-    except (ValueError, TypeError) as error:  # pydantic's errors are ValueErrors
-        raise UserError(f"{key}: {error}") from error
-
-
-def locate(path: str, key: str) -> Callable[..., Any]:
-    """Import the class or function that a dotted path names.
-
-    Raises:
-        UserError: If there is none.
-    """
-    module, _, rest = path.partition(".")
-    names = rest.split(".") if rest else []
-    try:
-        found: Any = importlib.import_module(module)
-        for name in names:
-            module = f"{module}.{name}"
-            found = getattr(found, name) if hasattr(found, name) else importlib.import_module(module)
-    except (ImportError, ValueError, TypeError) as error:
-        raise UserError(f"{key}._target_={path} cannot be imported ({error}): check its spelling, "
-                        "and that its package is installed or on PYTHONPATH.") from error
-    if not callable(found):
-        raise UserError(f"{key}._target_={path} is no class or function.")
-    return found
-
-
 # ---- configs that come out of files
 
 
 def check_trust(cfg: Any, overrides: Iterable[str], trusted: Iterable[str]) -> None:
     """Check that a config out of a checkpoint or a run directory names only what it may build.
 
-    Nothing but trusted packages is imported, and what a path leads to must be defined there: torch.serialization.os
-    would lead elsewhere.
-
     Args:
         cfg: The config.
-        overrides: The command line's overrides; groups chosen there are the user's own and not checked.
+        overrides: The command line's overrides; what is chosen there is the user's own and not checked.
         trusted: The user's own packages (runtime.trusted on the command line).
 
     Raises:
-        UserError: Names the key and the option that allows it.
+        UserError: Names the key and the option that allows it. Nothing outside the trusted packages was imported.
     """
-    chosen = {override_key(override) for override in overrides}
-    for group in OPEN_GROUPS:
-        if group in chosen:
-            continue
-        packages, kind = TRUSTED[group]
-        for key, path in _targets(to_container(cfg[group]), group):
-            if not _is_trusted(path, key, (*packages, *trusted), kind):
-                raise UserError(
-                    f"{key}._target_={path} in the saved configuration is not among what may be built from a file "
-                    f"({', '.join(packages)}): if it is your own code, pass runtime.trusted=[{path.split('.')[0]}].")
-
-
-def _is_trusted(path: str, key: str, packages: tuple[str, ...], kind: type | None) -> bool:
-    if not _within(path, packages):
-        return False
-    found = locate(path, key)
-    if not (inspect.isclass(found) or inspect.isfunction(found)) or not _within(f"{found.__module__}.", packages):
-        return False
-    return kind is None or inspect.isfunction(found) or issubclass(found, kind)
-
-
-def _within(path: str, packages: Iterable[str]) -> bool:
-    return any(path.startswith(f"{package}.") for package in packages)
-
-
-def _targets(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Yield every `_target_` of a node, however deep."""
-    if isinstance(node, dict):
-        if "_target_" in node:
-            yield key, str(node["_target_"])
-        for name, value in node.items():
-            yield from _targets(value, f"{key}.{name}")
-    elif isinstance(node, list):
-        for number, value in enumerate(node):
-            yield from _targets(value, f"{key}[{number}]")
+    chosen = tuple(f"{override_key(override)}." for override in overrides)
+    container = to_container(cfg)
+    for group, (packages, kind) in TRUSTED.items():
+        for key, path in targets(container.get(group), group):
+            if f"{key}._target_.".startswith(chosen) or is_trusted(path, key, packages, kind, trusted):
+                continue
+            raise UserError(
+                f"{key}._target_={path} in the saved configuration is not among what may be built from a file "
+                f"({', '.join(packages)}): if it is your own code, pass runtime.trusted=[{path.split('.')[0]}].")

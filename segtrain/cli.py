@@ -1,69 +1,130 @@
 """The command: compose the config, check it, run its task. The only place that ends the process."""
 
 import contextlib
+import hashlib
 import importlib
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
+import traceback
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra shall raise its errors for us to explain, not print them and exit
 
 import hydra
+import yaml
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segtrain import config, leaderboard
+from segtrain import config, explain, leaderboard
 from segtrain.errors import Stopped, UserError
 
-USER_ERROR, BUG = 2, 1
-failures: list[BaseException] = []  # of this process's jobs: a sweep reports only its first
+USER_ERROR = 2
+
+failures: list[Exception] = []  # of this process's jobs: a sweep goes on after one, and reports them at its end
+made_folders: list[Path] = []  # the folders that this command makes, outermost first
 
 
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 2 the user's to mend, 128 + signal stopped, 1 a bug."""
+    failures.clear()
+    made_folders.clear()
+    here = str(Path.cwd())
+    if here not in sys.path:  # as python -m does, but last: nothing there can hide an installed package
+        sys.path.append(here)
+    errors = failures
     try:
-        _continue_run(sys.argv)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UserError("several processes (torchrun) are not supported: start segtrain by itself.")
+        sys.argv[1:] = _continue_run(sys.argv[1:])
         _hydra_main()
-        if failures:
-            raise failures[0]
     except Stopped as stopped:
         sys.exit(128 + stopped.signum)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
-    except BaseException as error:
-        if isinstance(error, SystemExit):
-            raise
-        message = _user_message(error)
-        if message is None or any(_user_message(failure) is None for failure in failures):
-            raise
-        print(f"segtrain: {message}", file=sys.stderr)
-        sys.exit(USER_ERROR)
-    sys.exit(0)
+    except Exception as error:  # Hydra raises the first failed job's again
+        errors = failures or [error]
+    messages = [_user_message(error) for error in errors]
+    bugs = [error for error, message in zip(errors, messages, strict=True) if message is None]
+    if bugs:
+        raise bugs[0]
+    if not messages:
+        sys.exit(0)
+    _remove_empty_folders()
+    more = f" ({len(messages)} jobs failed, see the leaderboard)" if len(messages) > 1 else ""
+    print(f"segtrain: {messages[0]}{more}", file=sys.stderr)
+    sys.exit(USER_ERROR)
 
 
-def _continue_run(argv: list[str]) -> None:
-    """Make `resume=DIR` the run directory, before Hydra makes a new one."""
-    given = [argument for argument in argv[1:] if argument.startswith("resume=")]
-    if not given or given[-1] in ("resume=", "resume=null"):
-        return
-    directory = Path(given[-1].removeprefix("resume=").strip("'\""))
-    if not (directory / "config.yaml").is_file():
-        raise UserError(f"resume={directory} is no run directory: it has no config.yaml.")
-    argv.append(f"hydra.run.dir='{directory}'")
+def _continue_run(arguments: list[str]) -> list[str]:
+    """Make `resume=DIR` the run directory, before Hydra makes a new one; any name will do for DIR.
+
+    Returns:
+        The arguments, both settings quoted as Hydra wants them.
+    """
+    given = [argument for argument in arguments if argument.startswith("resume=")]
+    text = given[-1].removeprefix("resume=") if given else ""
+    if not given or text == "null":
+        return arguments
+    if not Path(text).is_dir() and len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1]  # quoted for Hydra
+    if not text or not Path(text).is_dir():
+        raise UserError(f"resume={text} is no directory: give the run directory to continue.")
+    if not (Path(text) / "config.yaml").is_file():
+        raise UserError(f"resume={text} is no run directory: it has no config.yaml.")
+    other = [argument for argument in arguments if argument.startswith("hydra.run.dir=")]
+    if other:
+        raise UserError(f"resume={text} continues the run in that directory: leave out {other[0]}.")
+    quoted = QuotedString(text.replace("${", "\\${"), Quote.single).with_quotes()
+    return [each for argument in arguments for each in (
+        (f"resume={quoted}", f"hydra.run.dir={quoted}") if argument == given[-1] else (argument,))]
+
+
+class NoteFolders(Callback):
+    """Note which folders a command is about to make, so that a refused one can remove them again."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._note(config.hydra.run)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._note(config.hydra.sweep)
+
+    def _note(self, section: DictConfig) -> None:
+        with contextlib.suppress(OmegaConfBaseException, OSError):  # Hydra will say so itself
+            path = Path(section.dir).absolute()
+            made_folders[:] = [each for each in (*reversed(path.parents), path) if not each.exists()]
+
+
+def _remove_empty_folders() -> None:
+    """Remove the folders that this command made, as far as nothing is in them."""
+    for folder in reversed(made_folders):
+        with contextlib.suppress(OSError):
+            if {each.name for each in folder.iterdir()} == {"multirun.yaml"}:  # Hydra's, of a sweep without a job
+                (folder / "multirun.yaml").unlink()
+            folder.rmdir()
+
+
+# ---- one run, or one job of a sweep
 
 
 @hydra.main(config_path="pkg://segtrain.conf", config_name="config", version_base="1.3")
 def _hydra_main(cfg: DictConfig) -> float | None:
     context = HydraConfig.get()
     run_dir = Path(context.runtime.output_dir)
-    overrides = [override for override in context.overrides.task if config.override_key(override) != "resume"]
+    overrides = [each for each in _job_overrides(context.overrides) if config.override_key(each) != "resume"]
     is_sweep = context.mode == RunMode.MULTIRUN
     was_empty = not any(run_dir.iterdir())
     try:
@@ -71,18 +132,18 @@ def _hydra_main(cfg: DictConfig) -> float | None:
     except Exception as error:
         failures.append(error)
         message = _user_message(error)
-        log = logging.getLogger("segtrain")
-        if message is not None and was_empty and not is_sweep:
-            _remove_refused(run_dir)
-        elif message is not None:
-            log.error("%s", message)
-        else:
-            log.exception("a bug of segtrain")
-        if not is_sweep and message is not None:
-            return None  # main reports it; Hydra would print a line of its own first
         if is_sweep:
-            leaderboard.update(Path(context.sweep.dir), run_dir, overrides, error=message or repr(error))
-        raise
+            if was_empty:
+                _start_log(run_dir, cfg)
+            _write_down(error, message)
+            if not (run_dir / "results.json").exists():  # else a finished job, which stays as it is
+                leaderboard.update(Path(context.sweep.dir), run_dir, overrides, error=message or repr(error))
+            raise
+        if message is not None and was_empty and not any((run_dir / "checkpoints").glob("*.pt")):
+            _empty(run_dir)
+        else:
+            _write_down(error, message)
+        return None  # main reports it; Hydra would print a line of its own first
     finally:
         _release()
     if is_sweep:
@@ -92,8 +153,6 @@ def _hydra_main(cfg: DictConfig) -> float | None:
 
 def _run_task(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep: bool) -> float | None:
     """Check the config, lay it over the run to continue if there is one, and run its task."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("several processes (torchrun) are not supported: start segtrain by itself.")
     cfg = config.check(cfg)
     saved = _saved_config(cfg, run_dir, overrides, is_sweep)
     if saved is not None:
@@ -102,10 +161,8 @@ def _run_task(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep: bo
             print(f"{run_dir} is finished: nothing to do, its scores are in {finished}")
             return leaderboard.read_score(finished, saved.train.monitor)
         cfg = saved
-    from segtrain import tracking  # imports torch, as do the tasks: --help must not wait for it
-
-    tracking.start_log(run_dir / f"{cfg.task.name}.log")
-    if saved is not None:
+    _start_log(run_dir, cfg)
+    if saved is not None and not is_sweep:
         from segtrain import build
 
         build.check_trust(cfg, overrides, cfg.runtime.trusted)
@@ -114,87 +171,55 @@ def _run_task(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep: bo
 
 def _saved_config(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep: bool) -> DictConfig | None:
     """Return the config of the run to continue, under this command's overrides; None for a new run."""
-    path = run_dir / "config.yaml"
+    if cfg.resume is not None and Path(cfg.resume).absolute() != run_dir.absolute():
+        raise UserError("resume= is for the command line of a single run, resume=DIR; a sweep goes on with its "
+                        "former command and hydra.sweep.dir=.")
     if cfg.resume is None and not is_sweep and any(run_dir.iterdir()):
         raise UserError(f"{run_dir} is not empty: continue the run in it with resume={run_dir}, "
                         "or choose another hydra.run.dir=.")
+    path = run_dir / "config.yaml"
     if not path.exists():
         return None
     saved = config.read_yaml(path)
     saved.pop("versions", None)
-    laid = config.check(config.overlay(saved, cfg, overrides))
-    laid.runtime.trusted = cfg.runtime.trusted  # trust is given on the command line, never by a file
-    if is_sweep and not _is_same(laid, saved):
-        raise UserError(f"{run_dir} holds a run of another configuration: choose another hydra.sweep.dir=.")
-    return laid
+    if not is_sweep:
+        laid = config.check(config.overlay(saved, cfg, overrides))
+        laid.runtime.trusted = cfg.runtime.trusted  # trust is given on the command line, never by a file
+        return laid
+    different = config.difference(cfg, saved)
+    if different is not None:
+        raise UserError(f"{run_dir} holds a run of another configuration ({different} differs): "
+                        "choose another hydra.sweep.dir=.")
+    of_machine = [override for override in overrides if config.override_key(override).startswith("runtime.")]
+    return config.check(config.overlay(saved, cfg, of_machine))
 
 
-def _is_same(one: DictConfig, other: DictConfig) -> bool:
-    """Compare two configs but for what a machine or the trust in it decides."""
-    containers = [OmegaConf.to_container(cfg, resolve=True) for cfg in (one, other)]
-    return all(containers[0][key] == containers[1][key] for key in containers[0] if key != "runtime")
+def _start_log(run_dir: Path, cfg: DictConfig) -> None:
+    from segtrain import tracking  # slow to import, as are the tasks: --help must not wait for it
+
+    if not tracking.log.handlers:
+        tracking.start_log(run_dir / f"{cfg.task.name}.log")
 
 
-def _user_message(error: BaseException) -> str | None:
-    """Return the message of an error that the user can mend; None for a bug of ours."""
-    if isinstance(error, UserError):
-        return str(error)
-    if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return _explain_composition(error)
-    if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
-        return (f"out of memory ({str(error).splitlines()[0]}): lower train.batch_size (train.accumulate keeps the "
-                "images of a step), dataset.crop, or set dataset.cache=false.")
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}: choose a folder that can be written with hydra.run.dir=."
-    return None
+def _write_down(error: Exception, message: str | None) -> None:
+    """Write why a job failed to its log, where it stays when the terminal is gone."""
+    log = logging.getLogger("segtrain")
+    trace = None if message is not None else (type(error), error, error.__traceback__)
+    record = log.makeRecord(log.name, logging.ERROR, __file__, 0, message or "a bug of segtrain:", (), trace)
+    for handler in log.handlers:
+        if isinstance(handler, logging.FileHandler):  # the terminal hears of it from main
+            handler.handle(record)
 
 
-def _explain_composition(error: Exception) -> str:
-    """Say in our words what Hydra could not compose: the key, and the nearest one that exists."""
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    if type(error).__name__ == "MissingConfigException":
-        return _explain_missing(str(error), getattr(error, "options", None), getattr(error, "missing_cfg_file", None))
-    if isinstance(cause, OmegaConfBaseException):
-        return config.explain(cause, _all_keys())
-    lines = str(error).splitlines()
-    first = lines[0].removeprefix("Could not override ").split(". ")[0]
-    if "Could not override" in str(error) or "Could not append" in str(error):
-        key = first.strip("'").removeprefix("Could not append to config. An item is already at ").strip("'")
-        return f"{key} is not a key of the configuration.{config.nearest(key, _all_keys())}"
-    return " ".join(lines)
-
-
-def _explain_missing(text: str, options: Any, missing: Any) -> str:
-    group, _, choice = str(missing or "").rpartition("/")
-    if not options or not group:
-        return " ".join(text.splitlines())
-    return f"{group}={choice} does not exist: {group} is one of {', '.join(options)}.{config.nearest(choice, options)}"
-
-
-def _all_keys() -> list[str]:
-    """Return every key of the default config, and the groups."""
-    with contextlib.suppress(Exception):
-        from hydra import compose, initialize_config_module
-        from hydra.core.global_hydra import GlobalHydra
-
-        GlobalHydra.instance().clear()
-        with initialize_config_module("segtrain.conf", version_base="1.3"):
-            return [*config.known_keys(compose("config")), *config.RECIPE_GROUPS]
-    return []
-
-
-def _remove_refused(run_dir: Path) -> None:
-    """Remove the directory that a refused run made, unless it holds a state worth keeping."""
-    if any((run_dir / "checkpoints").glob("*.pt")):
-        return
-    from segtrain import tracking
-
-    tracking.stop_log()
-    shutil.rmtree(run_dir, ignore_errors=True)
-    for parent in list(run_dir.parents)[:2]:
-        with contextlib.suppress(OSError):  # not empty: other runs are in it
-            if parent.name and parent != Path.cwd():
-                parent.rmdir()
+def _empty(run_dir: Path) -> None:
+    """Remove all that a refused run has written."""
+    if "segtrain.tracking" in sys.modules:
+        sys.modules["segtrain.tracking"].stop_log()
+    for path in run_dir.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _release() -> None:
@@ -209,3 +234,69 @@ def _release() -> None:
         torch._dynamo.reset()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+# ---- names of sweep jobs
+
+
+def _job_folder(job_number: Any, *, _root_: DictConfig) -> str:
+    """Name a sweep job's folder from the keys that differ between the jobs, in at most 120 bytes."""
+    overrides = _job_overrides(_root_.hydra.overrides)
+    keys = {*(OmegaConf.select(_root_, "hydra.sweeper.params") or ()), *_swept(sys.argv[1:])}
+    given = ",".join(each for each in overrides if each.split("=", 1)[0] in keys) or str(job_number)
+    name = re.sub(r"[^\w.=,+\[\]-]", "_", given)
+    if name == given and len(name.encode()) <= 120:
+        return name
+    digest = hashlib.sha256(given.encode()).hexdigest()[:8]  # a/b and a_b must not share a folder
+    return f"{name.encode()[:110].decode(errors='ignore')}-{digest}"
+
+
+def _job_overrides(overrides: Any) -> list[str]:
+    """Return a job's overrides as they were given, what they interpolate left alone."""
+    container: Any = OmegaConf.to_container(overrides)
+    return container["task"]
+
+
+def _swept(arguments: Iterable[str]) -> Iterator[str]:
+    """Yield the keys that a command line gives several values each."""
+    parser = OverridesParser.create()
+    for argument in arguments:
+        with contextlib.suppress(HydraException):  # a flag
+            override = parser.parse_override(argument)
+            if override.is_sweep_override():
+                yield override.get_key_element()
+
+
+OmegaConf.register_new_resolver("swept_keys", _job_folder, replace=True)
+
+
+# ---- what to tell the user
+
+
+def _user_message(error: Exception) -> str | None:
+    """Return the message of an error that the user can mend; None for a bug of ours."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OmegaConfBaseException):
+        return explain.value_error(error, _all_keys)
+    if isinstance(error, HydraException) or (error not in failures and _is_raised_in_hydra(error)):
+        return explain.composition(error, _all_keys)
+    if isinstance(error, yaml.YAMLError):
+        return f"a config file is not valid YAML: {' '.join(str(error).split())}"
+    return explain.machine(error)
+
+
+def _is_raised_in_hydra(error: Exception) -> bool:
+    """Tell apart what Hydra says of odd input in Python's own exceptions."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and frames[-1][0].f_globals.get("__name__", "").startswith(("hydra.", "omegaconf."))
+
+
+def _all_keys() -> list[str]:
+    """Return every key of the config under the groups that the command line chooses, and the groups."""
+    chosen = [argument for argument in sys.argv[1:] if argument.split("=", 1)[0] in config.OPEN_GROUPS]
+    for overrides in (chosen, []):
+        GlobalHydra.instance().clear()
+        with contextlib.suppress(Exception), initialize_config_module("segtrain.conf", version_base="1.3"):
+            return [*config.known_keys(compose("config", overrides)), *config.RECIPE_GROUPS]
+    return []

@@ -1,33 +1,37 @@
 """The typed schema of the fixed sections, and what is done to a composed config before anything is built from it.
 
 The YAML in conf/ holds the values; here stand their types and ranges. Open groups (model, optim, scheduler, loss,
-dataset, augmentation) are plain mappings, checked against the signature of their target in segtrain.build.
+dataset, augmentation) are plain mappings, checked against the signature of their target when it is called.
 """
 
-import difflib
-import hashlib
+# ruff: noqa: RUF009  # _value makes a dataclass field
+
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from segtrain import explain
 from segtrain.errors import UserError
+from segtrain.suggest import nearest
 
 OPEN_GROUPS = ("model", "optim", "scheduler", "loss", "dataset", "augmentation")
 RECIPE_GROUPS = ("experiment", "debug")  # they set values of other sections and leave no section of their own
 
+# What a run takes from its data and model, where the config leaves it open.
+SETTLED = ("dataset.num_classes", "dataset.std", "model.num_classes")
+AUTO_OR_BOOL = ("auto", True, False)
 
-def _value(at_least: float | None = None, above: float | None = None, below: float | None = None,
-           one_of: tuple[str, ...] = ()) -> Any:
-    """Declare a value that conf/ must give, with the range it has to lie in."""
-    limits = {"at_least": at_least, "above": above, "below": below, "one_of": one_of}
-    return field(default=MISSING, metadata={name: limit for name, limit in limits.items() if limit not in (None, ())})
+
+def _value(**limits: Any) -> Any:
+    """Declare a value that conf/ must give, with its limits: at_least, above, below, one_of; or_auto admits "auto"."""
+    return field(default=MISSING, metadata=limits)
 
 
 @dataclass
@@ -39,6 +43,7 @@ class TrainSection:
     accumulate: int = _value(at_least=1)
     clip_norm: float | None = _value(above=0)
     ema_decay: float | None = _value(above=0, below=1)
+    save_every: int = _value(at_least=1)
     val_every: int = _value(at_least=1)
     monitor: str = _value(one_of=("miou", "macc", "pacc", "fwiou", "iiou", "loss"))
     patience: int | None = _value(at_least=1)
@@ -52,8 +57,8 @@ class RuntimeSection:
     device: str = _value()
     precision: str = _value(one_of=("auto", "fp32", "bf16", "fp16"))
     channels_last: bool = _value()
-    compile: Any = _value(one_of=("auto", "true", "false"))
-    workers: Any = _value()
+    compile: Any = _value(one_of=AUTO_OR_BOOL)
+    workers: Any = _value(at_least=0, or_auto=True)
     threads: int | None = _value(at_least=1)
     trusted: list[str] = _value()
 
@@ -70,10 +75,10 @@ class DatasetSettings:
     num_classes: int | None = _value(at_least=1)
     split: str = _value()
     instances: str | None = _value(one_of=("maps", "components"))
-    cache: Any = _value(one_of=("auto", "true", "false"))
+    cache: Any = _value(one_of=AUTO_OR_BOOL)
     crop: list[int] = _value()
     mean: list[float] = _value()
-    std: Any = _value()
+    std: Any = _value(or_auto=True)
 
 
 @dataclass
@@ -87,7 +92,7 @@ class Config:
     loss: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = field(default_factory=dict)
     augmentation: dict[str, Any] = field(default_factory=dict)
-    seed: int = _value(at_least=0)
+    seed: int = _value(at_least=0, below=2**63)
     checkpoint: str | None = _value()
     resume: str | None = _value()
 
@@ -95,25 +100,6 @@ class Config:
 def register() -> None:
     """Make the schema known to Hydra, under the name that conf/config.yaml starts its defaults list with."""
     ConfigStore.instance().store(name="schema", node=Config)
-    OmegaConf.register_new_resolver("swept_keys", _job_folder, replace=True)
-
-
-def _job_folder(job_number: Any, *, _root_: DictConfig) -> str:
-    """Name a sweep job's folder from the keys that differ between the jobs, in at most 120 bytes."""
-    given = set(sys.argv[1:])
-    overrides = OmegaConf.select(_root_, "hydra.overrides.task")
-    swept = [override for override in overrides if override not in given]
-    name = re.sub(r"[^\w.=,+-]", "_", ",".join(swept)) or str(job_number)
-    if len(name.encode()) > 120:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-        name = f"{name.encode()[:110].decode(errors='ignore')}-{digest}"
-    return name
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return " Did you mean 'x'?" for the known name closest to a misspelt one, or nothing."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean '{matches[0]}'?" if matches else ""
 
 
 def check(cfg: DictConfig) -> DictConfig:
@@ -128,70 +114,99 @@ def check(cfg: DictConfig) -> DictConfig:
         UserError: Names the first key at fault.
     """
     try:
-        checked = OmegaConf.merge(OmegaConf.structured(Config), cfg)
-    except OmegaConfBaseException as error:
-        raise UserError(explain(error, known_keys(OmegaConf.structured(Config)))) from error
-    assert isinstance(checked, DictConfig)
-    for missing in sorted(OmegaConf.missing_keys(checked)):
-        raise UserError(f"{missing} has no value: give it one, {missing}=...")
-    _check_ranges(Config, checked, "")
-    _check_dataset(checked.dataset)
+        _check_dataset(cfg.get("dataset") or {})  # first, for other sections interpolate it
+        checked = _merged(Config, cfg, "")
+        OmegaConf.resolve(checked.copy())
+        _check_ranges(Config, checked, "")
+    except OmegaConfBaseException as error:  # an interpolation that leads nowhere
+        raise UserError(explain.value_error(error, lambda: known_keys(cfg))) from error
+    if checked.task.name == "train":
+        if checked.train.monitor == "iiou" and checked.dataset.get("instances") is None:
+            raise UserError("train.monitor=iiou needs instances: set dataset.instances=components, or monitor miou.")
+        if checked.train.new_head and checked.checkpoint is None:
+            raise UserError("train.new_head=true needs checkpoint=, the weights to start from.")
     return checked
 
 
-def _check_dataset(node: DictConfig) -> None:
-    values = to_container(node)
-    settings = {item.name: values[item.name] for item in fields(DatasetSettings) if item.name in values}
+def _merged(schema: type, values: Any, prefix: str) -> DictConfig:
+    """Merge values into a schema, which rejects unknown keys and wrong types; all values must be there.
+
+    Args:
+        schema: A dataclass.
+        values: A mapping.
+        prefix: Of its keys, for messages: "dataset." or nothing.
+    """
+    structured = OmegaConf.structured(schema)
     try:
-        checked = OmegaConf.merge(OmegaConf.structured(DatasetSettings), settings)
+        # As plain values: of a config that was typed already, unknown keys would be taken over.
+        merged = OmegaConf.merge(structured, OmegaConf.to_container(OmegaConf.create(values)))
     except OmegaConfBaseException as error:
-        raise UserError(f"dataset.{explain(error, ())}") from error
-    for missing in sorted(OmegaConf.missing_keys(checked)):
-        raise UserError(f"dataset.{missing} has no value: give it one, dataset.{missing}=...")
+        raise UserError(explain.value_error(error, lambda: known_keys(structured), prefix)) from error
+    assert isinstance(merged, DictConfig)
+    for missing in sorted(OmegaConf.missing_keys(merged)):
+        raise UserError(f"{prefix}{missing} has no value: give it one, {prefix}{missing}=...")
+    return merged
+
+
+def _check_dataset(node: Any) -> None:
+    values = to_container(node) if node else {}
+    known = {item.name: values[item.name] for item in fields(DatasetSettings) if item.name in values}
+    checked = _merged(DatasetSettings, known, "dataset.")
     _check_ranges(DatasetSettings, checked, "dataset.")
     if len(checked.crop) != 2 or min(checked.crop) < 32:
-        raise UserError(f"dataset.crop={list(checked.crop)} must be [height, width], each at least 32 pixels.")
+        raise UserError(f"dataset.crop={checked.crop} must be [height, width], each at least 32 pixels.")
+    std = known["std"]
+    if std != "auto" and (not isinstance(std, list) or len(std) != len(checked.mean) or not all(
+            isinstance(value, (int, float)) and value > 0 for value in std)):
+        raise UserError(f"dataset.std={_shown(std)} must be auto or a list of {len(checked.mean)} numbers above 0, "
+                        "one for each of dataset.mean.")
 
 
 def _check_ranges(schema: type, section: Any, prefix: str) -> None:
     for item in fields(schema):
-        key = f"{prefix}{item.name}"
-        value = section[item.name]
+        key, value = f"{prefix}{item.name}", section[item.name]
         if isinstance(item.type, type) and is_dataclass(item.type):
             _check_ranges(item.type, value, f"{key}.")
-            continue
-        limits = item.metadata
-        if value is None:
-            continue
-        if "one_of" in limits and str(value).lower() not in limits["one_of"]:
-            known = limits["one_of"]
-            raise UserError(f"{key}={value} is unknown: use one of {', '.join(known)}.{nearest(str(value), known)}")
-        if "at_least" in limits and not value >= limits["at_least"]:
-            raise UserError(f"{key}={value} is too small: it must be at least {limits['at_least']}.")
-        if "above" in limits and not value > limits["above"]:
-            raise UserError(f"{key}={value} is too small: it must be above {limits['above']}.")
-        if "below" in limits and not value < limits["below"]:
-            raise UserError(f"{key}={value} is too large: it must be below {limits['below']}.")
+        elif value is not None or item.type is Any:
+            _check_range(key, value, dict(item.metadata))
 
 
-def known_keys(cfg: Any, prefix: str = "") -> Iterator[str]:
-    """Yield every key of a config in dotted form, sections included."""
-    for name in cfg:
-        key = f"{prefix}{name}"
-        yield key
-        if OmegaConf.is_missing(cfg, name) or OmegaConf.is_interpolation(cfg, name):
-            continue
-        if isinstance(cfg[name], DictConfig):
-            yield from known_keys(cfg[name], f"{key}.")
+def _check_range(key: str, value: Any, limits: dict[str, Any]) -> None:
+    """Check one value against the limits that _value declared."""
+    if limits.pop("or_auto", False):
+        if value == "auto":
+            return
+        if "at_least" in limits and type(value) is not int:
+            raise UserError(f"{key}={_shown(value)} has the wrong type: it must be auto or a whole number.")
+    known = limits.get("one_of")
+    if known and not any(type(value) is type(each) and value == each for each in known):
+        names = [_shown(each) for each in known]
+        raise UserError(f"{key}={_shown(value)} is unknown: use one of {', '.join(names)}."
+                        f"{nearest(_shown(value), names)}")
+    if "at_least" in limits and not value >= limits["at_least"]:
+        raise UserError(f"{key}={value} is too small: it must be at least {limits['at_least']}.")
+    if "above" in limits and not value > limits["above"]:
+        raise UserError(f"{key}={value} is too small: it must be above {limits['above']}.")
+    if "below" in limits and not value < limits["below"]:
+        raise UserError(f"{key}={value} is too large: it must be below {limits['below']}.")
 
 
-def explain(error: Exception, known: Iterable[str]) -> str:
-    """Say in one line which key of a config is wrong, and which known key is nearest."""
-    key = str(getattr(error, "full_key", None) or "")
-    reason = (getattr(error, "msg", None) or str(error)).splitlines()[0]
-    if type(error).__name__ in ("ConfigAttributeError", "ConfigKeyError"):
-        return f"{key} is not a key of the configuration.{nearest(key, known)}"
-    return f"{key}: {reason}" if key else reason
+def _shown(value: Any) -> str:
+    """Write a value as YAML does."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def known_keys(cfg: Any) -> list[str]:
+    """Return every key of a config in dotted form, sections included."""
+    return [key for key, _ in _walk(OmegaConf.to_container(cfg))]
+
+
+def _walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of nested mappings, sections before what is in them."""
+    for name, value in node.items():
+        yield f"{prefix}{name}", value
+        if isinstance(value, dict):
+            yield from _walk(value, f"{prefix}{name}.")
 
 
 def overlay(saved: DictConfig, composed: DictConfig, overrides: Iterable[str]) -> DictConfig:
@@ -208,16 +223,54 @@ def overlay(saved: DictConfig, composed: DictConfig, overrides: Iterable[str]) -
     Raises:
         UserError: For experiment= and debug=, which set many values at once.
     """
-    result = OmegaConf.create(OmegaConf.to_container(saved))
+    result: Any = OmegaConf.create(OmegaConf.to_container(saved))
+    values = OmegaConf.to_container(composed)  # interpolations stay: they shall read the saved values around them
     for override in overrides:
         key = override_key(override)
         if key in RECIPE_GROUPS:
             raise UserError(f"{override} cannot be laid over a saved run: name the single values to change instead.")
-        value = OmegaConf.select(composed, key, default=None)
-        if isinstance(value, DictConfig):
-            value = OmegaConf.create(OmegaConf.to_container(value))
-        OmegaConf.update(result, key, value, merge=False, force_add=True)
+        _lay(result, key, values)
+        for other in _derived(values, key):
+            if OmegaConf.select(result, other) is not None:
+                _lay(result, other, values)
     return result
+
+
+def _lay(result: DictConfig, key: str, values: Any) -> None:
+    """Set one key of a config to what it is in plain values, or delete it if it is not there."""
+    parent, _, name = key.rpartition(".")
+    for part in key.split("."):
+        if not isinstance(values, dict) or part not in values:
+            above = OmegaConf.select(result, parent) if parent else result
+            if isinstance(above, DictConfig):
+                above.pop(name, None)
+            return
+        values = values[part]
+    OmegaConf.update(result, key, values, merge=False, force_add=True)
+
+
+def _derived(values: Any, key: str) -> Iterator[str]:
+    """Yield the keys whose value is an interpolation of a key: the augmentation's crop follows dataset.crop."""
+    for other, value in _walk(values):
+        if isinstance(value, str) and re.search(rf"\$\{{{re.escape(key)}[}}\[]", value):
+            yield other
+
+
+def difference(composed: DictConfig, saved: DictConfig) -> str | None:
+    """Return the first key in which a run's saved config is not what this command would run.
+
+    Args:
+        composed: This command's config, as composed.
+        saved: The config of the run: the same, with what was left open settled. `runtime` belongs to the machine.
+    """
+    wanted, found = (dict(_walk(to_container(cfg))) for cfg in (composed, saved))
+    for key in sorted(wanted.keys() | found.keys()):
+        if isinstance(wanted.get(key), dict) and isinstance(found.get(key), dict):
+            continue
+        was_open = key in SETTLED and wanted.get(key) in (None, "auto")
+        if not was_open and not key.startswith("runtime.") and wanted.get(key) != found.get(key):
+            return key
+    return None
 
 
 def override_key(override: str) -> str:
@@ -236,8 +289,8 @@ def read_yaml(path: Path) -> DictConfig:
         cfg = OmegaConf.load(path)
     except (OSError, ValueError, OmegaConfBaseException) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
-    except Exception as error:  # PyYAML's errors share no importable base here
-        raise UserError(f"{path} is not valid YAML: {error}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(cfg, DictConfig):
         raise UserError(f"{path} is not a YAML mapping")
     return cfg

@@ -24,6 +24,14 @@ def side_by_side(image: np.ndarray, target: np.ndarray, pred: np.ndarray, labels
     return np.concatenate([image, gap, colorize(target, labels), gap, colorize(pred, labels)], axis=1)
 
 
+def stack(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Lay pictures, uint8 (H, W, 3) of any sizes, below one another on white."""
+    width = max(picture.shape[1] for picture in pictures)
+    padded = [np.pad(picture, ((0, 4), (0, width - picture.shape[1]), (0, 0)), constant_values=255)
+              for picture in pictures]
+    return np.concatenate(padded)
+
+
 def colorize(train_ids: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
     """Turn train ids (H, W) into colours, uint8 (H, W, 3); void is black."""
     table = np.zeros((256, 3), dtype=np.uint8)

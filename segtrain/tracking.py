@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from segtrain.drawing import confusion_figure
+from segtrain.drawing import confusion_figure, stack
 from segtrain.errors import UserError
 
 log = logging.getLogger("segtrain")
@@ -133,9 +133,9 @@ class Tracker:
         self._writer.flush()
 
     def examples(self, pictures: Sequence[np.ndarray], step: int) -> None:
-        """Show pictures, uint8 (H, W, 3) each, under val/examples."""
-        for number, picture in enumerate(pictures):
-            self._writer.add_image(f"val/examples/{number}", picture, step, dataformats="HWC")
+        """Show pictures, uint8 (H, W, 3) each, below one another."""
+        if pictures:
+            self._writer.add_image("val/examples", stack(pictures), step, dataformats="HWC")
 
     def confusion(self, matrix: Sequence[Sequence[int]], class_names: Sequence[str], step: int) -> None:
         """Show a confusion matrix, each row as shares of its target class."""
@@ -152,13 +152,19 @@ class Tracker:
 
 
 def add_hparams(run_dir: Path, config: Mapping[str, Any], scores: Mapping[str, float | None]) -> None:
-    """Enter a finished run into TensorBoard's table of hyperparameters."""
+    """Enter a finished run into TensorBoard's table of hyperparameters: what was chosen, and what it reached."""
     from torch.utils.tensorboard import SummaryWriter
 
-    flat = {key: value for key, value in flatten(config).items() if isinstance(value, (str, int, float, bool))}
+    chosen = {group: node["_target_"].rsplit(".", 1)[-1] for group, node in config.items()
+              if isinstance(node, Mapping) and "_target_" in node}
+    chosen |= {"seed": config["seed"], "augmentation": "+".join(config["augmentation"]) or "none"}
+    for section in ("optim", "scheduler", "loss", "train"):
+        chosen |= flatten(config[section], f"{section}.")
+    values = {key: value for key, value in chosen.items()
+              if isinstance(value, (str, int, float, bool)) and not key.endswith("._target_")}
     with SummaryWriter(str(run_dir)) as writer:
         # "." keeps the table's row in this run; the default makes a run of its own
-        writer.add_hparams(flat, {key: value for key, value in scores.items() if value is not None}, run_name=".")
+        writer.add_hparams(values, {key: value for key, value in scores.items() if value is not None}, run_name=".")
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
@@ -197,7 +203,8 @@ def results_table(results: Mapping[str, Any]) -> str:
         lines.append(f"{name:<{width}}  " + "  ".join(f"{percent(score):>6}" for score in scores))
     lines.append("")
     loss = "" if results["loss"] is None else f", loss {results['loss']:.4f}"
-    lines.append(f"pixel accuracy {percent(results['pacc'])} %, frequency-weighted IoU {percent(results['fwiou'])} %{loss}")
+    lines.append(f"pixel accuracy {percent(results['pacc'])} %, "
+                 f"frequency-weighted IoU {percent(results['fwiou'])} %{loss}")
     lines.append(f"{results['num_images']} images of {results['dataset']} {results['split']}, "
                  "one confusion matrix over all of them")
     if results["iiou_source"] is None:

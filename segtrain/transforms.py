@@ -1,11 +1,8 @@
 """From uint8 pictures to network input: augmentation on the CPU, normalisation on the device."""
 
 import math
-import os
 import random
 from collections.abc import Sequence
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else importing it asks the network for a newer version
 
 import albumentations as A
 import numpy as np

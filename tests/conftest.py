@@ -4,7 +4,6 @@ import os
 import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each other make small tensors slow
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import pytest
 import torch

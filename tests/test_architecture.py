@@ -115,6 +115,7 @@ def test_the_package_needs_nothing_beside_it(module):
 
 def test_no_module_is_unused():
     command = re.search(r'^segtrain = "([\w.]+):main"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert command, "pyproject.toml has no [project.scripts] line for segtrain"
     used = {command[1], "segtrain.__main__"}
     used |= {module for module in MODULES if module.startswith("segtrain.tasks.")}  # task=name runs segtrain.tasks.name
     used |= {name for module in MODULES for _, name in own_imports(module)}

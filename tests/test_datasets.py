@@ -1,4 +1,4 @@
-"""Datasets from files: right results on hand-made pictures, and for every fault a message that names file and remedy."""
+"""Datasets from files: right results on hand-made pictures, and faults that are named with their remedy."""
 
 import pickle
 from contextlib import contextmanager
@@ -99,6 +99,11 @@ def test_photo_is_turned_upright(tmp_path):
     exif[0x0112] = 6  # the camera was held upright: turn by 90 degrees clockwise
     Image.fromarray(picture()).save(tmp_path / "photo.png", exif=exif)
     np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), np.rot90(picture(), -1))
+
+
+def test_picture_with_broken_exif_is_read_as_it_is(tmp_path):
+    Image.fromarray(picture()).save(tmp_path / "photo.png", exif=b"Exif\0\0garbage")
+    np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), picture())
 
 
 def test_mask_holds_the_numbers_of_the_file(tmp_path):

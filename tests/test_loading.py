@@ -88,8 +88,8 @@ def crop_flip(height=32, width=32):
 
 def augmentation(name, height, width):
     """Build the transforms of a file of conf/augmentation."""
-    cfg = OmegaConf.create({"dataset": {"crop": [height, width]}, "augmentation": OmegaConf.load(CONF / f"{name}.yaml")})
-    return build.augmentation(cfg)
+    transforms = OmegaConf.load(CONF / f"{name}.yaml")
+    return build.augmentation(OmegaConf.create({"dataset": {"crop": [height, width]}, "augmentation": transforms}))
 
 
 def loader(data, augment, workers=0, batch_size=4, seed=0):
@@ -207,13 +207,13 @@ def test_users_error_in_a_worker_is_one_plain_line_and_ends_the_workers_at_once(
         return evaluation_batches(data, [(40, 48)] * 8, instances=None, batch_size=2, workers=workers, pin_memory=False)
 
     for batches in (training, evaluation):
+        message = None
         try:
             list(batches())
         except UserError as error:  # pytest.raises would keep the loader alive
-            assert str(error) == "/data/5.png cannot be read: replace it."
-            failed = time.monotonic()
-        else:
-            pytest.fail("no error")
+            message = str(error)
+        assert message == "/data/5.png cannot be read: replace it."
+        failed = time.monotonic()
         gc.collect()
         assert time.monotonic() - failed < 4
 
@@ -367,11 +367,11 @@ def test_strong_keeps_labels_and_places():
         new_image, new_target = augment(image, target, (0, 0, index))
         assert set(np.unique(new_target)) <= {0, 2, 255}
         assert (new_image.shape, new_target.shape) == ((96, 96, 3), (96, 96))
-        bright = (new_image.mean(-1) > new_image.mean(-1).max() / 2).astype(np.uint8)
+        bright = (new_image.mean(-1) > (float(new_image.min()) + new_image.max()) / 2).astype(np.uint8)
         white = (new_target == 2).astype(np.uint8)
         if white.any():  # equal but for a pixel along the edges
             assert (bright <= cv2.dilate(white, np.ones((3, 3)))).all()
-            assert (bright >= cv2.erode(white, np.ones((3, 3)))).all()
+            assert (bright >= cv2.erode(white, np.ones((3, 3)), borderType=cv2.BORDER_CONSTANT, borderValue=0)).all()
         sizes.add(int(white.sum()))
     assert len(sizes) > 30  # the scale changes
     np.testing.assert_array_equal(image, before[0])

@@ -1,6 +1,7 @@
 """Read pictures and masks from files, with errors that name the file."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +150,10 @@ def _to_rgb(picture: Image.Image, path: Path) -> np.ndarray:
     if picture.mode == "F" or picture.mode.startswith("I"):
         raise UserError(f"{path} is an image of mode {picture.mode}, of more than 8 bits a pixel: "
                         "save it with 8 bits a channel.")
-    return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    picture.load()
+    with suppress(Exception):  # EXIF data that cannot be read are no reason to refuse the picture
+        picture = ImageOps.exif_transpose(picture)
+    return np.asarray(picture.convert("RGB"))
 
 
 def _to_index(picture: Image.Image, path: Path) -> np.ndarray:

@@ -58,10 +58,10 @@ def survey(dataset: Dataset, instances: str | None) -> Survey:
         counts = np.bincount(sample.target.ravel(), minlength=IGNORE_INDEX + 1)
         sizes.append((height, width))
         pixel_counts[index] = counts[:len(dataset.labels)]
-        unknown = np.flatnonzero(counts[len(dataset.labels):IGNORE_INDEX]) + len(dataset.labels)
-        if len(unknown):
-            raise UserError(f"the target of {dataset.files(index)} holds the train id {unknown[0]} "
-                            f"({counts[unknown[0]]} pixels): the dataset must give 0..{len(dataset.labels) - 1} or 255.")
+        for train_id in np.flatnonzero(counts[:IGNORE_INDEX]):
+            if train_id >= len(dataset.labels):
+                raise UserError(f"the target of {dataset.files(index)} holds the train id {train_id} "
+                                f"({counts[train_id]} pixels): a dataset gives 0..{len(dataset.labels) - 1} or 255.")
         if instances is not None:
             found = find_instances(sample, dataset.labels, instances, dataset.files(index))
             objects.append(count_instances(sample.target, sample.target, found, class_ids))

@@ -137,8 +137,8 @@ def score_split(
         for batch, logits in predict_epoch(network, batches, normalize, device=device, precision=precision):
             for number in range(len(batch.indices)):
                 one = slice(number, number + 1)
-                sums.append(loss_fn(logits[one], batch.targets[one]).double())
-                normalizers.append(loss_fn.normalizer(batch.targets[one]).double())
+                sums.append(loss_fn(logits[one], batch.targets[one]))
+                normalizers.append(loss_fn.normalizer(batch.targets[one]))
             preds = logits.argmax(1)
             confusion += confusion_matrix(preds, batch.targets, num_classes)
             if batch.instances is not None or len(examples) < num_examples:
@@ -156,7 +156,7 @@ def score_split(
     seconds = time.perf_counter() - started
     results = {
         "num_images": len(data.names),
-        "loss": float(mean_loss(torch.stack(sums).cpu().sum(0), torch.stack(normalizers).cpu().sum(0))),
+        "loss": float(mean_loss(_total(sums), _total(normalizers))),
         **compute_scores(confusion, names, counts, class_sizes),
         "iiou_source": {"maps": "instances", "components": "components", None: None}[instances],
         "iou_per_category": None, "iiou_per_category": None, "category_miou": None, "category_iiou": None,
@@ -168,6 +168,11 @@ def score_split(
         "seconds": seconds, "images_per_second": len(data.names) / seconds,
     }
     return Scored(results, examples)
+
+
+def _total(parts: list[Tensor]) -> Tensor:
+    """Add the images' float32 (T,) in their order, in float64 (which not every device has)."""
+    return torch.stack(parts).cpu().double().sum(0)
 
 
 def dataset_name(cfg: Any) -> str:

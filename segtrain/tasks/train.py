@@ -36,7 +36,8 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
                 _train_epoch(training, step_network, request)
                 scored = _validate(training, request) if _is_validation_due(training) else None
                 _close_epoch(training, scored, tracker)
-                save_last(training)
+                if training.progress.epoch % cfg.train.save_every == 0 or _is_finished(training):
+                    save_last(training)
                 request.check()
         except Stopped:
             save_last(training)
@@ -213,7 +214,7 @@ def _finish(training: Training) -> float | None:
     cfg, progress, run_dir = training.cfg, training.progress, training.run_dir
     assert progress.best is not None, "the last epoch is always validated"
     results = {**progress.best, "seconds": progress.seconds}
-    scores = {f"best/{name}": results[name] for name in ("loss", "miou", "iiou", "macc")}
+    scores = {f"val/best_{name}": results[name] for name in ("loss", "miou", "iiou", "macc")}
     tracking.add_hparams(run_dir, config.to_container(cfg), scores)
     tracking.write_json(run_dir / "results.json", results)
     log.info("\n%s\n", tracking.results_table(results))

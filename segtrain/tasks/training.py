@@ -193,3 +193,8 @@ def _restore(training: Training, saved: dict[str, Any], path: Path) -> None:
     training.scaler.load_state_dict(saved["scaler"])
     training.progress = Progress(**saved["progress"])
     checkpoint.restore_random_state(saved["rng"])
+    before, now = (tracking.flatten(each) for each in (saved["config"], config.to_container(training.cfg)))
+    changed = [f"{key} {before.get(key)} -> {value}" for key, value in now.items()
+               if before.get(key) != value and key != "runtime.trusted"]
+    if changed:
+        log.info("changed since the checkpoint, so no longer bit-identical to an unbroken run: %s", ", ".join(changed))

@@ -1,0 +1,157 @@
+"""What the documents say is true: their commands run, their examples work, their files and targets exist."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+TINY = ("dataset.crop=[32,32]", "train.batch_size=2", "train.epochs=1", "runtime.workers=0", "runtime.compile=false")
+TINY_STREETS = ("dataset.height=32", "dataset.width=48", "dataset.num_train=4", "dataset.num_val=2")
+NOT_RUN = ("make", "pip", "tensorboard")
+
+
+def blocks(text, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(text):
+    """Return the commands of the bash blocks, as lists of arguments."""
+    lines = [line for block in blocks(text, "bash") for line in block.replace("\\\n", " ").splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def in_small(arguments, number):
+    """Shrink a training to seconds; what resumes or evaluates takes its sizes from the saved run."""
+    if "--cfg" in arguments or any(argument.startswith("resume=") for argument in arguments):
+        return arguments
+    arguments = [argument.replace("seed=0,1", "seed=0").replace("rmsprop,adam,sgd", "adam,sgd")
+                 .replace("num_val=64", "num_val=3") for argument in arguments]
+    if not any(argument.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for argument in arguments):
+        arguments.append(f"hydra.run.dir=outputs/{number}")  # two runs may start in the same second
+    if "task=evaluate" in arguments:
+        return arguments
+    streets = not any(argument.startswith(("dataset=", "experiment=")) for argument in arguments)
+    return [*arguments, *TINY, *(TINY_STREETS if streets else ())]
+
+
+def save(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+def make_data(root):
+    """Write tiny data in every layout that the documents name."""
+    rng = np.random.default_rng(0)
+    for index in range(3):
+        image = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+        for split in ("train", "val"):
+            save(root / "CamVid" / split / f"{index}.png", image)
+            save(root / "CamVid" / f"{split}annot" / f"{index}.png", rng.integers(0, 12, (40, 48), dtype=np.uint8))
+            save(root / "mine" / split / "images" / f"{index}.jpg", image)
+            save(root / "mine" / split / "masks" / f"{index}.png", rng.integers(0, 3, (40, 48), dtype=np.uint8))
+            save(root / "roads" / split / f"{index}.jpg", image)
+            save(root / "roads" / split / f"{index}.png", rng.integers(0, 2, (40, 48), dtype=np.uint8))
+    (root / "mine" / "classes.csv").write_text("name\nwall\nfloor\ndoor\n")
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/configuration.md"])
+def test_every_command_runs(segtrain, tmp_path, monkeypatch, capsys, name):
+    make_data(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    for number, (program, *arguments) in enumerate(commands((ROOT / name).read_text())):
+        if program in NOT_RUN:
+            continue
+        assert program == "segtrain", f"{name}: nobody checks the command {program} {' '.join(arguments)}"
+        arguments = in_small([argument.replace("/data/", f"{tmp_path}/data/") for argument in arguments], number)
+        code = segtrain(*arguments)
+        assert code == 0, f"{name}: segtrain {' '.join(arguments)} exits {code}\n{''.join(capsys.readouterr())}"
+    if name == "README.md":
+        for file in re.findall(r"^\| `([\w./*]+)` \|", README, re.MULTILINE):
+            assert list(Path("outputs/first").glob(file)), f"README.md: a run leaves no {file} behind"
+        assert Path("multirun/optimizers/leaderboard.csv").exists()
+
+
+def test_the_examples_of_extending_work(tmp_path):
+    """Write the files that docs/extending.md shows into a copy of the code, and run its commands there."""
+    text = (ROOT / "docs" / "extending.md").read_text()
+    for folder in ("segtrain", "conf"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "segtrain" / "conf").symlink_to(tmp_path / "conf")
+    for block in [*blocks(text, "python"), *blocks(text, "yaml")]:
+        first, _, rest = block.partition("\n")
+        path = tmp_path / first.removeprefix("# ")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:  # a class for segtrain/losses.py goes to its end
+            file.write(f"\n\n{rest}")
+    plain = (tmp_path / "segtrain" / "models" / "plain.py").read_text()
+    (tmp_path / "mynets").mkdir()
+    (tmp_path / "mynets" / "wide.py").write_text(plain.replace("PlainNet", "Wide"))
+    make_data(tmp_path / "data")
+    for number, (program, *arguments) in enumerate(commands(text)):
+        assert program == "segtrain"
+        arguments = in_small([argument.replace("/data/", f"{tmp_path}/data/") for argument in arguments], number)
+        done = subprocess.run([sys.executable, "-m", "segtrain", *arguments], cwd=tmp_path, text=True,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              env={**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, f"segtrain {' '.join(arguments)}\n{done.stdout}"
+        assert str(ROOT / "segtrain") not in done.stdout
+
+
+def test_every_make_target_exists_and_is_listed():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split())
+    for document in DOCUMENTS:
+        named = set(re.findall(r"(?:`|^)make ([a-z]+)", document.read_text(), re.MULTILINE))
+        assert named <= targets, f"{document.name} names make targets that do not exist: {named - targets}"
+    listed = subprocess.run(["make", "-s", "-C", ROOT, "help"], check=True, capture_output=True, text=True).stdout
+    assert targets <= set(re.findall(r"make ([a-z]+)", listed))
+    assert "make test\n" in (ROOT / ".ci" / "run").read_text(), ".ci/run must run the README's test command"
+
+
+def test_the_file_tree_is_whole():
+    shown = set(tree(blocks(README.split("\n## Files\n")[1], "text")[0]))
+    for name in shown:
+        assert (ROOT / name).exists(), f"README.md shows {name}, which does not exist"
+    there = {path.relative_to(ROOT).as_posix() for folder in ("segtrain", "scripts")
+             for path in (ROOT / folder).rglob("*.py") if path.name != "__init__.py"}
+    there |= {f"conf/{path.parent.name}/" for path in (ROOT / "conf").glob("*/*.yaml")} | {"conf/hydra/"}
+    there |= {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    there |= {path.name for path in ROOT.glob("*.md") if path.name != "README.md"}
+    assert not there - shown, f"README.md does not show {', '.join(sorted(there - shown))}: add it with its role"
+
+
+def tree(text):
+    """Yield the paths of an indented tree; what ends with a slash is a folder."""
+    folders: list[tuple[int, str]] = []
+    for line in text.splitlines():
+        indent, name = len(line) - len(line.lstrip()), line.split()[0]
+        assert len(line.split()) > 1 or name.endswith("/"), f"README.md gives {name} no role"
+        while folders and folders[-1][0] >= indent:
+            folders.pop()
+        path = (folders[-1][1] if folders else "") + name
+        if name.endswith("/"):
+            folders.append((indent, path))
+        yield path
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    text = document.read_text()
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        file = (document.parent / path).resolve() if path else document
+        assert file.exists(), f"{document.name} links to {target}, which does not exist"
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert anchor in anchors, f"{document.name} links to {target}, but {file.name} has no such section"
