@@ -168,7 +168,7 @@ def schedule(cfg: Any, total_steps: int, steps_per_epoch: int) -> Schedule:
 
 def _of_kind(built: Any, kind: type, key: str) -> Any:
     if not isinstance(built, kind):
-        raise UserError(f"{key}._target_ gave a {type(built).__name__}, but {key} must be a "
+        raise UserError(f"{key}._target_ gave an object of type {type(built).__name__}, but {key} must be a "
                         f"{kind.__module__}.{kind.__name__}.")
     return built
 

@@ -1,6 +1,7 @@
 """The command: compose the config, check it, run its task. The only place that ends the process."""
 
 import contextlib
+import gc
 import hashlib
 import importlib
 import logging
@@ -88,7 +89,7 @@ def _continue_run(arguments: list[str]) -> list[str]:
     other = [argument for argument in arguments if argument.startswith("hydra.run.dir=")]
     if other:
         raise UserError(f"resume={text} continues the run in that directory: leave out {other[0]}.")
-    quoted = QuotedString(text.replace("${", "\\${"), Quote.single).with_quotes()
+    quoted = QuotedString(text, Quote.single).with_quotes()
     return [each for argument in arguments for each in (
         (f"resume={quoted}", f"hydra.run.dir={quoted}") if argument == given[-1] else (argument,))]
 
@@ -133,7 +134,7 @@ def _hydra_main(cfg: DictConfig) -> float | None:
         failures.append(error)
         message = _user_message(error)
         if is_sweep:
-            if was_empty:
+            if was_empty and not logging.getLogger("segtrain").handlers:  # refused before there was a log
                 _start_log(run_dir, cfg)
             _write_down(error, message)
             if not (run_dir / "results.json").exists():  # else a finished job, which stays as it is
@@ -145,7 +146,9 @@ def _hydra_main(cfg: DictConfig) -> float | None:
             _write_down(error, message)
         return None  # main reports it; Hydra would print a line of its own first
     finally:
-        _release()
+        _close_log()
+        if is_sweep:
+            _free_memory()
     if is_sweep:
         leaderboard.update(Path(context.sweep.dir), run_dir, overrides)
     return score
@@ -183,7 +186,10 @@ def _saved_config(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep
     saved = config.read_yaml(path)
     saved.pop("versions", None)
     if not is_sweep:
-        laid = config.check(config.overlay(saved, cfg, overrides))
+        try:
+            laid = config.check(config.overlay(saved, cfg, overrides))
+        except UserError as error:
+            raise UserError(f"{path} under this command's overrides: {error}") from error
         laid.runtime.trusted = cfg.runtime.trusted  # trust is given on the command line, never by a file
         return laid
     different = config.difference(cfg, saved)
@@ -197,8 +203,7 @@ def _saved_config(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep
 def _start_log(run_dir: Path, cfg: DictConfig) -> None:
     from segtrain import tracking  # slow to import, as are the tasks: --help must not wait for it
 
-    if not tracking.log.handlers:
-        tracking.start_log(run_dir / f"{cfg.task.name}.log")
+    tracking.start_log(run_dir / f"{cfg.task.name}.log")
 
 
 def _write_down(error: Exception, message: str | None) -> None:
@@ -213,8 +218,7 @@ def _write_down(error: Exception, message: str | None) -> None:
 
 def _empty(run_dir: Path) -> None:
     """Remove all that a refused run has written."""
-    if "segtrain.tracking" in sys.modules:
-        sys.modules["segtrain.tracking"].stop_log()
+    _close_log()
     for path in run_dir.iterdir():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -222,18 +226,18 @@ def _empty(run_dir: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _release() -> None:
-    """Close the log and free memory: the jobs of a sweep share a process."""
-    import gc
-
+def _close_log() -> None:
     if "segtrain.tracking" in sys.modules:
         sys.modules["segtrain.tracking"].stop_log()
+
+
+def _free_memory() -> None:
+    """Give back what a job of a sweep held: the next one shares its process."""
     gc.collect()
-    if "torch" in sys.modules:
-        torch = sys.modules["torch"]
-        torch._dynamo.reset()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch._dynamo"].reset()
+    if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
+        sys.modules["torch"].cuda.empty_cache()
 
 
 # ---- names of sweep jobs

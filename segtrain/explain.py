@@ -25,11 +25,10 @@ def composition(error: Exception, known_keys: Keys) -> str:
         return _missing_file(text, getattr(error, "missing_cfg_file", None), getattr(error, "options", None))
     if kind == "OverrideParseException":
         return _syntax(str(getattr(error, "override", "")), text)
-    cause = error.__cause__
+    cause = error.__cause__ or error.__context__
     if hasattr(cause, "full_key") and not text.startswith("Could not override"):
-        said = value_error(cause, known_keys)
-        override = re.match(r"Error merging override (.*)", text)
-        return f"{override[1]}: {said}" if override and not said.startswith(_key(override[1])) else said
+        file = re.match(r"In '([^']*)'", text)
+        return value_error(cause, known_keys) + (f" (in {file[1]}.yaml)" if file else "")
     unknown = re.match(r"(?:Could not override|Could not delete from config\.|Could not delete|"
                        r"Could not append to config\. An item is already at) '([^']*)'", text)
     if unknown and "already at" in text:
@@ -98,12 +97,8 @@ def _syntax(override: str, text: str) -> str:
     if not key.strip("+~"):
         return f"{override} is no override: it has no key, write key=value."
     reason = text.split(" See https://")[0].rpartition(f"Error parsing override '{override}' ")[2]
-    return (f"{key}={value} cannot be read ({reason}): check its brackets; a value with spaces, commas, = or quotes "
-            f"needs quotes of its own, \"{key}='...'\".")
-
-
-def _key(override: str) -> str:
-    return override.lstrip("+~").split("=", 1)[0]
+    return (f"{key}={value} cannot be read ({reason}): check its brackets; a value with spaces, commas, =, quotes or "
+            f"letters beyond a-z needs quotes of its own, \"{key}='...'\".")
 
 
 def _plain(text: str) -> str:

@@ -66,12 +66,13 @@ def guarded(key: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -
     """Call a function; the ValueError or TypeError it raises about its arguments is the user's to mend."""
     try:
         return function(*args, **kwargs)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join([key, *(str(part) for part in first["loc"][:1])])
-        raise UserError(f"{where}={first['input']}: {first['msg']}.") from error
     except (ValueError, TypeError) as error:
-        raise UserError(f"{key}: {error}") from error
+        for each in (error, error.__cause__):  # albumentations wraps them
+            if isinstance(each, pydantic.ValidationError):
+                first = each.errors()[0]
+                where = ".".join([key, *(str(part) for part in first["loc"][:1])])
+                raise UserError(f"{where}={first['input']}: {first['msg']}.") from error
+        raise UserError(f"{key}: {' '.join(str(error).split())}") from error
 
 
 def locate(path: str, key: str) -> Callable[..., Any]:

@@ -317,7 +317,8 @@ def test_best_by_loss_is_the_smallest(segtrain, tmp_path):
 
 def test_one_image_is_learnt_by_heart(segtrain, tmp_path):
     assert segtrain(*TINY, "debug=overfit", "dataset.crop=[32,48]", "optim=adam", "optim.lr=2e-3", "train.epochs=80",
-                    "train.val_every=80", "train.save_every=80", "train.batch_size=1", f"hydra.run.dir={tmp_path / 'run'}") == 0
+                    "train.val_every=80", "train.save_every=80", "train.batch_size=1",
+                    f"hydra.run.dir={tmp_path / 'run'}") == 0
     losses = [float(row["train/loss"]) for row in rows(tmp_path / "run")]
     assert losses[-1] < 0.2 * losses[0]
 

@@ -1,0 +1,349 @@
+"""The command line: what it refuses and how, its exit codes, and where a run may go."""
+
+import errno
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+
+from segtrain import build, cli, config, tracking
+from segtrain.errors import Stopped, UserError
+from segtrain.tasks import train
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+def task(monkeypatch, run):
+    """Let another function be the task."""
+    monkeypatch.setattr(train, "run", run)
+
+
+def raising(error):
+    def run(cfg, run_dir, overrides):
+        raise error
+    return run
+
+
+def left():
+    return sorted(str(path) for path in Path().rglob("*"))
+
+
+def refused(capsys):
+    """Return the one line that the user sees."""
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert "To append" not in error
+    assert re.fullmatch(r"segtrain: [^\n]+\n", error), error
+    return error
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(("override", "said"), [
+    ("sed=3", "sed is not a key of the configuration. Did you mean 'seed'?"),
+    ("+sed=3", "sed is not a key of the configuration. Did you mean 'seed'?"),
+    ("epochs=3", "epochs is not a key of the configuration. Did you mean 'train.epochs'?"),
+    ("trian.epochs=3", "trian.epochs is not a key of the configuration. Did you mean 'train.epochs'?"),
+    ("train.epocs=3", "train.epocs is not a key of the configuration. Did you mean 'train.epochs'?"),
+    ("++train.epocs=3", "train.epocs is not a key of the configuration. Did you mean 'train.epochs'?"),
+    ("optim.lrr=3", "optim.lrr is not a key of the configuration. Did you mean 'optim.lr'?"),
+    ("augmentation.crop.hight=3", "Did you mean 'augmentation.crop.height'?"),
+    ("augmentation.flp.p=3", "Did you mean 'augmentation.flip.p'?"),
+    ("modl=linknet", "modl is not a key of the configuration. Did you mean 'model'?"),
+    ("model=linkent", "model=linkent does not exist: model is one of linknet"),
+    ("optim=adm", "optim is one of adam, adamw, rmsprop, sgd. Did you mean 'adam'?"),
+    ("+debug=smok", "Did you mean 'smoke'?"),
+    ("model=null", "a group was given what is not the name of one of its files"),
+    ("train.epochs=abc", "train.epochs: Value 'abc' of type 'str' could not be converted to Integer"),
+    ("++train.epochs=abc", "train.epochs: Value 'abc'"),
+    ("train.epochs=1.5", "train.epochs: Value '1.5'"),
+    ("train.epochs=null", "train.epochs=null has the wrong type: it needs a value."),
+    ("train.epochs=", "train.epochs: Value ''"),
+    ("+train.epochs=3", "train.epochs is there already: write it without the plus"),
+    ("train=3", "train is a section: set its values one by one"),
+    ("~train.epochs", "train.epochs cannot be deleted"),
+    ("~seed", "seed has no value: give it one, seed=..."),
+    ("~nothing", "nothing is not a key of the configuration."),
+    ("train.epochs=[1", "train.epochs=[1 cannot be read"),
+    ("checkpoint=a=b", "checkpoint=a=b cannot be read"),
+    ("train.epochs", "train.epochs is no override: write key=value"),
+    ("=3", "segtrain: "),
+    ("train.epochs=1,2", "train.epochs=1,2 are several values: add -m"),
+    ("train.epochs=${nothing}", "train.epochs: Interpolation key 'nothing' not found"),
+    ("model@other=linknet", "model@other is not a key of the configuration. Did you mean 'model'?"),
+    ("runtime.trusted=mine", "runtime.trusted has the wrong type: it must be a list"),
+    ("hydra.job.chd=true", "hydra.job.chd is not a key of the configuration."),
+    ("hydra.run.dir=${nothing}", "hydra.run.dir: Interpolation key 'nothing' not found"),
+    ("train.monitor=iiou dataset.instances=null", "train.monitor=iiou needs instances"),
+    ("runtime.device=foo", "runtime.device=foo is not to be had here"),
+    ("+optim.lrr=3", "optim.lrr is not an argument of torch.optim.RMSprop. Did you mean 'lr'?"),
+    ("optim.lr=fast", "optim.lr=fast has the wrong type"),
+    ("+resume=x", "resume= is for the command line of a single run"),
+    ("resume=", "resume= is no directory"),
+    ("resume=nowhere", "resume=nowhere is no directory"),
+])
+def test_refused(segtrain, capsys, override, said):
+    assert segtrain(*override.split(), *TINY) == 2
+    assert said in refused(capsys)
+    assert not left()
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("train:\n  epocs: 3\n", "train.epocs is not a key of the configuration. Did you mean 'train.epochs'?"),
+    ("train:\n  epochs: abc\n", "train.epochs: Value 'abc'"),
+    ("sed: 1\n", "sed is not a key of the configuration. Did you mean 'seed'?"),
+    ("optim:\n  lrr: 1\n", "optim.lrr is not an argument of torch.optim.RMSprop. Did you mean 'lr'?"),
+    ("train: [1\n", "a config file is not valid YAML"),
+    ("defaults:\n  - override /model: linkent\n", "model=linkent does not exist"),
+])
+def test_refused_in_a_file(segtrain, capsys, tmp_path, text, said):
+    (tmp_path / "own/experiment").mkdir(parents=True)
+    (tmp_path / "own/experiment/mine.yaml").write_text(f"# @package _global_\n{text}")
+    assert segtrain("experiment=mine", *TINY, "--config-dir", "own") == 2
+    assert said in refused(capsys)
+    assert left() == ["own", "own/experiment", "own/experiment/mine.yaml"]
+
+
+def test_a_config_folder_that_is_not_there(segtrain, capsys, tmp_path):
+    assert segtrain("--config-dir", "nowhere") == 2
+    assert str(tmp_path / "nowhere") in refused(capsys)
+
+
+def test_own_code_from_the_current_folder(segtrain, tmp_path, monkeypatch):
+    Path("own/model").mkdir(parents=True)
+    Path("own/model/mine.yaml").write_text("_target_: nearby_module.make\nnum_classes: ${dataset.num_classes}\n")
+    Path("nearby_module.py").write_text("import torch\n\n\ndef make(num_classes):\n"
+                                        "    return torch.nn.Conv2d(3, num_classes, 1)\n")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(tmp_path))])
+    built = []
+
+    def run(cfg, run_dir, overrides):
+        built.append(build.model(cfg))
+        tracking.write_config(run_dir, config.to_container(cfg))
+
+    task(monkeypatch, run)
+    assert segtrain("model=mine", "hydra.run.dir=run", "--config-dir", "own") == 0
+    # what a run directory names is built again only if its owner says so
+    assert segtrain("resume=run") == 2
+    assert segtrain("resume=run", "runtime.trusted=[nearby_module]") == 0
+    assert [network.out_channels for network in built] == [11, 11]
+
+
+def test_several_processes_are_refused(segtrain, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert segtrain() == 2
+    assert "torchrun" in refused(capsys)
+    assert not left()
+
+
+# ---- exit codes
+
+
+@pytest.mark.parametrize(("error", "said"), [
+    (UserError("mend this"), "mend this"),
+    (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+    (PermissionError(errno.EACCES, "Permission denied", "/x/y"), "/x/y: Permission denied"),
+    (MemoryError(), "train.batch_size"),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), "train.batch_size"),
+    (RuntimeError("DataLoader worker (pid 3) is killed by signal: Killed. "), "runtime.workers"),
+])
+def test_the_users_to_mend_exits_2(segtrain, capsys, monkeypatch, error, said):
+    task(monkeypatch, raising(error))
+    assert segtrain() == 2
+    assert said in refused(capsys)
+    assert not left()
+
+
+def test_a_state_worth_keeping_is_kept(segtrain, capsys, monkeypatch):
+    def run(cfg, run_dir, overrides):
+        (run_dir / "checkpoints").mkdir()
+        (run_dir / "checkpoints/last.pt").touch()
+        raise UserError("the loss is nan")
+
+    task(monkeypatch, run)
+    assert segtrain("hydra.run.dir=run") == 2
+    assert "the loss is nan" in refused(capsys)
+    assert "ERROR the loss is nan" in Path("run/train.log").read_text()
+    assert Path("run/checkpoints/last.pt").exists()
+
+
+@pytest.mark.parametrize(("error", "code"), [(Stopped(15), 143), (Stopped(2), 130), (KeyboardInterrupt(), 130)])
+def test_stopped(segtrain, monkeypatch, error, code):
+    task(monkeypatch, raising(error))
+    assert segtrain() == code
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("ours"), ValueError("ours"), FileNotFoundError("ours")])
+def test_a_bug_keeps_its_traceback(monkeypatch, error):
+    task(monkeypatch, raising(error))
+    monkeypatch.setattr(sys, "argv", ["segtrain", "hydra.run.dir=run"])
+    with pytest.raises(type(error), match="ours"):
+        cli.main()
+    log = Path("run/train.log").read_text()
+    assert "Traceback" in log
+    assert f"{type(error).__name__}: ours" in log
+
+
+def test_a_bug_exits_1():
+    code = ("import sys, types\nfrom segtrain import cli\n"
+            "sys.modules['segtrain.tasks.train'] = types.SimpleNamespace(run=lambda *_: 1 / 0)\n"
+            "sys.argv = ['segtrain', 'hydra.run.dir=run']\ncli.main()\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.count("ZeroDivisionError") == 1
+    assert "ZeroDivisionError" in Path("run/train.log").read_text()
+
+
+# ---- where a run goes
+
+
+def test_a_directory_with_a_run_is_not_written_into(segtrain, capsys, monkeypatch):
+    task(monkeypatch, lambda cfg, run_dir, overrides: None)
+    assert segtrain("hydra.run.dir=run") == 0
+    before = left()
+    assert segtrain("hydra.run.dir=run") == 2
+    assert "continue the run in it with resume=" in refused(capsys)
+    assert left() == before
+
+
+def test_an_empty_directory_is_used_and_left_empty_if_refused(segtrain, monkeypatch):
+    Path("run").mkdir()
+    task(monkeypatch, raising(UserError("no")))
+    assert segtrain("hydra.run.dir=run") == 2
+    assert left() == ["run"]
+
+
+def test_only_folders_that_were_made_are_removed(segtrain, monkeypatch):
+    Path("a").mkdir()
+    task(monkeypatch, raising(UserError("no")))
+    assert segtrain("hydra.run.dir=a/b/c") == 2
+    assert left() == ["a"]
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_file_is_no_run_directory(segtrain, capsys, place):
+    Path("file").touch()
+    assert segtrain(f"hydra.run.dir={place}") == 2
+    assert "file" in refused(capsys)
+    assert left() == ["file"]
+
+
+def test_a_folder_that_cannot_be_written(segtrain, capsys, monkeypatch):
+    def full(self, *args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    assert segtrain("hydra.run.dir=run") == 2
+    assert "No space left on device" in refused(capsys)
+
+
+# ---- resume
+
+
+def finished(name, *overrides):
+    """Make the run directory of a finished run."""
+    GlobalHydra.instance().clear()
+    with initialize_config_module("segtrain.conf", version_base="1.3"):
+        cfg = config.to_container(compose("config", list(overrides)))
+    Path(name).mkdir()
+    tracking.write_config(Path(name), cfg)
+    tracking.write_json(Path(name) / "results.json", {"miou": 0.5})
+
+
+def test_resume_needs_a_run(segtrain, capsys):
+    Path("other").mkdir()
+    assert segtrain("resume=other") == 2
+    assert "has no config.yaml" in refused(capsys)
+    assert left() == ["other"]
+
+
+def test_resume_and_a_run_directory_contradict(segtrain, capsys):
+    Path("run").mkdir()
+    Path("run/config.yaml").touch()
+    assert segtrain("resume=run", "hydra.run.dir=other") == 2
+    assert "leave out hydra.run.dir=other" in refused(capsys)
+
+
+@pytest.mark.parametrize("name", ["a run", "a=b,c", "it's", 'a "run"', "[1]", "größe", "a\\b", "'quoted'", "~x",
+                                  "1e3", "null_"])
+def test_resume_of_any_name(segtrain, capsys, name):
+    finished(name)
+    assert segtrain(f"resume={name}") == 0
+    assert "is finished" in capsys.readouterr().out
+    before = {path: path.stat().st_mtime_ns for path in Path(name).rglob("*")}
+    assert segtrain(f"resume={name}", "train.epochs=50") == 0
+    assert before == {path: path.stat().st_mtime_ns for path in Path(name).rglob("*")}
+
+
+def test_resume_takes_the_saved_config_and_overrides(segtrain, monkeypatch):
+    finished("a run", "optim=sgd", "runtime.trusted=[mine]", "train.batch_size=2")
+    Path("a run/results.json").unlink()
+    seen = []
+    task(monkeypatch, lambda cfg, run_dir, overrides: seen.append((cfg, run_dir.name)))
+    assert segtrain("resume='a run'", "train.epochs=7") == 0  # quoted as Hydra would want it
+    cfg, name = seen[0]
+    assert (cfg.optim._target_, cfg.train.epochs, cfg.train.batch_size, name) == ("torch.optim.SGD", 7, 2, "a run")
+    assert list(cfg.runtime.trusted) == []
+
+
+def test_resume_refuses_foreign_targets(segtrain, capsys, monkeypatch):
+    finished("run", "optim._target_=os.system", "runtime.trusted=[os]")
+    Path("run/results.json").unlink()
+    task(monkeypatch, lambda cfg, run_dir, overrides: None)
+    assert segtrain("resume=run") == 2
+    assert "optim._target_=os.system in the saved configuration" in refused(capsys)
+    assert segtrain("resume=run", "optim=rmsprop") == 0
+    assert segtrain("resume=run", "optim._target_=torch.optim.RMSprop") == 0
+
+
+@pytest.mark.parametrize(("text", "said"), [("a: [", "not valid YAML"), ("model: 3\n", "dataset.cache has no value"),
+                                            ("", "has no value"), ("- 1\n", "not a YAML mapping")])
+def test_resume_of_a_damaged_config(segtrain, capsys, text, said):
+    Path("run").mkdir()
+    Path("run/config.yaml").write_text(text)
+    assert segtrain("resume=run") == 2
+    message = refused(capsys)
+    assert said in message
+    assert "run/config.yaml" in message
+    assert Path("run/config.yaml").read_text() == text
+
+
+# ---- help
+
+
+def in_a_process(*arguments, **environment):
+    code = ("import sys\nfrom segtrain import cli\ntry:\n    cli.main()\nfinally:\n"
+            "    slow = {'torch', 'albumentations', 'cv2', 'numpy', 'matplotlib'} & set(sys.modules)\n"
+            "    print(slow or '', end='', file=sys.stderr)\n")
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True,
+                          env={**os.environ, **environment})
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["--help"], "dataset.root=PATH"),
+    (["--cfg", "job", "--resolve"], "num_classes: 11"),
+    (["train.epocs=3"], ""),
+])
+def test_answers_without_torch(arguments, said):
+    done = in_a_process(*arguments)
+    assert done.returncode == (0 if said else 2)
+    assert said in done.stdout
+    assert not re.search(r"[{}]", done.stderr), done.stderr
+
+
+def test_shell_completion():
+    line = "segtrain optim="
+    done = in_a_process("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
+    assert done.returncode == 0
+    assert {"optim=adam", "optim=sgd"} <= set(done.stdout.split())
