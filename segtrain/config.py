@@ -6,6 +6,7 @@ dataset, augmentation) are plain mappings, checked against the signature of thei
 
 # ruff: noqa: RUF009  # _value makes a dataclass field
 
+import operator
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -129,13 +130,7 @@ def check(cfg: DictConfig) -> DictConfig:
 
 
 def _merged(schema: type, values: Any, prefix: str) -> DictConfig:
-    """Merge values into a schema, which rejects unknown keys and wrong types; all values must be there.
-
-    Args:
-        schema: A dataclass.
-        values: A mapping.
-        prefix: Of its keys, for messages: "dataset." or nothing.
-    """
+    """Merge values into a schema, which rejects unknown keys and wrong types; all values must be there."""
     structured = OmegaConf.structured(schema)
     try:
         # As plain values: of a config that was typed already, unknown keys would be taken over.
@@ -183,12 +178,11 @@ def _check_range(key: str, value: Any, limits: dict[str, Any]) -> None:
         names = [_shown(each) for each in known]
         raise UserError(f"{key}={_shown(value)} is unknown: use one of {', '.join(names)}."
                         f"{nearest(_shown(value), names)}")
-    if "at_least" in limits and not value >= limits["at_least"]:
-        raise UserError(f"{key}={value} is too small: it must be at least {limits['at_least']}.")
-    if "above" in limits and not value > limits["above"]:
-        raise UserError(f"{key}={value} is too small: it must be above {limits['above']}.")
-    if "below" in limits and not value < limits["below"]:
-        raise UserError(f"{key}={value} is too large: it must be below {limits['below']}.")
+    for name, holds, said in (("at_least", operator.ge, "small: it must be at least"),
+                              ("above", operator.gt, "small: it must be above"),
+                              ("below", operator.lt, "large: it must be below")):
+        if name in limits and not holds(value, limits[name]):
+            raise UserError(f"{key}={value} is too {said} {limits[name]}.")
 
 
 def _shown(value: Any) -> str:
@@ -287,9 +281,7 @@ def read_yaml(path: Path) -> DictConfig:
     """
     try:
         cfg = OmegaConf.load(path)
-    except (OSError, ValueError, OmegaConfBaseException) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
+    except (OSError, ValueError, OmegaConfBaseException, yaml.YAMLError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(cfg, DictConfig):
         raise UserError(f"{path} is not a YAML mapping")

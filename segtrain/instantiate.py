@@ -86,9 +86,7 @@ def locate(path: str, key: str) -> Callable[..., Any]:
     where = first
     for name in names:
         where = f"{where}.{name}"
-        if not hasattr(found, name):
-            _import(where, key, path, dir(found))  # a module becomes an attribute of its package
-        found = getattr(found, name)
+        found = getattr(found, name) if hasattr(found, name) else _import(where, key, path, dir(found))
     if not callable(found):
         raise UserError(f"{key}._target_={path} is no class or function.")
     return found
