@@ -2,18 +2,15 @@
 
 import contextlib
 import gc
-import hashlib
 import importlib
 import logging
 import os
 import re
-import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra shall raise its errors for us to explain, not print them and exit
 
@@ -22,27 +19,24 @@ import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from segtrain import config, explain, leaderboard
+from segtrain import config, explain, folders, leaderboard
 from segtrain.errors import Stopped, UserError
 
 USER_ERROR = 2
 
 failures: list[Exception] = []  # of this process's jobs: a sweep goes on after one, and reports them at its end
-made_folders: list[Path] = []  # the folders that this command makes, outermost first
 
 
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 2 the user's to mend, 128 + signal stopped, 1 a bug."""
     failures.clear()
-    made_folders.clear()
+    folders.made.clear()
     here = str(Path.cwd())
     if here not in sys.path:  # as python -m does, but last: nothing there can hide an installed package
         sys.path.append(here)
@@ -50,7 +44,7 @@ def main() -> NoReturn:
     try:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError("several processes (torchrun) are not supported: start segtrain by itself.")
-        sys.argv[1:] = _continue_run(sys.argv[1:])
+        sys.argv[1:] = _prepared(sys.argv[1:])
         _hydra_main()
     except Stopped as stopped:
         sys.exit(128 + stopped.signum)
@@ -64,22 +58,26 @@ def main() -> NoReturn:
         raise bugs[0]
     if not messages:
         sys.exit(0)
-    _remove_empty_folders()
+    folders.remove_empty()
     more = f" ({len(messages)} jobs failed, see the leaderboard)" if len(messages) > 1 else ""
     print(f"segtrain: {messages[0]}{more}", file=sys.stderr)
     sys.exit(USER_ERROR)
 
 
-def _continue_run(arguments: list[str]) -> list[str]:
-    """Make `resume=DIR` the run directory, before Hydra makes a new one; any name will do for DIR.
+def _prepared(arguments: list[str]) -> list[str]:
+    """Return the arguments as Hydra needs them to continue a run or to use a checkpoint's config.
 
-    Returns:
-        The arguments, both settings quoted as Hydra wants them.
+    `resume=DIR` becomes the run directory, before Hydra makes a new one; DIR may have any name. What is overridden in
+    an open group need not be in the group's default file, for the saved config may have chosen another.
     """
-    given = [argument for argument in arguments if argument.startswith("resume=")]
-    text = given[-1].removeprefix("resume=") if given else ""
-    if not given or text == "null":
+    given = [argument for argument in arguments if argument.startswith("resume=") and argument != "resume=null"]
+    tasks = [argument for argument in arguments if argument.startswith("task=") and argument != "task=train"]
+    if given or tasks:
+        inside = re.compile(rf"({'|'.join(config.OPEN_GROUPS)})\.")
+        arguments = [f"++{argument}" if inside.match(argument) else argument for argument in arguments]
+    if not given:
         return arguments
+    text = given[-1].removeprefix("resume=")
     if not Path(text).is_dir() and len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         text = text[1:-1]  # quoted for Hydra
     if not text or not Path(text).is_dir():
@@ -90,32 +88,8 @@ def _continue_run(arguments: list[str]) -> list[str]:
     if other:
         raise UserError(f"resume={text} continues the run in that directory: leave out {other[0]}.")
     quoted = QuotedString(text, Quote.single).with_quotes()
-    return [each for argument in arguments for each in (
-        (f"resume={quoted}", f"hydra.run.dir={quoted}") if argument == given[-1] else (argument,))]
-
-
-class NoteFolders(Callback):
-    """Note which folders a command is about to make, so that a refused one can remove them again."""
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self._note(config.hydra.run)
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self._note(config.hydra.sweep)
-
-    def _note(self, section: DictConfig) -> None:
-        with contextlib.suppress(OmegaConfBaseException, OSError):  # Hydra will say so itself
-            path = Path(section.dir).absolute()
-            made_folders[:] = [each for each in (*reversed(path.parents), path) if not each.exists()]
-
-
-def _remove_empty_folders() -> None:
-    """Remove the folders that this command made, as far as nothing is in them."""
-    for folder in reversed(made_folders):
-        with contextlib.suppress(OSError):
-            if {each.name for each in folder.iterdir()} == {"multirun.yaml"}:  # Hydra's, of a sweep without a job
-                (folder / "multirun.yaml").unlink()
-            folder.rmdir()
+    rest = [argument for argument in arguments if argument not in given]
+    return [f"resume={quoted}", f"hydra.run.dir={quoted}", *rest]
 
 
 # ---- one run, or one job of a sweep
@@ -125,7 +99,7 @@ def _remove_empty_folders() -> None:
 def _hydra_main(cfg: DictConfig) -> float | None:
     context = HydraConfig.get()
     run_dir = Path(context.runtime.output_dir)
-    overrides = [each for each in _job_overrides(context.overrides) if config.override_key(each) != "resume"]
+    overrides = [each for each in folders.task_overrides(context.overrides) if config.override_key(each) != "resume"]
     is_sweep = context.mode == RunMode.MULTIRUN
     was_empty = not any(run_dir.iterdir())
     try:
@@ -141,7 +115,8 @@ def _hydra_main(cfg: DictConfig) -> float | None:
                 leaderboard.update(Path(context.sweep.dir), run_dir, overrides, error=message or repr(error))
             raise
         if message is not None and was_empty and not any((run_dir / "checkpoints").glob("*.pt")):
-            _empty(run_dir)
+            _close_log()
+            folders.empty(run_dir)
         else:
             _write_down(error, message)
         return None  # main reports it; Hydra would print a line of its own first
@@ -216,16 +191,6 @@ def _write_down(error: Exception, message: str | None) -> None:
             handler.handle(record)
 
 
-def _empty(run_dir: Path) -> None:
-    """Remove all that a refused run has written."""
-    _close_log()
-    for path in run_dir.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-
-
 def _close_log() -> None:
     if "segtrain.tracking" in sys.modules:
         sys.modules["segtrain.tracking"].stop_log()
@@ -238,40 +203,6 @@ def _free_memory() -> None:
         sys.modules["torch._dynamo"].reset()
     if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
         sys.modules["torch"].cuda.empty_cache()
-
-
-# ---- names of sweep jobs
-
-
-def _job_folder(job_number: Any, *, _root_: DictConfig) -> str:
-    """Name a sweep job's folder from the keys that differ between the jobs, in at most 120 bytes."""
-    overrides = _job_overrides(_root_.hydra.overrides)
-    keys = {*(OmegaConf.select(_root_, "hydra.sweeper.params") or ()), *_swept(sys.argv[1:])}
-    given = ",".join(each for each in overrides if each.split("=", 1)[0] in keys) or str(job_number)
-    name = re.sub(r"[^\w.=,+\[\]-]", "_", given)
-    if name == given and len(name.encode()) <= 120:
-        return name
-    digest = hashlib.sha256(given.encode()).hexdigest()[:8]  # a/b and a_b must not share a folder
-    return f"{name.encode()[:110].decode(errors='ignore')}-{digest}"
-
-
-def _job_overrides(overrides: Any) -> list[str]:
-    """Return a job's overrides as they were given, what they interpolate left alone."""
-    container: Any = OmegaConf.to_container(overrides)
-    return container["task"]
-
-
-def _swept(arguments: Iterable[str]) -> Iterator[str]:
-    """Yield the keys that a command line gives several values each."""
-    parser = OverridesParser.create()
-    for argument in arguments:
-        with contextlib.suppress(HydraException):  # a flag
-            override = parser.parse_override(argument)
-            if override.is_sweep_override():
-                yield override.get_key_element()
-
-
-OmegaConf.register_new_resolver("swept_keys", _job_folder, replace=True)
 
 
 # ---- what to tell the user

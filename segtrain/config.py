@@ -28,6 +28,8 @@ RECIPE_GROUPS = ("experiment", "debug")  # they set values of other sections and
 # What a run takes from its data and model, where the config leaves it open.
 SETTLED = ("dataset.num_classes", "dataset.std", "model.num_classes")
 AUTO_OR_BOOL = ("auto", True, False)
+LIMITS = (("at_least", operator.ge, "small: it must be at least"), ("above", operator.gt, "small: it must be above"),
+          ("below", operator.lt, "large: it must be below"))
 
 
 def _value(**limits: Any) -> Any:
@@ -104,12 +106,10 @@ def register() -> None:
 
 
 def check(cfg: DictConfig) -> DictConfig:
-    """Check a composed config against the schema: names, types and ranges of the fixed sections.
-
-    Hydra accepts `+train.epochz=3`; merging into a structured config once more does not.
+    """Check the names, types and ranges of a composed config; Hydra accepts even `+train.epochz=3`.
 
     Returns:
-        The config with every interpolation still in place and no key missing.
+        The config, typed, its interpolations still in place.
 
     Raises:
         UserError: Names the first key at fault.
@@ -178,9 +178,7 @@ def _check_range(key: str, value: Any, limits: dict[str, Any]) -> None:
         names = [_shown(each) for each in known]
         raise UserError(f"{key}={_shown(value)} is unknown: use one of {', '.join(names)}."
                         f"{nearest(_shown(value), names)}")
-    for name, holds, said in (("at_least", operator.ge, "small: it must be at least"),
-                              ("above", operator.gt, "small: it must be above"),
-                              ("below", operator.lt, "large: it must be below")):
+    for name, holds, said in LIMITS:
         if name in limits and not holds(value, limits[name]):
             raise UserError(f"{key}={value} is too {said} {limits[name]}.")
 
@@ -218,7 +216,10 @@ def overlay(saved: DictConfig, composed: DictConfig, overrides: Iterable[str]) -
         UserError: For experiment= and debug=, which set many values at once.
     """
     result: Any = OmegaConf.create(OmegaConf.to_container(saved))
-    values = OmegaConf.to_container(composed)  # interpolations stay: they shall read the saved values around them
+    values: Any = OmegaConf.to_container(composed)  # interpolations stay: they shall read the saved values around them
+    for section in ("train", "runtime"):  # a run may be older than some of their keys
+        for name in values[section].keys() - result.get(section, {}).keys():
+            OmegaConf.update(result, f"{section}.{name}", values[section][name], force_add=True)
     for override in overrides:
         key = override_key(override)
         if key in RECIPE_GROUPS:
@@ -254,8 +255,8 @@ def difference(composed: DictConfig, saved: DictConfig) -> str | None:
     """Return the first key in which a run's saved config is not what this command would run.
 
     Args:
-        composed: This command's config, as composed.
-        saved: The config of the run: the same, with what was left open settled. `runtime` belongs to the machine.
+        composed: This command's config.
+        saved: The run's: the same, with what was left open settled. `runtime` belongs to the machine.
     """
     wanted, found = (dict(_walk(to_container(cfg))) for cfg in (composed, saved))
     for key in sorted(wanted.keys() | found.keys()):

@@ -26,7 +26,6 @@ def segtrain(monkeypatch):
 
     def run(*arguments: str) -> int:
         monkeypatch.setattr(sys, "argv", ["segtrain", *arguments])
-        cli.failures.clear()
         GlobalHydra.instance().clear()
         with pytest.raises(SystemExit) as ended:
             cli.main()

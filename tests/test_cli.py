@@ -8,13 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import TINY
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
 from segtrain import build, cli, config, tracking
 from segtrain.errors import Stopped, UserError
-from segtrain.tasks import train
+from segtrain.tasks import evaluate, train
+
+CPU = torch.device("cpu")
+
 
 
 @pytest.fixture(autouse=True)
@@ -259,6 +263,7 @@ def finished(name, *overrides):
     Path(name).mkdir()
     tracking.write_config(Path(name), cfg)
     tracking.write_json(Path(name) / "results.json", {"miou": 0.5})
+    return cfg
 
 
 def test_resume_needs_a_run(segtrain, capsys):
@@ -295,6 +300,33 @@ def test_resume_takes_the_saved_config_and_overrides(segtrain, monkeypatch):
     cfg, name = seen[0]
     assert (cfg.optim._target_, cfg.train.epochs, cfg.train.batch_size, name) == ("torch.optim.SGD", 7, 2, "a run")
     assert list(cfg.runtime.trusted) == []
+
+
+def test_resume_overrides_what_only_the_saved_group_has(segtrain, capsys, monkeypatch):
+    finished("run", "optim=sgd", "dataset=camvid", "augmentation=strong")
+    Path("run/results.json").unlink()
+    seen = []
+
+    def run(cfg, run_dir, overrides):
+        seen.append(cfg)
+        build.optimizer(cfg, torch.nn.Linear(1, 1), CPU)
+
+    task(monkeypatch, run)
+    assert segtrain("resume=run", "optim.nesterov=true", "dataset.root=/data", "augmentation.blur.p=0.5") == 0
+    cfg = seen[0]
+    assert (cfg.optim.nesterov, cfg.dataset.root, cfg.augmentation.blur.p) == (True, "/data", 0.5)
+    assert (cfg.optim._target_, cfg.dataset.split) == ("torch.optim.SGD", "val")
+    assert segtrain("resume=run", "optim.nestrov=true") == 2
+    assert "optim.nestrov is not an argument of torch.optim.SGD. Did you mean 'nesterov'?" in refused(capsys)
+
+
+def test_a_checkpoint_is_used_with_overrides_of_its_own_groups(segtrain, monkeypatch):
+    seen = []
+    monkeypatch.setattr(evaluate, "run", lambda cfg, run_dir, overrides: seen.append(
+        config.overlay(config.from_container(saved), cfg, overrides)))
+    saved = finished("run", "dataset=camvid", "model.encoder=resnet34")
+    assert segtrain("task=evaluate", "checkpoint=run", "dataset.root=/data") == 0
+    assert (seen[0].dataset.root, seen[0].model.encoder) == ("/data", "resnet34")
 
 
 def test_resume_refuses_foreign_targets(segtrain, capsys, monkeypatch):

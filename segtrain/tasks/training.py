@@ -94,15 +94,10 @@ def prepare(cfg: Any, run_dir: Path) -> Training:
     train_data, val_data = build.dataset(cfg, "train"), build.dataset(cfg, "val")
     _check_options(cfg, train_data)
     train_data, val_data = build.cached(train_data, cfg.dataset.cache), build.cached(val_data, cfg.dataset.cache)
-    log.info("%s: reading %d training and %d validation images", dataset_name(cfg), len(train_data.names),
-             len(val_data.names))
-    train_found, val_found = survey(train_data, cfg.dataset.instances), survey(val_data, cfg.dataset.instances)
-
     steps_per_epoch = math.ceil(len(train_data.names) // cfg.train.batch_size / cfg.train.accumulate)
     total_steps = min(cfg.train.epochs * steps_per_epoch, cfg.train.max_steps or math.inf)
     build.settle(cfg, device, num_classes=len(train_data.labels), cached_in_memory=isinstance(train_data, Cached),
                  train_steps=total_steps)
-    tracking.write_config(run_dir, config.to_container(cfg))
 
     torch.manual_seed(cfg.seed)
     network = build.model(cfg, pretrained=saved is None and cfg.checkpoint is None)
@@ -110,15 +105,21 @@ def prepare(cfg: Any, run_dir: Path) -> Training:
         _start_from(cfg, network)
     network = network.to(device).to(memory_format=memory_format(cfg))
     optimizer = build.optimizer(cfg, network, device)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, build.schedule(cfg, total_steps, steps_per_epoch))
+    normalize, augmentation = build.normalize(cfg, device), build.augmentation(cfg)
+
+    # only now, when every key has been checked, comes what may take minutes
+    log.info("%s: reading %d training and %d validation images", dataset_name(cfg), len(train_data.names),
+             len(val_data.names))
+    train_found, val_found = survey(train_data, cfg.dataset.instances), survey(val_data, cfg.dataset.instances)
+    tracking.write_config(run_dir, config.to_container(cfg))
     training = Training(
         cfg, run_dir, device, train_data, val_data, train_found, val_found, steps_per_epoch, total_steps, network,
         average=copy.deepcopy(network).requires_grad_(False) if cfg.train.ema_decay else None,
         loss_fn=build.loss(cfg, train_found.class_pixels, train_found.image_pixels).to(device),
-        optimizer=optimizer,
-        scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, build.schedule(cfg, total_steps, steps_per_epoch)),
+        optimizer=optimizer, scheduler=scheduler, normalize=normalize,
         scaler=torch.amp.GradScaler(device.type, enabled=cfg.runtime.precision == "fp16"),
-        normalize=build.normalize(cfg, device),
-        loader=TrainingLoader(train_data, build.augmentation(cfg), batch_size=cfg.train.batch_size, seed=cfg.seed,
+        loader=TrainingLoader(train_data, augmentation, batch_size=cfg.train.batch_size, seed=cfg.seed,
                               workers=cfg.runtime.workers, pin_memory=device.type == "cuda"),
         costs=cost(network, val_found.sizes[0], len(cfg.dataset.mean)),
         progress=Progress(),
@@ -134,10 +135,6 @@ def _check_options(cfg: Any, train_data: Dataset) -> None:
     if cfg.train.batch_size > num_images:
         raise UserError(f"train.batch_size={cfg.train.batch_size} is larger than the training split of {num_images} "
                         f"images: use train.batch_size={num_images} or less.")
-    if cfg.train.monitor == "iiou" and cfg.dataset.instances is None:
-        raise UserError("train.monitor=iiou needs instances: set dataset.instances=components, or monitor miou.")
-    if cfg.train.new_head and cfg.checkpoint is None:
-        raise UserError("train.new_head=true needs checkpoint=, the weights to start from.")
 
 
 def _start_from(cfg: Any, network: nn.Module) -> None:

@@ -1,0 +1,82 @@
+"""The folders of runs: which ones a command makes, to remove them if it is refused, and the names of a sweep's jobs."""
+
+import contextlib
+import hashlib
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+made: list[Path] = []  # by this command, outermost first
+
+
+class NoteFolders(Callback):
+    """Note which folders a command is about to make."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._note(config.hydra.run)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._note(config.hydra.sweep)
+
+    def _note(self, section: DictConfig) -> None:
+        with contextlib.suppress(OmegaConfBaseException, OSError):  # Hydra will say so itself
+            path = Path(section.dir).absolute()
+            made[:] = [each for each in (*reversed(path.parents), path) if not each.exists()]
+
+
+def remove_empty() -> None:
+    """Remove the folders that this command made, as far as nothing is in them."""
+    for folder in reversed(made):
+        with contextlib.suppress(OSError):
+            if {each.name for each in folder.iterdir()} == {"multirun.yaml"}:  # Hydra's, of a sweep without a job
+                (folder / "multirun.yaml").unlink()
+            folder.rmdir()
+
+
+def empty(folder: Path) -> None:
+    """Remove all that is in a folder."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def task_overrides(overrides: Any) -> list[str]:
+    """Return a job's overrides as they were given, what they interpolate left alone."""
+    container: Any = OmegaConf.to_container(overrides)
+    return container["task"]
+
+
+def _job_folder(job_number: Any, *, _root_: DictConfig) -> str:
+    """Name a sweep job's folder from the keys that differ between the jobs, in at most 120 bytes."""
+    keys = {*(OmegaConf.select(_root_, "hydra.sweeper.params") or ()), *_swept(sys.argv[1:])}
+    overrides = task_overrides(_root_.hydra.overrides)
+    given = ",".join(each for each in overrides if each.split("=", 1)[0] in keys) or str(job_number)
+    name = re.sub(r"[^\w.=,+\[\]-]", "_", given)
+    if name == given and len(name.encode()) <= 120:
+        return name
+    digest = hashlib.sha256(given.encode()).hexdigest()[:8]  # a/b and a_b must not share a folder
+    return f"{name.encode()[:110].decode(errors='ignore')}-{digest}"
+
+
+def _swept(arguments: Iterable[str]) -> Iterator[str]:
+    """Yield the keys that a command line gives several values each."""
+    parser = OverridesParser.create()
+    for argument in arguments:
+        with contextlib.suppress(HydraException):  # a flag
+            override = parser.parse_override(argument)
+            if override.is_sweep_override():
+                yield override.get_key_element()
+
+
+OmegaConf.register_new_resolver("swept_keys", _job_folder, replace=True)
