@@ -240,6 +240,7 @@ def test_workers_end_with_the_process(tmp_path):
         batches = loader.batches(0)
         next(batches)
         print(*(worker.pid for worker in loader._loader._iterator._workers))
+        loader.close()
     """))
     ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False,
                            env={**os.environ, "OMP_NUM_THREADS": "1"})

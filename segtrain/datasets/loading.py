@@ -127,6 +127,11 @@ class TrainingLoader:
         self._sampler.epoch, self._sampler.first_batch = epoch, first_batch
         return _unwrapped(self._loader)
 
+    def close(self) -> None:
+        """End the worker processes; left to the end of the process, torch reports them as killed."""
+        if self._loader._iterator is not None:  # torch has no public way
+            self._loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
+
 
 def evaluation_batches(dataset: Dataset, sizes: Sequence[tuple[int, int]], *, instances: str | None, batch_size: int,
                        workers: int, pin_memory: bool) -> Iterator[Batch]:

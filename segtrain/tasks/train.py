@@ -30,7 +30,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     step_network = cast(nn.Module, torch.compile(training.network)) if cfg.runtime.compile else training.network
     names = [label.name for label in training.train_data.labels]
     numbers = tracking.Tracker(run_dir, names, epoch=training.progress.epoch, step=training.progress.step)
-    with StopRequest() as request, closing(numbers) as tracker:
+    with StopRequest() as request, closing(training.loader), closing(numbers) as tracker:
         try:
             while not _is_finished(training):
                 _train_epoch(training, step_network, request)
