@@ -7,9 +7,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each othe
 
 import pytest
 import torch
+from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
-from segtrain import cli
+from segtrain import cli, config
 
 TINY = ("dataset.height=32", "dataset.width=48", "dataset.num_train=5", "dataset.num_val=3", "dataset.crop=[32,32]",
         "train.batch_size=2", "runtime.workers=0", "runtime.threads=1")
@@ -18,6 +19,19 @@ TINY = ("dataset.height=32", "dataset.width=48", "dataset.num_train=5", "dataset
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def hydra():
+    """Let the test compose configs."""
+    GlobalHydra.instance().clear()
+    with initialize_config_module("segtrain.conf", version_base="1.3"):
+        yield
+
+
+def composed(*overrides):
+    """Compose and check the config as the command does; needs the fixture hydra."""
+    return config.check(compose("config", [*overrides]))
 
 
 @pytest.fixture

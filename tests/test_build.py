@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
+from conftest import composed
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -21,15 +20,7 @@ CPU = torch.device("cpu")
 PIXELS = [100] * 11
 
 
-@pytest.fixture(autouse=True)
-def hydra():
-    GlobalHydra.instance().clear()
-    with initialize_config_module("segtrain.conf", version_base="1.3"):
-        yield
-
-
-def composed(*overrides):
-    return config.check(compose("config", [*overrides]))
+pytestmark = pytest.mark.usefixtures("hydra")
 
 
 def choices(group):

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
+from conftest import composed
+from hydra import compose
 from omegaconf import OmegaConf
 
 from segtrain import config
@@ -14,15 +14,7 @@ CONF = Path(__file__).parents[1] / "conf"
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
 
 
-@pytest.fixture(autouse=True)
-def hydra():
-    GlobalHydra.instance().clear()
-    with initialize_config_module("segtrain.conf", version_base="1.3"):
-        yield
-
-
-def composed(*overrides):
-    return config.check(compose("config", [*overrides]))
+pytestmark = pytest.mark.usefixtures("hydra")
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids="=".join)

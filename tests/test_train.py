@@ -54,6 +54,16 @@ def start(*arguments):
                             stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
+def resume_and_compare(run_dir, whole_run):
+    """Resume a run in a process of its own: it must end as the one that nothing stopped."""
+    resumed = start(f"resume={run_dir}")
+    output, _ = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, output
+    assert same_weights(whole_run, run_dir)
+    assert rows(run_dir) == rows(whole_run)
+    assert events(run_dir) == events(whole_run)
+
+
 def wait_for(condition, process, seconds=120):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -147,12 +157,7 @@ def test_killed_in_mid_epoch_and_resumed_is_bit_identical(whole_run, tmp_path):
     # what a crash may leave behind: a row of an epoch whose checkpoint was never written
     with metrics.open("a") as file:
         file.write("4,12," + ",".join(["0.5"] * 19) + "\n4,12,0.")
-    resumed = start(f"resume={run_dir}")
-    output, _ = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0, output
-    assert same_weights(whole_run, run_dir)
-    assert rows(run_dir) == rows(whole_run)
-    assert events(run_dir) == events(whole_run)
+    resume_and_compare(run_dir, whole_run)
     first, second = read(run_dir / "results.json"), read(whole_run / "results.json")
     for varying in ("seconds", "images_per_second", "checkpoint"):
         first.pop(varying), second.pop(varying)
@@ -170,12 +175,7 @@ def test_signals_save_within_a_step_and_resume_exactly(whole_run, tmp_path, sign
     assert process.returncode == code, output
     assert f"segtrain resume={run_dir}" in output
     assert not (run_dir / "results.json").exists()
-    resumed = start(f"resume={run_dir}")
-    output, _ = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0, output
-    assert same_weights(whole_run, run_dir)
-    assert rows(run_dir) == rows(whole_run)
-    assert events(run_dir) == events(whole_run)
+    resume_and_compare(run_dir, whole_run)
 
 
 def test_a_stop_between_steps_of_an_epoch_is_exact(segtrain, whole_run, tmp_path, monkeypatch):
