@@ -8,7 +8,6 @@ import inspect
 import math
 import os
 import shutil
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
@@ -27,8 +26,9 @@ from segtrain.schedules import Schedule
 from segtrain.transforms import Augmentation, Normalize
 
 IMAGENET_STD = [0.229, 0.224, 0.225]
-# The work (pixels of all crops of a run) from which compiling, about a minute on a CPU, has paid for itself.
-COMPILE_FROM_PIXELS = {"cpu": 0.5e9, "cuda": 5e9}
+# The work on a GPU (pixels of all crops of a run) from which compiling, about a minute, pays for itself. On CPUs it
+# does not: convolutions are nearly all of a step there, and come from oneDNN either way (docs/results.md).
+COMPILE_FROM_PIXELS = 5e9
 
 # What a config that comes out of a checkpoint or a run directory may name: defined in these packages, and of this kind;
 # None is a function.
@@ -209,16 +209,14 @@ def settle(cfg: Any, on: torch.device, *, num_classes: int, cached_in_memory: bo
         cfg.runtime.workers = min(16, cores) if on.type != "cpu" else 0 if cached_in_memory else min(2, cores)
     if cfg.runtime.compile == "auto":
         pixels = train_steps * cfg.train.batch_size * cfg.train.accumulate * math.prod(cfg.dataset.crop)
-        cfg.runtime.compile = _can_compile(on) and pixels >= COMPILE_FROM_PIXELS.get(on.type, float("inf"))
+        cfg.runtime.compile = on.type == "cuda" and _can_compile() and pixels >= COMPILE_FROM_PIXELS
 
 
-def _can_compile(on: torch.device) -> bool:
-    """Say whether torch.compile has what it needs: a C++ compiler on CPUs, Triton on GPUs."""
-    if sys.platform == "win32" or on.type not in ("cpu", "cuda"):
-        return False
+def _can_compile() -> bool:
+    """Say whether torch.compile has what it needs on a GPU: a C++ compiler and Triton."""
     compilers = [os.environ.get("CXX", ""), "g++", "clang++"]
-    return any(shutil.which(name) for name in compilers if name) and (
-        on.type == "cpu" or importlib.util.find_spec("triton") is not None)
+    return (importlib.util.find_spec("triton") is not None
+            and any(shutil.which(name) for name in compilers if name))
 
 
 def _free_memory() -> int:

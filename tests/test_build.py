@@ -242,12 +242,15 @@ def test_auto_on_a_cpu():
     assert settled("dataset=folder", num_classes=3).model.num_classes == 3
 
 
-def test_auto_compiles_long_runs(monkeypatch):
-    monkeypatch.setattr(build, "_can_compile", lambda on: True)
-    assert settled(train_steps=100_000).runtime.compile is True
-    assert settled("runtime.compile=false", train_steps=100_000).runtime.compile is False
-    monkeypatch.setattr(build, "_can_compile", lambda on: False)
-    assert settled(train_steps=100_000).runtime.compile is False
+def test_auto_compiles_long_runs_on_gpus(monkeypatch):
+    gpu = {"on": torch.device("cuda"), "train_steps": 100_000}
+    monkeypatch.setattr(build, "_can_compile", lambda: True)
+    assert settled("runtime.precision=fp32", **gpu).runtime.compile is True
+    assert settled("runtime.precision=fp32", "runtime.compile=false", **gpu).runtime.compile is False
+    assert settled(train_steps=100_000).runtime.compile is False, "on a CPU it gains nothing"
+    assert settled("runtime.compile=true").runtime.compile is True
+    monkeypatch.setattr(build, "_can_compile", lambda: False)
+    assert settled("runtime.precision=fp32", **gpu).runtime.compile is False
 
 
 def test_auto_std_is_imagenets_with_pretrained_weights():
