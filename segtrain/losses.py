@@ -11,6 +11,7 @@ Nothing here waits for the device.
 """
 
 import math
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     Counts = Sequence[int] | np.ndarray | Tensor
 
 
-class Loss(nn.Module):
+class Loss(nn.Module, ABC):
     """What the training loop expects of a loss: T sums and their T denominators (T is 1 but for weighted sums).
 
     Shape (of every loss below):
@@ -35,13 +36,13 @@ class Loss(nn.Module):
         - target: (N, H, W), int64 or uint8, 0..K-1 or 255 (void).
     """
 
+    @abstractmethod
     def normalizer(self, target: Tensor) -> Tensor:
         """Return the denominators of a batch: (T,), float32, >= 0, zero where nothing counts."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the sums of a batch before division: (T,), float32, >= 0, differentiable; void gives zeros."""
-        raise NotImplementedError
 
 
 class CrossEntropy(Loss):
