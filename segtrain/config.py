@@ -1,7 +1,7 @@
 """The typed schema of the fixed sections, and what is done to a composed config before anything is built from it.
 
-The YAML in conf/ holds the values; here stand their types and ranges. Open groups (model, optim, scheduler, loss,
-dataset, augmentation) are plain mappings, checked against the signature of their target when it is called.
+The YAML in conf/ holds the values; here stand their types and ranges. The open groups are plain mappings, each checked
+against the signature of its target when that is called.
 """
 
 # ruff: noqa: RUF009  # _value makes a dataclass field
@@ -218,8 +218,7 @@ def overlay(saved: DictConfig, composed: DictConfig, overrides: Iterable[str]) -
     result: Any = OmegaConf.create(OmegaConf.to_container(saved))
     values: Any = OmegaConf.to_container(composed)  # interpolations stay: they shall read the saved values around them
     for section in ("train", "runtime"):  # a run may be older than some of their keys
-        for name in values[section].keys() - result.get(section, {}).keys():
-            OmegaConf.update(result, f"{section}.{name}", values[section][name], force_add=True)
+        result[section] = OmegaConf.merge(values[section], result.get(section, {}))
     for override in overrides:
         key = override_key(override)
         if key in RECIPE_GROUPS:
@@ -275,11 +274,7 @@ def override_key(override: str) -> str:
 
 
 def read_yaml(path: Path) -> DictConfig:
-    """Read a YAML mapping.
-
-    Raises:
-        UserError: If the file cannot be read or is no mapping.
-    """
+    """Read a YAML mapping; UserError if the file cannot be read or is none."""
     try:
         cfg = OmegaConf.load(path)
     except (OSError, ValueError, OmegaConfBaseException, yaml.YAMLError) as error:

@@ -162,6 +162,14 @@ def test_added_and_deleted_keys():
     assert laid(base, "++train.epochs=2")["train"]["epochs"] == 2
 
 
+def test_a_run_older_than_a_key_takes_it_from_the_command():
+    older = saved()
+    older.train.epochs = 77
+    del older.train["save_every"]
+    laid = config.check(config.overlay(older, compose("config", ["seed=5"]), ["seed=5"]))
+    assert (laid.train.epochs, laid.train.save_every, laid.seed) == (77, 1, 5)
+
+
 @pytest.mark.parametrize("override", ["experiment=camvid_linknet", "debug=smoke", "+debug=smoke"])
 def test_recipes_are_not_laid_over_a_run(override):
     with pytest.raises(UserError, match="cannot be laid over a saved run"):
