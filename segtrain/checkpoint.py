@@ -1,6 +1,5 @@
 """Checkpoints: plain dicts of tensors and numbers, written whole or not at all."""
 
-import os
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from torch import nn
 
 from segtrain.errors import UserError
+from segtrain.files import write_whole
 
 FORMAT = "segtrain-1"
 KEYS = ("model", "optimizer", "scheduler", "scaler", "ema", "epoch", "step", "rng", "config", "class_sizes",
@@ -22,18 +22,8 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     Raises:
         UserError: If it cannot be written; an earlier file of that name is intact.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            torch.save({**state, "format": FORMAT}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch turns some write errors into RuntimeError
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({error}): make room or choose another folder with hydra.run.dir=; "
-                        "the checkpoints written before are intact.") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda file: torch.save({**state, "format": FORMAT}, file))
 
 
 def find(path: str) -> Path:

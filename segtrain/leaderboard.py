@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from segtrain.files import write_text
+
 COLUMNS = ("job", "status", "miou", "iiou", "macc", "loss", "epoch", "params", "seconds", "overrides", "error")
 
 
@@ -26,12 +28,12 @@ def update(sweep_dir: Path, run_dir: Path, overrides: Sequence[str], error: str 
            "error": error, **{name: results.get(name) for name in COLUMNS[2:9]}}
     rows = [other for other in rows if other["job"] != row["job"]] + [{name: row[name] for name in COLUMNS}]
     rows.sort(key=lambda each: (each["miou"] is None, -(each["miou"] or 0), each["job"]))
-    _write(path, json.dumps(rows, indent=1) + "\n")
+    write_text(path, json.dumps(rows, indent=1) + "\n")
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    _write(path.with_suffix(".csv"), text.getvalue())
+    write_text(path.with_suffix(".csv"), text.getvalue())
     print(f"\n{table(rows)}\n\nleaderboard: {path.with_suffix('.csv')}", flush=True)
 
 
@@ -55,9 +57,3 @@ def read_score(path: Path, monitor: str) -> float | None:
 
 def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -5,7 +5,6 @@ import importlib.metadata
 import io
 import json
 import logging
-import os
 import platform
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from segtrain.drawing import confusion_figure, stack
-from segtrain.errors import UserError
+from segtrain.files import write_text
 
 log = logging.getLogger("segtrain")
 
@@ -44,26 +43,7 @@ def stop_log() -> None:
         handler.close()
 
 
-# ---- files written whole
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all.
-
-    Raises:
-        UserError: If it cannot be written.
-    """
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({error}): make room or choose another folder "
-                        "with hydra.run.dir=.") from error
+# ---- what is written once
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -196,12 +176,9 @@ def results_table(results: Mapping[str, Any]) -> str:
                   (results["iiou_per_class"] or {}).get(name)) for name in results["iou_per_class"]]
     rows = [*per_class, ("mean", results["miou"], results["macc"], results["iiou"])]
     width = max(len("class"), *(len(row[0]) for row in rows))
-    lines = [f"{'class':<{width}}  {'IoU %':>6}  {'acc %':>6}  {'iIoU %':>6}"]
-    for name, *scores in rows:
-        if name == "mean" and name is rows[-1][0]:
-            lines.append("-" * len(lines[0]))
-        lines.append(f"{name:<{width}}  " + "  ".join(f"{percent(score):>6}" for score in scores))
-    lines.append("")
+    head = f"{'class':<{width}}  {'IoU %':>6}  {'acc %':>6}  {'iIoU %':>6}"
+    lines = [f"{name:<{width}}  " + "  ".join(f"{percent(score):>6}" for score in scores) for name, *scores in rows]
+    lines = [head, *lines[:-1], "-" * len(head), lines[-1], ""]
     loss = "" if results["loss"] is None else f", loss {results['loss']:.4f}"
     lines.append(f"pixel accuracy {percent(results['pacc'])} %, "
                  f"frequency-weighted IoU {percent(results['fwiou'])} %{loss}")
