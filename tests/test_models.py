@@ -11,21 +11,36 @@ import torchvision
 from omegaconf import OmegaConf
 from torch import nn
 
-from segtrain.models.blocks import adapt_first_conv, crop_like, pad_to_multiple
+from segtrain.instantiate import locate
+from segtrain.models.blocks import crop_like, pad_to_multiple
 from segtrain.models.linknet import LinkNet
+from segtrain.models.pretrained import adapt_first_conv
 
 CONF = Path(__file__).parents[1] / "conf" / "model"
 
-# id, class, arguments beside num_classes, trainable parameters for 12 classes and 3 channels
+# id, class, arguments beside num_classes, trainable parameters for 12 classes and 3 channels.
+# An id that is the name of a file in conf/model/ must build the same network as that file.
 MODELS = [
     ("linknet", LinkNet, {}, 11_534_796),
     ("linknet_resnet34", LinkNet, {"encoder": "resnet34"}, 21_642_956),
     ("linknet_resnet50", LinkNet, {"encoder": "resnet50"}, 28_763_276),
 ]
-# What a backbone cannot change is checked on the first network of each class only.
-ONE_OF_EACH = list({model[1]: model for model in reversed(MODELS)}.values())
-every_model = pytest.mark.parametrize(("make", "kwargs"), [pytest.param(*m[1:3], id=m[0]) for m in MODELS])
-every_class = pytest.mark.parametrize(("make", "kwargs"), [pytest.param(*m[1:3], id=m[0]) for m in ONE_OF_EACH])
+
+
+def smallest_of_each_class():
+    """What a size or an encoder cannot change is checked on the smallest network of each class only."""
+    rows = {}
+    for row in sorted(MODELS, key=lambda row: row[3]):
+        rows.setdefault(row[1], row)
+    return [row for row in MODELS if row in rows.values()]
+
+
+def parametrized(rows):
+    return pytest.mark.parametrize(("make", "kwargs"), [pytest.param(*row[1:3], id=row[0]) for row in rows])
+
+
+every_model = parametrized([row for row in MODELS if row[3] < 45e6])  # larger ones only repeat their blocks
+every_class = parametrized(smallest_of_each_class())
 
 
 def build(make, kwargs, num_classes=5, seed=0, **more):
@@ -49,8 +64,26 @@ def one_thread():
 @pytest.mark.parametrize(("make", "kwargs", "parameters"), [pytest.param(*m[1:], id=m[0]) for m in MODELS])
 def test_parameter_count(make, kwargs, parameters):
     with torch.device("meta"):
-        model = make(12, **kwargs)
-    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == parameters
+        assert count_parameters(make(12, **kwargs)) == parameters
+
+
+@pytest.mark.parametrize("name", [path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml")])
+def test_a_config_builds_the_network_of_its_name(name):
+    """The file's arguments are those of its row: same class, same parameters, under the same names."""
+    (make, kwargs, parameters), = [row[1:] for row in MODELS if row[0] == name]
+    cfg = OmegaConf.create({"dataset": {"num_classes": 12}, "model": OmegaConf.load(CONF / f"{name}.yaml")})
+    arguments = OmegaConf.to_container(cfg.model, resolve=True)
+    assert locate(arguments.pop("_target_"), "model") is make
+    assert arguments.get("pretrained") is None
+    assert arguments["num_classes"] == 12
+    with torch.device("meta"):
+        built, expected = make(**arguments), make(12, **kwargs)
+    assert count_parameters(built) == parameters
+    assert repr(built) == repr(expected)
+
+
+def count_parameters(model):
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 @every_class
@@ -220,13 +253,6 @@ def test_linknet_shapes_inside():
     assert not any("bias" in name for name, _ in model.decoder.named_parameters() if ".0.bias" in name)
 
 
-def test_linknet_config():
-    cfg = OmegaConf.create({"dataset": {"num_classes": 7}, "model": OmegaConf.load(CONF / "linknet.yaml")})
-    arguments = OmegaConf.to_container(cfg.model, resolve=True)
-    assert arguments.pop("_target_") == "segtrain.models.linknet.LinkNet"
-    assert arguments == {"num_classes": 7, "in_channels": 3, "encoder": "resnet18", "pretrained": None}
-
-
 @pytest.fixture(scope="module")
 def resnet18():
     """Torchvision's network with BatchNorm statistics of its own, so that a forgotten buffer shows."""
@@ -352,7 +378,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(resnet18, checkpoint):
         LinkNet(5, pretrained=checkpoint({"epoch": 3, "model": state}))
     with pytest.raises(ValueError, match=r"missing: conv1\.weight, .* and \d+ more; unexpected: module\.conv1\.weight"):
         LinkNet(5, pretrained=checkpoint({f"module.{k}": v for k, v in state.items()}))
-    with pytest.raises(ValueError, match=r"does not fit resnet18 \(of another shape: bn1\.bias\)"):
+    with pytest.raises(ValueError, match=r"resnet18 \(of another shape: bn1\.bias \(3,\) instead of \(64,\)"):
         LinkNet(5, pretrained=checkpoint(state | {"bn1.bias": torch.zeros(3)}))
     with pytest.raises(ValueError, match=r"of another shape: conv1\.weight"):
         LinkNet(5, 3, pretrained=checkpoint(state | {"conv1.weight": torch.zeros(64, 1, 7, 7)}))

@@ -1,0 +1,102 @@
+"""ImageNet weights for encoders: torchvision's own by name, or a file with a state dict."""
+
+import http.client
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model_weights
+
+from segtrain.models.blocks import unknown_name
+
+
+def load_pretrained(
+    encoder: nn.Module,
+    name: str,
+    pretrained: str,
+    *,
+    first_conv: str,
+    ignore: tuple[str, ...],
+    rename: Callable[[str], str] = str,
+) -> None:
+    """Load the weights of a torchvision network into an encoder that keeps its parameter names.
+
+    Args:
+        encoder: The module to fill.
+        name: The network as torchvision calls it, such as resnet18.
+        pretrained: An entry of torchvision's weights for it, such as IMAGENET1K_V1 or DEFAULT (downloaded once), or
+            the path of a file with its state dict.
+        first_conv: The key of the first convolution, which is adapted to the encoder's input channels.
+        ignore: Prefixes of the keys that the encoder leaves out, such as those of the classifier.
+        rename: Turns a key of the file into the encoder's, before everything else; the same by default.
+
+    Raises:
+        ValueError: If the entry is unknown, the download fails, or the file is no checkpoint or does not fit.
+    """
+    renamed = {rename(key): value for key, value in _pretrained_state(name, pretrained).items()}
+    state = {key: value for key, value in renamed.items() if not key.startswith(ignore)}
+    own = encoder.state_dict()
+    if first_conv in state:
+        state[first_conv] = adapt_first_conv(state[first_conv], own[first_conv].shape[1])
+    # Files older than PyTorch 0.4.1 do not count batches; the counter is no weight and BatchNorm does without.
+    problems = {
+        "missing": [k for k in own if k not in state and not k.endswith("num_batches_tracked")],
+        "unexpected": [k for k in state if k not in own],
+        "of another shape": [f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
+                             for k in state if k in own and state[k].shape != own[k].shape],
+    }
+    if any(problems.values()):
+        found = "; ".join(f"{what}: {_first_five(keys)}" for what, keys in problems.items() if keys)
+        raise ValueError(f"pretrained={pretrained} does not fit {name} ({found}); give torchvision's {name} state dict")
+    encoder.load_state_dict(state, strict=False)
+
+
+def adapt_first_conv(weight: Tensor, in_channels: int) -> Tensor:
+    """Turn a first convolution learnt on RGB into one for another number of channels.
+
+    Fewer than three channels share the sum of the RGB kernels evenly: a grey image is answered as the same image
+    in RGB would be. More than three keep RGB as it is, and the others start from zero: the network begins as the
+    pretrained one and learns what the new channels add (their gradient is not zero).
+
+    Shape:
+        - weight: (out, 3, kh, kw), float. A weight with another number of channels is returned unchanged.
+        - returns: (out, in_channels, kh, kw), same dtype.
+    """
+    if weight.ndim != 4 or weight.shape[1] != 3 or in_channels == 3:
+        return weight
+    if in_channels < 3:
+        return (weight.sum(1, keepdim=True) / in_channels).repeat(1, in_channels, 1, 1)
+    return torch.cat([weight, weight.new_zeros(weight.shape[0], in_channels - 3, *weight.shape[2:])], dim=1)
+
+
+def _pretrained_state(name: str, pretrained: str) -> dict[str, Tensor]:
+    """Read a state dict from torchvision's weights or from a file, executing nothing from it."""
+    entries = get_model_weights(name)
+    entry = entries.__members__.get(pretrained.removeprefix(f"{entries.__name__}."))
+    if entry is not None:
+        try:
+            return entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        except (OSError, RuntimeError, EOFError, http.client.HTTPException, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"cannot download the {pretrained} weights of {name} ({error}): fetch {entry.url} where there is a "
+                f"network and pass the file as model.pretrained=/path/to/{entry.url.rsplit('/', 1)[-1]}"
+            ) from error
+    path = Path(pretrained).expanduser()
+    if not path.is_file():
+        if path.suffix or len(path.parts) > 1:
+            raise ValueError(f"pretrained={pretrained}: there is no such file; give the path of {name}'s state dict")
+        raise unknown_name(f"weights of {name}", pretrained, entries.__members__)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling a file of another kind can raise anything
+        raise ValueError(f"pretrained={pretrained} is no PyTorch checkpoint; give {name}'s state dict") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"pretrained={pretrained} holds no state dict (names to tensors); give that of {name}")
+    return state
+
+
+def _first_five(keys: list[str]) -> str:
+    more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+    return ", ".join(keys[:5]) + more
