@@ -17,12 +17,15 @@ import torch
 from torch import nn
 
 from segtrain import losses
-from segtrain.config import DatasetSettings, override_key, to_container
+from segtrain.config import override_key, to_container
 from segtrain.datasets.base import Dataset
 from segtrain.datasets.views import Cached, Subset
 from segtrain.errors import UserError
 from segtrain.instantiate import call, guarded, is_trusted, locate, targets
+from segtrain.parameters import grouped
 from segtrain.schedules import Schedule
+from segtrain.schema import DatasetSettings
+from segtrain.tracking import flatten
 from segtrain.transforms import Augmentation, Normalize
 
 IMAGENET_STD = [0.229, 0.224, 0.225]
@@ -117,21 +120,34 @@ def class_layer(cfg: Any) -> set[str]:
         return set()
     if "pretrained" in node:
         node["pretrained"] = None
-    shapes = []
-    with torch.device("meta"):
-        for num_classes in (node["num_classes"], node["num_classes"] + 1):
-            built = call({**node, "num_classes": num_classes}, "model")
-            shapes.append({key: value.shape for key, value in built.state_dict().items()})
-    return {key for key, shape in shapes[0].items() if shapes[1].get(key) != shape}
+    own, other = (_shapes({**node, "num_classes": number}) for number in (node["num_classes"], node["num_classes"] + 1))
+    return {key for key, shape in own.items() if other.get(key) != shape}
 
 
-def loss(cfg: Any, class_pixels: Sequence[int], image_pixels: Sequence[int]) -> losses.Loss:
+def _shapes(node: dict[str, Any]) -> dict[str, torch.Size]:
+    """Return the shapes of a model's state dict, without making its weights where its class can do without."""
+    try:
+        with torch.device("meta"):
+            built = call(node, "model")
+    except RuntimeError:  # its class reads values while it builds, as of a linspace
+        with torch.random.fork_rng([]):
+            built = call(node, "model")
+    return {key: value.shape for key, value in built.state_dict().items()}
+
+
+def weighs_classes(cfg: Any) -> bool:
+    """Say whether the loss has class weights, which are computed from the training split."""
+    return any(key.rpartition(".")[2] == "class_weights" and isinstance(value, str) and value != "none"
+               for key, value in flatten(to_container(cfg.loss)).items())
+
+
+def loss(cfg: Any, class_pixels: Sequence[int] | None, image_pixels: Sequence[int] | None) -> losses.Loss:
     """Build the loss, its class weights computed from the training split.
 
     Args:
         cfg: The config.
-        class_pixels: The pixels of each class.
-        image_pixels: For each class, the labelled pixels of the images that show it.
+        class_pixels: The pixels of each class; None will do where `weighs_classes` says no.
+        image_pixels: For each class, the labelled pixels of the images that show it; likewise.
     """
 
     def weighted(section: Any, key: str) -> Any:
@@ -140,19 +156,28 @@ def loss(cfg: Any, class_pixels: Sequence[int], image_pixels: Sequence[int]) -> 
         result = {name: weighted(value, f"{key}.{name}") for name, value in section.items()}
         if isinstance(result.get("class_weights"), str):
             result["class_weights"] = guarded(
-                f"{key}.class_weights", losses.class_weights, result["class_weights"], class_pixels, image_pixels)
+                f"{key}.class_weights", losses.class_weights, result["class_weights"], class_pixels or (),
+                image_pixels or ())
         return result
 
     return _of_kind(call(weighted(to_container(cfg.loss), "loss"), "loss"), losses.Loss, "loss")
 
 
 def optimizer(cfg: Any, network: nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    """Build the optimizer of all trainable parameters, in its fused form on a GPU where it has one."""
+    """Build the optimizer of all parameters to train, in its fused form on a GPU where it has one.
+
+    With train.encoder_lr or train.weight_decay_on=kernels they come in groups; that of optim.lr is the first.
+    """
     node = to_container(cfg.optim)
     if device.type == "cuda" and "fused" in inspect.signature(locate(str(node.get("_target_")), "optim")).parameters:
         node.setdefault("fused", True)
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    kernels_only = cfg.train.weight_decay_on == "kernels"
+    parameters = grouped(network, freeze_encoder=cfg.train.freeze_encoder, encoder_lr=cfg.train.encoder_lr,
+                         decay_kernels_only=kernels_only)
     built = _of_kind(call(node, "optim", given={"params": parameters}), torch.optim.Optimizer, "optim")
+    if kernels_only and "weight_decay" not in built.defaults:
+        raise UserError(f"train.weight_decay_on=kernels, but optim._target_={node['_target_']} has no weight_decay: "
+                        "set train.weight_decay_on=all, or choose another optimizer.")
     closure = inspect.signature(built.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise UserError(f"optim._target_={node['_target_']} evaluates the loss several times a step, which the "

@@ -19,6 +19,7 @@ import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -71,8 +72,9 @@ def _prepared(arguments: list[str]) -> list[str]:
     an open group need not be in the group's default file, for the saved config may have chosen another.
     """
     given = [argument for argument in arguments if argument.startswith("resume=") and argument != "resume=null"]
-    tasks = [argument for argument in arguments if argument.startswith("task=") and argument != "task=train"]
-    if given or tasks:
+    uses_saved = (any(argument.startswith("task=") and argument != "task=train" for argument in arguments)
+                  and any(argument.startswith("checkpoint=") for argument in arguments))
+    if given or uses_saved:
         inside = re.compile(rf"({'|'.join(config.OPEN_GROUPS)})\.")
         arguments = [f"++{argument}" if inside.match(argument) else argument for argument in arguments]
     if not given:
@@ -112,7 +114,7 @@ def _hydra_main(cfg: DictConfig) -> float | None:
                 _start_log(run_dir, cfg)
             _write_down(error, message)
             if not (run_dir / "results.json").exists():  # else a finished job, which stays as it is
-                leaderboard.update(Path(context.sweep.dir), run_dir, overrides, error=message or repr(error))
+                _enter(cfg, run_dir, overrides, error=message or repr(error))
             raise
         if message is not None and was_empty and not any((run_dir / "checkpoints").glob("*.pt")):
             _close_log()
@@ -125,8 +127,14 @@ def _hydra_main(cfg: DictConfig) -> float | None:
         if is_sweep:
             _free_memory()
     if is_sweep:
-        leaderboard.update(Path(context.sweep.dir), run_dir, overrides)
+        _enter(cfg, run_dir, overrides)
     return score
+
+
+def _enter(cfg: DictConfig, run_dir: Path, overrides: list[str], error: str | None = None) -> None:
+    """Enter a job of a sweep into its table."""
+    leaderboard.update(Path(HydraConfig.get().sweep.dir), run_dir, cfg.task.name, overrides,
+                       sort=cfg.task.get("sort"), error=error)
 
 
 def _run_task(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep: bool) -> float | None:
@@ -215,7 +223,7 @@ def _user_message(error: Exception) -> str | None:
     if isinstance(error, OmegaConfBaseException):
         return explain.value_error(error, _all_keys)
     if isinstance(error, HydraException) or (error not in failures and _is_raised_in_hydra(error)):
-        return explain.composition(error, _all_keys)
+        return explain.composition(error, _all_keys, _files_in_folders)
     if isinstance(error, yaml.YAMLError):
         return f"a config file is not valid YAML: {' '.join(str(error).split())}"
     return explain.machine(error)
@@ -229,9 +237,19 @@ def _is_raised_in_hydra(error: Exception) -> bool:
 
 def _all_keys() -> list[str]:
     """Return every key of the config under the groups that the command line chooses, and the groups."""
-    chosen = [argument for argument in sys.argv[1:] if argument.split("=", 1)[0] in config.OPEN_GROUPS]
+    chosen = [argument for argument in sys.argv[1:] if argument.split("=", 1)[0] in (*config.OPEN_GROUPS, "task")]
     for overrides in (chosen, []):
         GlobalHydra.instance().clear()
         with contextlib.suppress(Exception), initialize_config_module("segtrain.conf", version_base="1.3"):
             return [*config.known_keys(compose("config", overrides)), *config.RECIPE_GROUPS]
+    return []
+
+
+def _files_in_folders(group: str) -> list[str]:
+    """Return the files of a group that stand in folders of it, as folder/name."""
+    GlobalHydra.instance().clear()
+    with contextlib.suppress(Exception), initialize_config_module("segtrain.conf", version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        return [f"{folder}/{name}" for folder in loader.get_group_options(group, ObjectType.GROUP)
+                for name in loader.get_group_options(f"{group}/{folder}")]
     return []

@@ -1,25 +1,24 @@
-"""The typed schema of the fixed sections, and what is done to a composed config before anything is built from it.
+"""What is done to a composed config before anything is built from it: checked, and laid over a saved one.
 
-The YAML in conf/ holds the values; here stand their types and ranges. The open groups are plain mappings, each checked
-against the signature of its target when that is called.
+The fixed sections are checked against schema.py. The open groups are plain mappings, each checked against the signature
+of its target when that is called.
 """
-
-# ruff: noqa: RUF009  # _value makes a dataclass field
 
 import operator
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from segtrain import explain
 from segtrain.errors import UserError
+from segtrain.schema import TASKS, Config, DatasetSettings, TaskSection
 from segtrain.suggest import nearest
 
 OPEN_GROUPS = ("model", "optim", "scheduler", "loss", "dataset", "augmentation")
@@ -27,77 +26,10 @@ RECIPE_GROUPS = ("experiment", "debug")  # they set values of other sections and
 
 # What a run takes from its data and model, where the config leaves it open.
 SETTLED = ("dataset.num_classes", "dataset.std", "model.num_classes")
-AUTO_OR_BOOL = ("auto", True, False)
 LIMITS = (("at_least", operator.ge, "small: it must be at least"), ("above", operator.gt, "small: it must be above"),
           ("below", operator.lt, "large: it must be below"))
-
-
-def _value(**limits: Any) -> Any:
-    """Declare a value that conf/ must give, with its limits: at_least, above, below, one_of; or_auto admits "auto"."""
-    return field(default=MISSING, metadata=limits)
-
-
-@dataclass
-class TrainSection:
-    epochs: int = _value(at_least=1)
-    max_steps: int | None = _value(at_least=1)
-    max_minutes: float | None = _value(above=0)
-    batch_size: int = _value(at_least=1)
-    accumulate: int = _value(at_least=1)
-    clip_norm: float | None = _value(above=0)
-    ema_decay: float | None = _value(above=0, below=1)
-    save_every: int = _value(at_least=1)
-    val_every: int = _value(at_least=1)
-    monitor: str = _value(one_of=("miou", "macc", "pacc", "fwiou", "iiou", "loss"))
-    patience: int | None = _value(at_least=1)
-    new_head: bool = _value()
-    num_images: int | None = _value(at_least=1)
-    examples: int = _value(at_least=0)
-
-
-@dataclass
-class RuntimeSection:
-    device: str = _value()
-    precision: str = _value(one_of=("auto", "fp32", "bf16", "fp16"))
-    channels_last: bool = _value()
-    compile: Any = _value(one_of=AUTO_OR_BOOL)
-    workers: Any = _value(at_least=0, or_auto=True)
-    threads: int | None = _value(at_least=1)
-    trusted: list[str] = _value()
-
-
-@dataclass
-class TaskSection:
-    name: str = _value(one_of=("train", "evaluate"))
-
-
-@dataclass
-class DatasetSettings:
-    """What conf/dataset/*.yaml hold beside the arguments of their class: the same for every dataset."""
-
-    num_classes: int | None = _value(at_least=1)
-    split: str = _value()
-    instances: str | None = _value(one_of=("maps", "components"))
-    cache: Any = _value(one_of=AUTO_OR_BOOL)
-    crop: list[int] = _value()
-    mean: list[float] = _value()
-    std: Any = _value(or_auto=True)
-
-
-@dataclass
-class Config:
-    task: TaskSection = field(default_factory=TaskSection)
-    train: TrainSection = field(default_factory=TrainSection)
-    runtime: RuntimeSection = field(default_factory=RuntimeSection)
-    model: dict[str, Any] = field(default_factory=dict)
-    optim: dict[str, Any] = field(default_factory=dict)
-    scheduler: dict[str, Any] = field(default_factory=dict)
-    loss: dict[str, Any] = field(default_factory=dict)
-    dataset: dict[str, Any] = field(default_factory=dict)
-    augmentation: dict[str, Any] = field(default_factory=dict)
-    seed: int = _value(at_least=0, below=2**63)
-    checkpoint: str | None = _value()
-    resume: str | None = _value()
+# What runs did that are older than a key.
+FORMERLY = {"train.freeze_encoder": False, "train.encoder_lr": None, "train.weight_decay_on": "all"}
 
 
 def register() -> None:
@@ -119,6 +51,7 @@ def check(cfg: DictConfig) -> DictConfig:
         checked = _merged(Config, cfg, "")
         OmegaConf.resolve(checked.copy())
         _check_ranges(Config, checked, "")
+        checked.task = OmegaConf.to_container(_checked_task(checked.task))
     except OmegaConfBaseException as error:  # an interpolation that leads nowhere
         raise UserError(explain.value_error(error, lambda: known_keys(cfg))) from error
     if checked.task.name == "train":
@@ -126,6 +59,9 @@ def check(cfg: DictConfig) -> DictConfig:
             raise UserError("train.monitor=iiou needs instances: set dataset.instances=components, or monitor miou.")
         if checked.train.new_head and checked.checkpoint is None:
             raise UserError("train.new_head=true needs checkpoint=, the weights to start from.")
+        if checked.train.freeze_encoder and checked.train.encoder_lr is not None:
+            raise UserError(f"train.freeze_encoder=true and train.encoder_lr={checked.train.encoder_lr} contradict: "
+                            "a frozen encoder does not learn; leave one of them out.")
     return checked
 
 
@@ -136,11 +72,21 @@ def _merged(schema: type, values: Any, prefix: str) -> DictConfig:
         # As plain values: of a config that was typed already, unknown keys would be taken over.
         merged = OmegaConf.merge(structured, OmegaConf.to_container(OmegaConf.create(values)))
     except OmegaConfBaseException as error:
-        raise UserError(explain.value_error(error, lambda: known_keys(structured), prefix)) from error
+        raise UserError(explain.value_error(error, lambda: [f"{prefix}{key}" for key in known_keys(structured)],
+                                            prefix)) from error
     assert isinstance(merged, DictConfig)
     for missing in sorted(OmegaConf.missing_keys(merged)):
         raise UserError(f"{prefix}{missing} has no value: give it one, {prefix}{missing}=...")
     return merged
+
+
+def _checked_task(node: DictConfig) -> DictConfig:
+    """Check the section of the task, whose keys depend on its name."""
+    _check_ranges(TaskSection, _merged(TaskSection, {"name": node.get("name")}, "task."), "task.")
+    section = TASKS.get(node["name"], TaskSection)
+    checked = _merged(section, node, "task.")
+    _check_ranges(section, checked, "task.")
+    return checked
 
 
 def _check_dataset(node: Any) -> None:
@@ -148,8 +94,6 @@ def _check_dataset(node: Any) -> None:
     known = {item.name: values[item.name] for item in fields(DatasetSettings) if item.name in values}
     checked = _merged(DatasetSettings, known, "dataset.")
     _check_ranges(DatasetSettings, checked, "dataset.")
-    if len(checked.crop) != 2 or min(checked.crop) < 32:
-        raise UserError(f"dataset.crop={checked.crop} must be [height, width], each at least 32 pixels.")
     std = known["std"]
     if std != "auto" and (not isinstance(std, list) or len(std) != len(checked.mean) or not all(
             isinstance(value, (int, float)) and value > 0 for value in std)):
@@ -167,7 +111,9 @@ def _check_ranges(schema: type, section: Any, prefix: str) -> None:
 
 
 def _check_range(key: str, value: Any, limits: dict[str, Any]) -> None:
-    """Check one value against the limits that _value declared."""
+    """Check one value against the limits that the schema declares."""
+    if limits.pop("image_size", False) and (len(value) != 2 or min(value) < 32):
+        raise UserError(f"{key}={value} must be [height, width], each at least 32 pixels.")
     if limits.pop("or_auto", False):
         if value == "auto":
             return
@@ -255,14 +201,16 @@ def difference(composed: DictConfig, saved: DictConfig) -> str | None:
 
     Args:
         composed: This command's config.
-        saved: The run's: the same, with what was left open settled. `runtime` belongs to the machine.
+        saved: The run's: the same, with what was left open settled. `runtime` belongs to the machine, and task.sort
+            to the table of the sweep.
     """
     wanted, found = (dict(_walk(to_container(cfg))) for cfg in (composed, saved))
+    found = {**FORMERLY, **found}
     for key in sorted(wanted.keys() | found.keys()):
         if isinstance(wanted.get(key), dict) and isinstance(found.get(key), dict):
             continue
         was_open = key in SETTLED and wanted.get(key) in (None, "auto")
-        if not was_open and not key.startswith("runtime.") and wanted.get(key) != found.get(key):
+        if not was_open and not key.startswith("runtime.") and key != "task.sort" and wanted.get(key) != found.get(key):
             return key
     return None
 

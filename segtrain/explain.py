@@ -12,17 +12,19 @@ Keys = Callable[[], Iterable[str]]
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EMFILE)
 
 
-def composition(error: Exception, known_keys: Keys) -> str:
+def composition(error: Exception, known_keys: Keys, in_folders: Callable[[str], list[str]] = lambda group: []) -> str:
     """Explain an error of Hydra's.
 
     Args:
         error: What Hydra raised while it composed the config.
         known_keys: Gives the keys that exist; called only where one is to be suggested, for it takes a while.
+        in_folders: Gives a group's files that stand in folders of it, as folder/name; called where they count.
     """
     text = _plain(str(error))
     kind = type(error).__name__
     if kind == "MissingConfigException":
-        return _missing_file(text, getattr(error, "missing_cfg_file", None), getattr(error, "options", None))
+        return _missing_file(text, getattr(error, "missing_cfg_file", None), getattr(error, "options", None),
+                             in_folders)
     if kind == "OverrideParseException":
         return _syntax(str(getattr(error, "override", "")), text)
     cause = error.__cause__ or error.__context__
@@ -33,6 +35,9 @@ def composition(error: Exception, known_keys: Keys) -> str:
                        r"Could not append to config\. An item is already at) '([^']*)'", text)
     if unknown and "already at" in text:
         return f"{unknown[1]} is there already: write it without the plus, {unknown[1]}=..."
+    if unknown and "/" in unknown[1] and in_folders(unknown[1].partition("/")[0]):
+        group, _, folder = unknown[1].partition("/")
+        return f"{unknown[1]} is a folder of {group}: choose one of its files by {group}={folder}/NAME."
     if unknown and "The value of" not in text:
         return unknown_key(unknown[1], known_keys)
     group = re.search(r"config group '([^']*)' does not exist", text)
@@ -83,9 +88,13 @@ def machine(error: Exception) -> str | None:
     return None
 
 
-def _missing_file(text: str, missing: str | None, options: Sequence[str] | None) -> str:
-    group, _, choice = (missing or "").rpartition("/")
-    if options and group:
+def _missing_file(text: str, missing: str | None, options: Sequence[str] | None,
+                  in_folders: Callable[[str], list[str]]) -> str:
+    group, _, choice = (missing or "").partition("/")
+    if group == "hydra":  # its groups lie deeper
+        group, _, choice = (missing or "").rpartition("/")
+    if options and choice:
+        options = [*options, *in_folders(group)]
         return f"{group}={choice} does not exist: {group} is one of {', '.join(options)}.{nearest(choice, options)}"
     return text
 

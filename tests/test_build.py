@@ -24,7 +24,8 @@ pytestmark = pytest.mark.usefixtures("hydra")
 
 
 def choices(group):
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    folder = CONF / group
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
 # ---- every file of every group
@@ -32,6 +33,8 @@ def choices(group):
 
 @pytest.mark.parametrize("choice", choices("model"))
 def test_every_model_builds(choice):
+    if choice == "smp":
+        pytest.importorskip("segmentation_models_pytorch")
     with torch.device("meta"):
         network = build.model(composed(f"model={choice}"))
     assert isinstance(network, nn.Module)
@@ -167,6 +170,90 @@ def test_a_name_of_digits_is_a_name():
         build.dataset(composed("dataset=camvid", "dataset.root=2024"), "train")
 
 
+# ---- groups of parameters
+
+
+class Halves(nn.Module):
+    """An encoder and a head, each with a kernel of 8 and a bias of 2, and a frozen number."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.head = nn.Linear(4, 2), nn.Conv2d(2, 2, (1, 2))
+        self.fixed = nn.Parameter(torch.zeros(1), requires_grad=False)
+
+
+def updated(*overrides):
+    """One step with all gradients 1: the values before, by name, and what the step took off them."""
+    network = Halves()
+    built = build.optimizer(composed("optim=sgd", "optim.momentum=0", "optim.lr=0.1", *overrides), network, CPU)
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+    built.step()
+    return before, {name: before[name] - value.detach() for name, value in network.named_parameters()}
+
+
+def test_without_options_all_parameters_are_one_group():
+    network = Halves()
+    group, = build.optimizer(composed(), network, CPU).param_groups
+    assert group["params"] == [*network.encoder.parameters(), *network.head.parameters()]
+
+
+def test_the_encoder_learns_at_its_own_rate():
+    _, taken = updated("train.encoder_lr=0.001")
+    for name, value in taken.items():
+        rate = 0 if name == "fixed" else 0.001 if name.startswith("encoder") else 0.1
+        torch.testing.assert_close(value, torch.full_like(value, rate), rtol=1e-3, atol=1e-7)
+
+
+def test_the_schedule_moves_both_rates_alike():
+    cfg = composed("train.encoder_lr=0.001", "optim=sgd", "optim.lr=0.1", "scheduler=poly")
+    built = build.optimizer(cfg, Halves(), CPU)
+    assert [group["lr"] for group in built.param_groups] == [0.1, 0.001], "the first is what train/lr shows"
+    course = torch.optim.lr_scheduler.LambdaLR(built, build.schedule(cfg, 10, 5))
+    for step in range(1, 5):
+        built.step()
+        course.step()
+        factor = (1 - step / 10) ** 0.9
+        assert [group["lr"] for group in built.param_groups] == pytest.approx([0.1 * factor, 0.001 * factor])
+
+
+def test_decay_of_kernels_only():
+    before, taken = updated("train.weight_decay_on=kernels", "optim.weight_decay=0.5")
+    for name, value in taken.items():
+        by_hand = {"weight": 0.1 * (1 + 0.5 * before[name]), "bias": torch.full_like(value, 0.1)}
+        torch.testing.assert_close(value, by_hand.get(name.rpartition(".")[2], torch.zeros(1)))
+
+
+def test_decay_of_all():
+    before, taken = updated("optim.weight_decay=0.5")
+    torch.testing.assert_close(taken["head.bias"], 0.1 * (1 + 0.5 * before["head.bias"]))
+
+
+def test_the_options_combine():
+    _, taken = updated("train.encoder_lr=0.001", "train.weight_decay_on=kernels", "optim.weight_decay=0.5")
+    torch.testing.assert_close(taken["encoder.bias"], torch.full((2,), 0.001), rtol=1e-3, atol=1e-7)
+    _, taken = updated("train.freeze_encoder=true", "train.weight_decay_on=kernels", "optim.weight_decay=0.5")
+    assert {name for name, value in taken.items() if value.any()} == {"head.weight", "head.bias"}
+
+
+def test_what_cannot_be_grouped_is_refused():
+    without = nn.Sequential(nn.Linear(1, 1))
+    for key, value in (("train.encoder_lr", 0.1), ("train.freeze_encoder", "true")):
+        with pytest.raises(UserError, match=f"{key} needs .* Sequential has no module named encoder"):
+            build.optimizer(composed(f"{key}={value}"), without, CPU)
+    only = nn.Module()
+    only.encoder = nn.Linear(1, 1)
+    with pytest.raises(UserError, match=r"no parameter to train outside its encoder: leave out train\.freeze_encoder"):
+        build.optimizer(composed("train.freeze_encoder=true"), only, CPU)
+    with pytest.raises(UserError, match="Identity has no parameter to train"):
+        build.optimizer(composed(), nn.Identity(), CPU)
+    cfg = composed("train.weight_decay_on=kernels")
+    cfg.optim = {"_target_": "torch.optim.Rprop"}
+    with pytest.raises(UserError, match=r"torch\.optim\.Rprop has no weight_decay"):
+        build.optimizer(cfg, Halves(), CPU)
+
+
 # ---- the user's own code
 
 OWN = '''
@@ -186,6 +273,16 @@ def make(num_classes):
 
 def clumsy():
     raise ValueError("no luck")
+
+
+def fixed():
+    return Own(3)
+
+
+class Reader(Own):
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.rates = [rate.item() for rate in torch.linspace(0, 1, 3)]
 '''
 
 
@@ -205,6 +302,12 @@ def test_own_classes_and_functions_build(own):
     assert build.class_layer(cfg) == {"head.weight", "head.bias"}
     cfg.model = {"_target_": "own_package.make", "num_classes": 4}
     assert build.model(cfg).head.out_channels == 4
+    cfg.model = {"_target_": "own_package.fixed"}
+    assert build.class_layer(cfg) == set()
+    state = torch.get_rng_state()
+    cfg.model = {"_target_": "own_package.Reader", "num_classes": 4}
+    assert build.class_layer(cfg) == {"head.weight", "head.bias"}
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_own_mistakes_are_named(own):

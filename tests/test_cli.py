@@ -65,7 +65,7 @@ def refused(capsys):
     ("augmentation.crop.hight=3", "Did you mean 'augmentation.crop.height'?"),
     ("augmentation.flp.p=3", "Did you mean 'augmentation.flip.p'?"),
     ("modl=linknet", "modl is not a key of the configuration. Did you mean 'model'?"),
-    ("model=linkent", "model=linkent does not exist: model is one of linknet"),
+    ("model=linkent", "Did you mean 'linknet'?"),
     ("optim=adm", "optim is one of adam, adamw, rmsprop, sgd. Did you mean 'adam'?"),
     ("+debug=smok", "Did you mean 'smoke'?"),
     ("model=null", "a group was given what is not the name of one of its files"),

@@ -11,7 +11,8 @@ from segtrain import config
 from segtrain.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf"
-CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
+FILES = [path.relative_to(CONF).with_suffix("").as_posix() for path in sorted(CONF.glob("*/**/*.yaml"))]
+CHOICES = [tuple(name.split("/", 1)) for name in FILES if not name.startswith("hydra/")]
 
 
 pytestmark = pytest.mark.usefixtures("hydra")
@@ -95,6 +96,8 @@ def test_debug_changes_what_its_name_says():
     ("train.epochs=${train.epocs}", "train.epochs: Interpolation key 'train.epocs' not found"),
     ("model.num_classes=${nothing}", "model.num_classes: Interpolation key 'nothing' not found"),
     ("train.new_head=true", "train.new_head=true needs checkpoint="),
+    ("train.encoder_lr=0", "train.encoder_lr=0.0 is too small: it must be above 0."),
+    ("train.weight_decay_on=kernel", "train.weight_decay_on=kernel is unknown: use one of all, kernels. Did you mean"),
 ])
 def test_what_is_wrong_is_named(override, said):
     with pytest.raises(UserError) as refused:
@@ -168,6 +171,19 @@ def test_a_run_older_than_a_key_takes_it_from_the_command():
     del older.train["save_every"]
     laid = config.check(config.overlay(older, compose("config", ["seed=5"]), ["seed=5"]))
     assert (laid.train.epochs, laid.train.save_every, laid.seed) == (77, 1, 5)
+
+
+def test_a_run_older_than_a_key_counts_as_what_it_did():
+    older = saved()
+    for key in config.FORMERLY:
+        del older.train[key.removeprefix("train.")]
+    assert config.difference(composed(), older) is None
+    assert config.difference(composed("train.weight_decay_on=kernels"), older) == "train.weight_decay_on"
+
+
+def test_a_frozen_encoder_has_no_learning_rate():
+    with pytest.raises(UserError, match="contradict"):
+        composed("train.freeze_encoder=true", "train.encoder_lr=1e-4")
 
 
 @pytest.mark.parametrize("override", ["experiment=camvid_linknet", "debug=smoke", "+debug=smoke"])

@@ -203,10 +203,10 @@ def test_several_values_without_a_sweep(segtrain, capsys):
 
 def test_the_table_shows_what_is_not_defined():
     table = leaderboard.table([
-        {"job": "a", "status": "done", "miou": 0.5, "iiou": None, "loss": 1.25, "seconds": 61.4, "error": None},
-        {"job": "long name", "status": "failed", "miou": None, "iiou": None, "loss": None, "seconds": None,
-         "error": "mend this"}])
+        {"job": "a", "status": "done", "miou": 0.5, "iiou": None, "loss": 1.25, "params": 1234, "seconds": 61.4,
+         "error": None},
+        {"job": "long name", "status": "failed", "error": "mend this"}], "train")
     assert table.splitlines() == [
-        "job        mIoU %  iIoU %  val loss  seconds",
-        "a           50.00     n/a    1.2500       61",
-        "long name     n/a     n/a       n/a      n/a  failed: mend this"]
+        "job        mIoU %  iIoU %  val loss  params  seconds",
+        "a           50.00     n/a    1.2500   1,234       61",
+        "long name     n/a     n/a       n/a     n/a      n/a  failed: mend this"]

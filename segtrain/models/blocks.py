@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -64,16 +65,37 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     return F.pad(images, (0, full_width - width, 0, full_height - height))
 
 
-def crop_like(logits: Tensor, images: Tensor) -> Tensor:
-    """Cut off what `pad_to_multiple` had added.
+def crop_like(features: Tensor, other: Tensor) -> Tensor:
+    """Cut off what exceeds another map on the right and at the bottom, such as what `pad_to_multiple` had added.
+
+    It is a negative padding, for a slice would tie an exported graph to sizes that do, or do not, leave something to
+    cut.
 
     Shape:
-        - logits: (N, K, H', W'), float, any range, H' >= H and W' >= W.
-        - images: (N, C, H, W), the images before padding.
-        - returns: (N, K, H, W), a view of the logits.
+        - features: (N, C, H', W'), float, any range, H' >= H and W' >= W.
+        - other: (N, .., H, W).
+        - returns: (N, C, H, W).
     """
-    height, width = images.shape[-2:]
-    return logits[..., :height, :width]
+    height, width = other.shape[-2:]
+    return F.pad(features, (0, width - features.shape[-1], 0, height - features.shape[-2]))
+
+
+def unpool(features: Tensor, indices: Tensor, size: tuple[int, int]) -> Tensor:
+    """Put features back to where a max pooling had found its maxima, and zeros elsewhere.
+
+    The same as torch's max_unpool2d where windows do not overlap, for any size, as an operator that exports.
+
+    Shape:
+        - features: (N, C, H', W'), float, any range.
+        - indices: (N, C, H', W'), int64, as `nn.MaxPool2d(2, ceil_mode=True, return_indices=True)` gives them.
+        - size: The (height, width) that the pooling had read.
+        - returns: (N, C, height, width), same dtype as the features.
+    """
+    num_images, channels = features.shape[:2]
+    height, width = size
+    zeros = torch.zeros(1, 1, 1, dtype=features.dtype, device=features.device)  # new_zeros does not load in OpenCV
+    zeros = zeros.expand(num_images, channels, height * width)
+    return zeros.scatter(2, indices.flatten(2), features.flatten(2)).reshape(num_images, channels, height, width)
 
 
 def bn_relu(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
@@ -93,3 +115,13 @@ def kaiming_init(module: nn.Module) -> None:
             nn.init.kaiming_normal_(layer.weight, mode="fan_out" if transposed else "fan_in", nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def use_keras_batch_norm(network: nn.Module, eps: float = 1e-3, momentum: float = 0.01) -> None:
+    """Give every BatchNorm the constants of a Keras network, by default Keras's own.
+
+    What Keras calls a momentum of 0.99 is 0.01 in torch.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eps, layer.momentum = eps, momentum

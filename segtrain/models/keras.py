@@ -76,8 +76,10 @@ def _key(name: str, network: nn.Module, layers: Mapping[str, str]) -> str:
         return ""
     part, own_name = WEIGHTS[weight]
     module = layers[layer]
-    if weight == "bias" and hasattr(network.get_submodule(module), "pointwise"):
+    if weight == "bias":
         part = "pointwise"
+    if not hasattr(network.get_submodule(module), part):
+        part = ""  # not a separable convolution, but a plain or a depthwise one
     return ".".join(each for each in (module, part, own_name) if each)
 
 

@@ -24,6 +24,7 @@ from segtrain.losses import Loss
 from segtrain.metrics.confusion import confusion_matrix
 from segtrain.metrics.instances import count_instances
 from segtrain.metrics.scores import compute_scores, resolve_class_sizes
+from segtrain.trial import try_out
 
 
 def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
@@ -48,14 +49,19 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     network = build.model(cfg, pretrained=False)
     checkpoint.load_weights(network, saved["model"], path, class_layer=build.class_layer(cfg))
     network = network.to(device).to(memory_format=memory_format(cfg))
-    class_sizes = saved["class_sizes"]
-    if class_sizes is None and cfg.dataset.instances is not None:
-        class_sizes = survey(build.dataset(cfg, "train"), cfg.dataset.instances).class_sizes
-        tracking.log.info("object sizes for iIoU: the checkpoint has none, taken from the training split")
+    try_out(network, cfg.model._target_, found.sizes[0], in_channels=len(cfg.dataset.mean),
+            num_classes=len(data.labels))
+    known = {name: saved[name] for name in ("class_sizes", "class_pixels", "image_pixels")}
+    lacks_sizes = known["class_sizes"] is None and cfg.dataset.instances is not None
+    if lacks_sizes or (known["class_pixels"] is None and build.weighs_classes(cfg)):
+        tracking.log.info("the checkpoint lacks statistics of the training split (class weights of the loss, object "
+                          "sizes for iIoU): reading it")
+        training = survey(build.dataset(cfg, "train"), cfg.dataset.instances)
+        known = {name: getattr(training, name) if value is None else value for name, value in known.items()}
     scored = score_split(
-        network, data, found, build.loss(cfg, saved["class_pixels"], saved["image_pixels"]).to(device),
+        network, data, found, build.loss(cfg, known["class_pixels"], known["image_pixels"]).to(device),
         build.normalize(cfg, device), device=device, precision=cfg.runtime.precision, batch_size=cfg.train.batch_size,
-        workers=cfg.runtime.workers, instances=cfg.dataset.instances, class_sizes=class_sizes)
+        workers=cfg.runtime.workers, instances=cfg.dataset.instances, class_sizes=known["class_sizes"])
 
     results = {"task": "evaluate", "dataset": dataset_name(cfg), "split": cfg.dataset.split, "checkpoint": str(path),
                "epoch": saved["epoch"], "step": saved["step"], **scored.results,

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from segtrain import config, tracking
 from segtrain.engine import Step, train_one_epoch, update_average
 from segtrain.errors import Stopped, UserError
+from segtrain.parameters import encoder_of
 from segtrain.stopping import StopRequest
 from segtrain.tasks.evaluate import Scored, dataset_name, score_split
 from segtrain.tasks.training import Training, prepare, save_best, save_last
@@ -66,6 +67,8 @@ def _train_epoch(training: Training, step_network: nn.Module, request: StopReque
         return  # it was stopped in this epoch's validation
     started, trained = time.monotonic(), progress.trained
     training.network.train()
+    if cfg.train.freeze_encoder:
+        encoder_of(training.network, "train.freeze_encoder").eval()  # BatchNorm's statistics stay, and nothing drops
     steps = train_one_epoch(
         step_network, training.loader.batches(progress.epoch, done * cfg.train.accumulate), training.loss_fn,
         training.optimizer, training.scheduler, training.normalize, device=training.device,

@@ -17,8 +17,10 @@ from segtrain.datasets.survey import Survey, survey
 from segtrain.datasets.views import Cached
 from segtrain.errors import UserError
 from segtrain.losses import Loss
+from segtrain.parameters import encoder_of
 from segtrain.tasks.evaluate import dataset_name, memory_format
-from segtrain.transforms import Normalize
+from segtrain.transforms import Augmentation, Normalize
+from segtrain.trial import try_out
 
 log = tracking.log
 
@@ -93,6 +95,8 @@ def prepare(cfg: Any, run_dir: Path) -> Training:
     device = build.device(cfg)
     train_data, val_data = build.dataset(cfg, "train"), build.dataset(cfg, "val")
     _check_options(cfg, train_data)
+    if saved is None:
+        _check_frozen(cfg)
     train_data, val_data = build.cached(train_data, cfg.dataset.cache), build.cached(val_data, cfg.dataset.cache)
     steps_per_epoch = math.ceil(len(train_data.names) // cfg.train.batch_size / cfg.train.accumulate)
     total_steps = min(cfg.train.epochs * steps_per_epoch, cfg.train.max_steps or math.inf)
@@ -112,6 +116,7 @@ def prepare(cfg: Any, run_dir: Path) -> Training:
     log.info("%s: reading %d training and %d validation images", dataset_name(cfg), len(train_data.names),
              len(val_data.names))
     train_found, val_found = survey(train_data, cfg.dataset.instances), survey(val_data, cfg.dataset.instances)
+    _try_out(cfg, network, augmentation, train_data, val_found)
     tracking.write_config(run_dir, config.to_container(cfg))
     training = Training(
         cfg, run_dir, device, train_data, val_data, train_found, val_found, steps_per_epoch, total_steps, network,
@@ -124,6 +129,8 @@ def prepare(cfg: Any, run_dir: Path) -> Training:
         costs=cost(network, val_found.sizes[0], len(cfg.dataset.mean)),
         progress=Progress(),
     )
+    if cfg.train.freeze_encoder:  # after its cost was counted: the parameters are the network's own, frozen or not
+        encoder_of(network, "train.freeze_encoder").requires_grad_(False)
     if saved is not None:
         _restore(training, saved, last)
     _log_start(training)
@@ -137,9 +144,29 @@ def _check_options(cfg: Any, train_data: Dataset) -> None:
                         f"images: use train.batch_size={num_images} or less.")
 
 
+def _check_frozen(cfg: Any) -> None:
+    """Refuse to freeze an encoder whose weights are random; a class of the user's may load weights in its own way."""
+    may_load = "pretrained" not in cfg.model and not str(cfg.model.get("_target_")).startswith("segtrain.")
+    if cfg.train.freeze_encoder and cfg.checkpoint is None and not cfg.model.get("pretrained") and not may_load:
+        raise UserError("train.freeze_encoder=true would keep random weights: give the encoder some to keep, by "
+                        "model.pretrained=DEFAULT (where the model has it) or checkpoint=.")
+
+
+def _try_out(cfg: Any, network: nn.Module, augmentation: Augmentation, train_data: Dataset, val_found: Survey) -> None:
+    """Run the network once as it is trained, and once as it is validated."""
+    sample = train_data.read(0)
+    crop, _ = augmentation(sample.image, sample.target, (cfg.seed, 0, 0))
+    for size, training in (((crop.shape[0], crop.shape[1]), True), (val_found.sizes[0], False)):
+        try_out(network, cfg.model._target_, size, in_channels=len(cfg.dataset.mean),
+                num_classes=len(train_data.labels), training=training)
+
+
 def _start_from(cfg: Any, network: nn.Module) -> None:
     path = checkpoint.find(cfg.checkpoint)
     class_layer = build.class_layer(cfg)
+    if cfg.train.new_head and not class_layer:
+        raise UserError(f"train.new_head=true needs a model whose last layer follows model.num_classes, but no weight "
+                        f"of model._target_={cfg.model._target_} does.")
     checkpoint.load_weights(network, checkpoint.load(path)["model"], path, class_layer=class_layer,
                             new_head=cfg.train.new_head)
     left_out = f", new: {', '.join(sorted(class_layer))}" if cfg.train.new_head else ""
@@ -151,6 +178,11 @@ def _log_start(training: Training) -> None:
     model_cost = f"{training.costs['params']:,} parameters" + (f", {macs / 1e9:.2f} GMACs an image" if macs else "")
     log.info("%s: %s; %s, %s%s", type(training.network).__name__, model_cost, cfg.runtime.device, cfg.runtime.precision,
              ", compiled (the first step takes about a minute)" if cfg.runtime.compile else "")
+    options = {"encoder frozen": cfg.train.freeze_encoder,
+               f"encoder trained at {cfg.train.encoder_lr}": cfg.train.encoder_lr is not None,
+               f"weight decay {cfg.optim.get('weight_decay')} on kernels only": cfg.train.weight_decay_on == "kernels"}
+    if any(options.values()):
+        log.info("%s", ", ".join(said for said, is_on in options.items() if is_on))
     log.info("%d steps of %d images%s; run directory %s", training.total_steps,
              cfg.train.batch_size * cfg.train.accumulate,
              f", going on after step {progress.step}" if progress.step else "", training.run_dir)
@@ -186,12 +218,22 @@ def _restore(training: Training, saved: dict[str, Any], path: Path) -> None:
     if training.average is not None:
         checkpoint.load_weights(training.average, saved["ema"] or saved["model"], path, class_layer=class_layer)
     training.scheduler.last_epoch = saved["scheduler"]["last_epoch"]
-    training.optimizer.load_state_dict(saved["optimizer"])  # with the learning rate of the next step
+    _restore_optimizer(training.optimizer, saved["optimizer"], path)  # with the learning rate of the next step
     training.scaler.load_state_dict(saved["scaler"])
     training.progress = Progress(**saved["progress"])
     checkpoint.restore_random_state(saved["rng"])
     before, now = (tracking.flatten(each) for each in (saved["config"], config.to_container(training.cfg)))
+    before = {**config.FORMERLY, **before}
     changed = [f"{key} {before.get(key)} -> {value}" for key, value in now.items()
                if before.get(key) != value and key != "runtime.trusted"]
     if changed:
         log.info("changed since the checkpoint, so no longer bit-identical to an unbroken run: %s", ", ".join(changed))
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], path: Path) -> None:
+    try:
+        optimizer.load_state_dict(state)
+    except ValueError as error:
+        raise UserError(f"{path} was trained with other groups of parameters ({error}): continue with the saved "
+                        "train.freeze_encoder, train.encoder_lr and train.weight_decay_on, or start a new run from its "
+                        "weights with checkpoint=.") from error

@@ -1,0 +1,81 @@
+"""What each layer of a network gives and costs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass
+class Layer:
+    """One layer of a network.
+
+    Attributes:
+        name: Where it stands in the network, such as encoder.layer1.0.conv1.
+        kind: Its class.
+        output_shape: (C, H, W) of one image; of a layer that is used several times, the last.
+        params: Its trainable parameters.
+        macs: Multiply-adds of one image, as `segtrain.cost.cost` counts them, of all its uses.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    params: int
+    macs: int
+
+
+def layers(network: nn.Module, image_size: tuple[int, int], in_channels: int) -> list[Layer]:
+    """List the layers of a network in the order in which an image passes them.
+
+    What stands in a forward function only (sums, concatenations, interpolation) is no layer and has no row.
+
+    Args:
+        network: On any device; its training mode, module by module, is left as it was.
+        image_size: (height, width).
+        in_channels: Channels of the image.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def noting(name: str):
+        def note(module: nn.Module, args: tuple, output: object) -> None:
+            if isinstance(output, Tensor):
+                shapes.pop(name, None)
+                shapes[name] = tuple(output.shape[1:])
+        return note
+
+    found = {name: module for name, module in network.named_modules() if not any(True for _ in module.children())}
+    hooks = [module.register_forward_hook(noting(name)) for name, module in found.items()]
+    modes = {module: module.training for module in network.modules()}
+    image = torch.zeros(1, in_channels, *image_size, device=next(network.parameters()).device)
+    network.eval()
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes.items():
+            module.training = training
+    flops, root = counter.get_flop_counts(), type(network).__name__
+    return [
+        Layer(name, type(found[name]).__name__, shape,
+              sum(p.numel() for p in found[name].parameters() if p.requires_grad),
+              sum(flops.get(f"{root}.{name}", {}).values()) // 2)
+        for name, shape in shapes.items()
+    ]
+
+
+def layer_table(rows: Sequence[Layer]) -> str:
+    """Write the layers as a table for a terminal, with a line of sums."""
+    cells = [(row.name, row.kind, "x".join(map(str, row.output_shape)), f"{row.params:,}", f"{row.macs / 1e6:,.1f}")
+             for row in rows]
+    cells.append(("sum", "", "", f"{sum(row.params for row in rows):,}", f"{sum(row.macs for row in rows) / 1e6:,.1f}"))
+    head = ("layer", "kind", "output CxHxW", "parameters", "MMACs")
+    widths = [max(len(line[column]) for line in (head, *cells)) for column in range(len(head))]
+    written = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}  {e:>{widths[4]}}"
+               for a, b, c, d, e in (head, *cells)]
+    rule = "-" * len(written[0])
+    return "\n".join([written[0], rule, *written[1:-1], rule, written[-1]])

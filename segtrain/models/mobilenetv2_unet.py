@@ -1,0 +1,194 @@
+"""A U-Net on MobileNetV2: its expanded features are the skips of a decoder of transposed convolutions."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import get_model
+
+from segtrain.models.blocks import check_channels, crop_like, kaiming_init, pad_to_multiple, use_keras_batch_norm
+from segtrain.models.pretrained import load_pretrained
+
+
+class MobileNetV2UNet(nn.Module):
+    """Segment images with a U-Net whose encoder is MobileNetV2.
+
+    It follows the Keras network of ssnets, which is that of TensorFlow's tutorial on segmentation. Keras pads its
+    convolutions of stride 2 right and bottom only; here they are padded on all sides, as torchvision's weights want it.
+
+    Args:
+        num_classes: Classes to tell apart, K.
+        in_channels: Channels of the images, C.
+        pretrained: Weights of the encoder: an entry of torchvision (IMAGENET1K_V1, DEFAULT), or a file with the state
+            dict of torchvision's mobilenet_v2. Its first convolution is adapted to `in_channels`: one or two channels
+            share the sum of the RGB kernels, channels after the third start from zero. None starts from scratch.
+        seed_exact: Compute exactly what the Keras network does: its padding, and its constants in BatchNorm.
+
+    Shape:
+        - images: (N, C, H, W), float, normalised so that zero is the mean colour; any H and W >= 32. They are padded
+          right and bottom with zeros to a multiple of 32.
+        - returns: logits (N, K, H, W), float, unbounded.
+
+    Raises:
+        ValueError: If an argument is out of range, the weights are unknown or do not load, or if `seed_exact` meets
+            `pretrained`; in forward, if the height or the width is below 32.
+
+    Source: Sandler et al., "MobileNetV2: Inverted residuals and linear bottlenecks", CVPR 2018; Ronneberger et al.,
+    "U-Net: Convolutional networks for biomedical image segmentation", MICCAI 2015; the decoder's steps are those of
+    Isola et al., "Image-to-image translation with conditional adversarial networks" (pix2pix), CVPR 2017.
+    """
+
+    def __init__(
+        self, num_classes: int, in_channels: int = 3, pretrained: str | None = None, seed_exact: bool = False
+    ):
+        super().__init__()
+        check_channels(num_classes, in_channels)
+        if seed_exact and pretrained is not None:
+            raise ValueError("seed_exact=true excludes pretrained weights: set pretrained=null, or seed_exact=false")
+        self.encoder = MobileNetV2Encoder(in_channels, pretrained)
+        *skips, channels = self.encoder.channels
+        self.decoder = nn.ModuleList()
+        for skip, width in zip(reversed(skips), (512, 256, 128, 64), strict=True):
+            self.decoder.append(DecoderBlock(channels, width))
+            channels = width + skip
+        self.head = nn.ConvTranspose2d(channels, num_classes, 3, stride=2)
+        kaiming_init(self.decoder)
+        kaiming_init(self.head)
+        if seed_exact:
+            pad_as_keras(self.encoder)
+            use_keras_batch_norm(self)
+            use_keras_batch_norm(self.encoder, momentum=0.001)
+
+    def forward(self, images: Tensor) -> Tensor:
+        *skips, x = self.encoder(pad_to_multiple(images, 32))
+        for block, skip in zip(self.decoder, reversed(skips), strict=True):
+            x = torch.cat([block(x), skip], 1)
+        return crop_like(self.head(x), images)  # also cuts the row and the column too many, see DecoderBlock
+
+
+class DecoderBlock(nn.Module):
+    """Double the size with a transposed convolution, normalise and rectify.
+
+    Shape:
+        - x: (N, in_channels, H, W), float.
+        - returns: (N, out_channels, 2 * H, 2 * W), float, >= 0.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)[..., :-1, :-1]  # 2H + 1 rows, of which Keras too drops the last
+        return F.relu(self.norm(x))
+
+
+class MobileNetV2Encoder(nn.Module):
+    """Extract the features of torchvision's MobileNetV2 at strides 2, 4, 8, 16 and 32.
+
+    The first four are those inside the inverted residuals that halve the size: after their expansion, where they have
+    the most channels at the old size. The last is the projection of the last inverted residual, before its norm.
+    Parameters keep torchvision's names (features.0, ..), so its state dicts fit. That norm, the last 1x1 convolution
+    and the classifier are left out.
+
+    Args:
+        in_channels: Channels of the input.
+        pretrained: Where weights come from, see `load_pretrained`; None draws them at random, as torchvision does.
+
+    Attributes:
+        channels: The channels of the five feature maps.
+
+    Shape:
+        - images: (N, C, H, W), float, normalised, H and W divisible by 32.
+        - returns: five maps (N, channels[i], H/s, W/s) with s = 2, 4, 8, 16, 32; float, the first four in [0, 6], the
+          last unbounded.
+
+    Raises:
+        ValueError: If the weights cannot be loaded.
+
+    Source: Sandler et al., "MobileNetV2: Inverted residuals and linear bottlenecks", CVPR 2018.
+    """
+
+    channels = (96, 144, 192, 576, 320)
+    halving = (2, 4, 7, 14)  # the indices of the inverted residuals that halve the size
+
+    def __init__(self, in_channels: int = 3, pretrained: str | None = None):
+        super().__init__()
+        self.features = get_model("mobilenet_v2", weights=None).features[:18]
+        self.features[17].conv = self.features[17].conv[:3]
+        if in_channels != 3:
+            self.features[0][0] = nn.Conv2d(in_channels, 32, 3, stride=2, padding=1, bias=False)
+            nn.init.kaiming_normal_(self.features[0][0].weight, mode="fan_out")
+        if pretrained is not None:
+            load_pretrained(
+                self,
+                "mobilenet_v2",
+                pretrained,
+                first_conv="features.0.0.weight",
+                ignore=("classifier.", "features.18.", "features.17.conv.3."),
+            )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        outputs = []
+        for index, block in enumerate(self.features):
+            if index in self.halving:
+                expand, *rest = block.conv
+                outputs.append(expand(x))
+                x = outputs[-1]
+                for layer in rest:
+                    x = layer(x)
+            else:
+                x = block(x)
+        return [*outputs, x]
+
+
+class RightBottomConv2d(nn.Conv2d):
+    """Convolve with padding right and bottom only, as Keras's "same" does with 3x3, stride 2 and an even size.
+
+    Shape:
+        - x: (N, in_channels, H, W), float, H and W even.
+        - returns: (N, out_channels, H/2, W/2), float.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, (0, 1, 0, 1)))
+
+
+def pad_as_keras(encoder: nn.Module) -> None:
+    """Replace the convolutions of stride 2 below a module by ones that pad right and bottom only."""
+    for parent in list(encoder.modules()):
+        for name, conv in parent.named_children():
+            if isinstance(conv, nn.Conv2d) and conv.stride == (2, 2):
+                padded = RightBottomConv2d(
+                    conv.in_channels, conv.out_channels, 3, stride=2, groups=conv.groups, bias=False
+                )
+                padded.weight = conv.weight
+                setattr(parent, name, padded)
+
+
+def keras_layers(network: MobileNetV2UNet) -> dict[str, str]:
+    """Map the layers of the Keras network to modules of the same network here, built with `seed_exact`.
+
+    Args:
+        network: The network to fill.
+
+    Returns:
+        Keras layer -> module, for `convert_keras`.
+    """
+    layers = {"Conv1": "encoder.features.0.0", "bn_Conv1": "encoder.features.0.1", "conv2d_transpose_4": "head"}
+    for index, block in enumerate(network.encoder.features):
+        if index == 0:
+            continue
+        keras = f"block_{index - 1}" if index > 1 else "expanded_conv"
+        *convs, project = (name for name, layer in block.conv.named_children() if not isinstance(layer, nn.BatchNorm2d))
+        here = f"encoder.features.{index}.conv"
+        for conv, part in zip(reversed(convs), ("depthwise", "expand"), strict=False):  # the first has no expansion
+            layers[f"{keras}_{part}"], layers[f"{keras}_{part}_BN"] = f"{here}.{conv}.0", f"{here}.{conv}.1"
+        layers[f"{keras}_project"] = f"{here}.{project}"
+        if index < 17:
+            layers[f"{keras}_project_BN"] = f"{here}.{int(project) + 1}"
+    for step in range(len(network.decoder)):
+        number = f"_{step}" if step else ""
+        layers[f"conv2d_transpose{number}"] = f"decoder.{step}.conv"
+        layers[f"batch_normalization{number}"] = f"decoder.{step}.norm"
+    return layers

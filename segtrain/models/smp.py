@@ -1,0 +1,68 @@
+"""Networks of segmentation_models_pytorch, an optional package: any of its architectures on any of its encoders."""
+
+import importlib
+from typing import Any
+
+from torch import Tensor, nn
+
+from segtrain.models.blocks import check_channels, crop_like, pad_to_multiple, unknown_name
+
+
+class SMPNetwork(nn.Module):
+    """Segment images with a network of segmentation_models_pytorch.
+
+    Args:
+        num_classes: Classes to tell apart, K.
+        architecture: As the package calls it, such as Linknet, Unet, FPN or DeepLabV3Plus.
+        encoder: As the package calls it, such as resnet18, or tu-NAME for one of timm.
+        in_channels: Channels of the images, C.
+        pretrained: Weights of the encoder by the package's name for them, mostly imagenet (downloaded once); it adapts
+            the first convolution to `in_channels` in its own way. None starts from scratch.
+
+    Attributes:
+        network: The package's network.
+
+    Shape:
+        - images: (N, C, H, W), float, normalised so that zero is the mean colour; any H and W >= 32. They are padded
+          right and bottom with zeros to a multiple of 32. PAN needs 128, DPT the size that its encoder was made for.
+        - returns: logits (N, K, H, W), float, unbounded.
+
+    Raises:
+        ValueError: If the package is not installed, an argument is out of range or unknown, or the weights cannot be
+            loaded; in forward, if the height or the width is below 32.
+
+    Source: Iakubovskii, "Segmentation Models PyTorch", 2019, https://github.com/qubvel-org/segmentation_models.pytorch.
+    """
+
+    def __init__(
+        self, num_classes: int, architecture: str, encoder: str, in_channels: int = 3, pretrained: str | None = None
+    ):
+        super().__init__()
+        check_channels(num_classes, in_channels)
+        try:
+            package: Any = importlib.import_module("segmentation_models_pytorch")
+        except ImportError as error:
+            raise ValueError(
+                f"segmentation_models_pytorch cannot be imported ({error}): pip install segtrain[smp]"
+            ) from error
+        known = {made.__name__: made for made in package.MODEL_ARCHITECTURES_MAPPING.values()}
+        if architecture not in known:
+            raise unknown_name("architecture", architecture, known)
+        if not encoder.startswith("tu-") and encoder not in package.encoders.encoders:
+            raise unknown_name("encoder", encoder, package.encoders.encoders)
+        try:
+            self.network = known[architecture](
+                encoder, encoder_weights=pretrained, in_channels=in_channels, classes=num_classes
+            )
+        except (KeyError, OSError, RuntimeError) as error:
+            if pretrained is None:
+                raise
+            raise ValueError(f"pretrained={pretrained} cannot be loaded into {encoder}: {error}") from error
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The encoder of the package's network."""
+        return self.network.encoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        return crop_like(self.network(pad_to_multiple(images, 32)), images)

@@ -1,0 +1,180 @@
+"""Measure what a network costs: parameters, multiply-adds, speed, memory."""
+
+import itertools
+import math
+import platform
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from segtrain import build, config, leaderboard, tracking
+from segtrain.cost import cost
+from segtrain.datasets.loading import Batch
+from segtrain.engine import AUTOCAST, train_one_epoch
+from segtrain.errors import UserError
+from segtrain.layers import layer_table, layers
+from segtrain.losses import CrossEntropy
+from segtrain.suggest import nearest
+from segtrain.tasks.evaluate import memory_format
+from segtrain.timing import MemoryMeter, timed
+from segtrain.trial import try_out
+
+WARMUP = 2  # runs before the first that counts
+
+
+def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
+    """Measure cfg.model on random images and write results.json.
+
+    Returns:
+        The median latency in milliseconds.
+    """
+    num_classes = cfg.model.get("num_classes", cfg.dataset.num_classes)
+    if num_classes is None:
+        raise UserError("the number of classes is open, and no data is read for a benchmark: "
+                        "give it, dataset.num_classes=...")
+    sortable = [column.name for column in leaderboard.COSTS]
+    if cfg.task.sort not in sortable:
+        raise UserError(f"task.sort={cfg.task.sort} is no column of the table: use one of {', '.join(sortable)}."
+                        f"{nearest(cfg.task.sort, sortable)}")
+    device = build.device(cfg)
+    build.settle(cfg, device, num_classes=cfg.dataset.num_classes, cached_in_memory=True)
+    meter = MemoryMeter(device)
+    torch.manual_seed(cfg.seed)
+    network = build.model(cfg, pretrained=False).to(device).to(memory_format=memory_format(cfg))
+    size, in_channels = tuple(cfg.task.size), cfg.model.get("in_channels", 3)
+    name = type(network).__name__
+    try_out(network, cfg.model._target_, size, in_channels=in_channels, num_classes=num_classes)
+
+    costs = cost(network, size, in_channels)
+    rows = layers(network, size, in_channels) if cfg.task.layers else None
+    if rows is not None:
+        tracking.log.info("%s\n", layer_table(rows))
+    tracking.log.info("measuring %s on %s, %s, images of %dx%d", name, _machine(device), cfg.runtime.precision, *size)
+    compiled = cast(nn.Module, torch.compile(network)) if cfg.runtime.compile else network
+    results = {
+        "task": "benchmark", "model": name, **_sought(cfg),
+        "machine": _machine(device), "threads": torch.get_num_threads(), "versions": tracking.versions(),
+        "params": costs["params"], "macs": costs["macs"],
+        "flops": None if costs["macs"] is None else 2 * costs["macs"],
+        **_inference(cfg, compiled, device, in_channels, meter),
+        **_training(cfg, network, compiled, device, in_channels, meter),
+        "layers": None if rows is None else [asdict(row) for row in rows],
+    }
+    tracking.write_config(run_dir, config.to_container(cfg))
+    tracking.write_json(run_dir / "results.json", results)
+    tracking.log.info("\n%s\n\nresults: %s", _summary(results), run_dir / "results.json")
+    return results["latency_ms"]
+
+
+def _sought(cfg: Any) -> dict[str, Any]:
+    """Return the settings that the figures depend on."""
+    task, runtime = cfg.task, cfg.runtime
+    return {"size": list(task.size), "batch_size": task.batch_size, "device": runtime.device,
+            "precision": runtime.precision, "channels_last": runtime.channels_last, "compile": runtime.compile}
+
+
+def _inference(cfg: Any, network: nn.Module, device: torch.device, in_channels: int,
+               meter: MemoryMeter) -> dict[str, Any]:
+    """Time the forward pass on images that are on the device already, normalised."""
+    network.eval()
+    meter.reset()
+    latencies = _time(cfg, _forward(cfg, network, device, 1, in_channels), device)
+    memory = meter.peak()
+    batches = _time(cfg, _forward(cfg, network, device, cfg.task.batch_size, in_channels), device)
+    return {
+        "latency_ms": 1000 * statistics.median(latencies),
+        "latency_p95_ms": 1000 * _percentile(latencies, 0.95), "latency_runs": len(latencies),
+        "images_per_second": cfg.task.batch_size / statistics.median(batches), "batch_runs": len(batches),
+        "memory_bytes": memory,
+    }
+
+
+def _forward(cfg: Any, network: nn.Module, device: torch.device, batch_size: int,
+             in_channels: int) -> Callable[[], Tensor]:
+    images = torch.randn(batch_size, in_channels, *cfg.task.size, device=device)
+    images = images.to(memory_format=memory_format(cfg))
+    dtype = AUTOCAST[cfg.runtime.precision]
+
+    @torch.inference_mode()
+    def forward() -> Tensor:
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            return network(images)
+
+    return forward
+
+
+def _training(cfg: Any, network: nn.Module, step_network: nn.Module, device: torch.device, in_channels: int,
+              meter: MemoryMeter) -> dict[str, Any]:
+    """Time whole training steps on a batch that is on the device already: no loading, no augmentation."""
+    if not cfg.task.train:
+        return {"train_images_per_second": None, "train_runs": None, "train_memory_bytes": None}
+    network.train()
+    height, width = cfg.task.size
+    num_images = cfg.task.batch_size
+    images = torch.randint(0, 256, (num_images, height, width, in_channels), dtype=torch.uint8)
+    targets = torch.zeros(num_images, height, width, dtype=torch.uint8)  # the classes do not change the work
+    batch = Batch(images.to(device), targets.to(device), list(range(num_images)))
+    optimizer = build.optimizer(cfg, network, device)
+    scaler = torch.amp.GradScaler(device.type, enabled=cfg.runtime.precision == "fp16")
+    steps = train_one_epoch(
+        step_network, itertools.repeat(batch), CrossEntropy(), optimizer,
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0),
+        lambda each: (each.permute(0, 3, 1, 2).float() / 255).contiguous(memory_format=memory_format(cfg)),
+        device=device, precision=cfg.runtime.precision, scaler=scaler)
+    meter.reset()
+    taken = _time(cfg, lambda: next(steps), device)
+    return {"train_images_per_second": num_images / statistics.median(taken), "train_runs": len(taken),
+            "train_memory_bytes": meter.peak()}
+
+
+def _time(cfg: Any, function: Callable[[], object], device: torch.device) -> list[float]:
+    return timed(function, device, warmup=WARMUP, repeats=cfg.task.repeats, seconds=cfg.task.seconds)
+
+
+def _percentile(values: list[float], share: float) -> float:
+    """Return the smallest value that at least this share of the values does not exceed."""
+    return sorted(values)[math.ceil(share * len(values)) - 1]
+
+
+def _machine(device: torch.device) -> str:
+    """Name the processor or the GPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    for line in _lines("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _summary(results: dict[str, Any]) -> str:
+    """Write the figures, one a line, with their units."""
+    def in_mib(value: int | None) -> str:
+        return "n/a" if value is None else f"{value / 2**20:,.0f} MiB"
+
+    height, width = results["size"]
+    batch, macs = results["batch_size"], results["macs"]
+    work = "not countable" if macs is None else f"{macs / 1e9:.2f} GMACs = {2 * macs / 1e9:.2f} GFLOPs"
+    lines = [
+        ("parameters", f"{results['params']:,}"),
+        ("one image", f"{work} at {width}x{height}"),
+        ("latency", f"{results['latency_ms']:.1f} ms median, {results['latency_p95_ms']:.1f} ms 95th percentile "
+                    f"({results['latency_runs']} runs)"),
+        ("throughput", f"{results['images_per_second']:.2f} images/s at batch {batch}"),
+        ("memory", f"{in_mib(results['memory_bytes'])} at batch 1"),
+    ]
+    if results["train_images_per_second"] is not None:
+        lines.append(("training", f"{results['train_images_per_second']:.2f} images/s at batch {batch}, "
+                                  f"{in_mib(results['train_memory_bytes'])}"))
+    return "\n".join(f"{name:<11} {text}" for name, text in lines)
