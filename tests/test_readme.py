@@ -10,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torchvision
+from keras_records import load_record
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -38,8 +41,11 @@ def in_small(arguments, number):
                  .replace("num_val=64", "num_val=3") for argument in arguments]
     if not any(argument.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for argument in arguments):
         arguments.append(f"hydra.run.dir=outputs/{number}")  # two runs may start in the same second
-    if "task=evaluate" in arguments:
+    if "task=evaluate" in arguments or "task=convert" in arguments:
         return arguments
+    if "task=benchmark" in arguments:
+        return [*(each for each in arguments if not each.startswith("task.size=")), "task.size=[32,32]",
+                "task.batch_size=2", "task.seconds=0.01"]
     streets = not any(argument.startswith(("dataset=", "experiment=")) for argument in arguments)
     return [*arguments, *TINY, *(TINY_STREETS if streets else ())]
 
@@ -64,9 +70,20 @@ def make_data(root):
     (root / "mine" / "classes.csv").write_text("name\nwall\nfloor\ndoor\n")
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/configuration.md"])
+def make_weights(root):
+    """Write the weights that docs/models.md names, and images of as many classes."""
+    torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), root / "mobilenet_v2.pth")
+    np.savez(root / "weights.npz", **load_record("linknet_preact")[1])
+    for split in ("train", "val"):
+        save(root / "twelve" / split / "images" / "0.png", np.zeros((40, 48, 3), dtype=np.uint8))
+        save(root / "twelve" / split / "masks" / "0.png", np.arange(40 * 48, dtype=np.uint8).reshape(40, 48) % 12)
+    (root / "twelve" / "classes.csv").write_text("name\n" + "".join(f"class {number}\n" for number in range(12)))
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/configuration.md", "docs/models.md"])
 def test_every_command_runs(segtrain, tmp_path, monkeypatch, capsys, name):
     make_data(tmp_path / "data")
+    make_weights(tmp_path / "data")
     monkeypatch.chdir(tmp_path)
     for number, (program, *arguments) in enumerate(commands((ROOT / name).read_text())):
         if program in NOT_RUN:

@@ -1,7 +1,7 @@
 """Pieces that several networks share: argument checks, padding, blocks, initialisation."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -101,6 +101,45 @@ def unpool(features: Tensor, indices: Tensor, size: tuple[int, int]) -> Tensor:
 def bn_relu(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
     """Follow a convolution with batch normalisation and ReLU."""
     return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU(inplace=True))
+
+
+VGG16 = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # its stages: channels in multiples of the first's, convolutions
+
+
+def vgg16_layers(
+    in_channels: int,
+    *,
+    width: int = 64,
+    conv: Callable[..., nn.Module] = nn.Conv2d,
+    batch_norm: bool = True,
+    return_indices: bool = False,
+) -> list[nn.Module]:
+    """Make the layers of VGG16 up to its classifier, in the order and so under the numbers that torchvision gives them.
+
+    Args:
+        in_channels: Channels of the input.
+        width: Channels of the first stage; 64 is the paper's.
+        conv: What makes a convolution of (in_channels, out_channels, kernel_size, padding=..).
+        batch_norm: Whether BatchNorm follows each convolution, as in torchvision's vgg16_bn.
+        return_indices: Whether poolings return the places of their maxima too.
+
+    Returns:
+        Convolutions, each with BatchNorm if wanted and ReLU, and a 2x2 pooling after each of the five stages, which
+        rounds odd sizes up.
+
+    Source: Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015.
+    """
+    layers: list[nn.Module] = []
+    for multiple, num_convs in VGG16:
+        channels = width * multiple
+        for _ in range(num_convs):
+            layers.append(conv(in_channels, channels, 3, padding=1))
+            if batch_norm:
+                layers.append(nn.BatchNorm2d(channels))
+            layers.append(nn.ReLU(inplace=True))
+            in_channels = channels
+        layers.append(nn.MaxPool2d(2, ceil_mode=True, return_indices=return_indices))
+    return layers
 
 
 def kaiming_init(module: nn.Module) -> None:

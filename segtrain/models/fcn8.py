@@ -6,7 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segtrain.models.blocks import check_channels, check_size, crop_like, kaiming_init, use_keras_batch_norm
+from segtrain.models.blocks import (
+    check_channels,
+    check_size,
+    crop_like,
+    kaiming_init,
+    use_keras_batch_norm,
+    vgg16_layers,
+)
 from segtrain.models.pretrained import load_pretrained
 
 
@@ -111,9 +118,6 @@ class FCN8(nn.Module):
         return self.upscore8(stride8, images)
 
 
-STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels and convolutions of VGG16's stages
-
-
 class VGG16Encoder(nn.Module):
     """Extract VGG16's features at strides 8, 16 and 32.
 
@@ -135,16 +139,7 @@ class VGG16Encoder(nn.Module):
 
     def __init__(self, in_channels: int, conv: Callable[..., nn.Module], batch_norm: bool):
         super().__init__()
-        layers: list[nn.Module] = []
-        for channels, num_convs in STAGES:
-            for _ in range(num_convs):
-                layers.append(conv(in_channels, channels, 3, padding=1))
-                if batch_norm:
-                    layers.append(nn.BatchNorm2d(channels))
-                layers.append(nn.ReLU(inplace=True))
-                in_channels = channels
-            layers.append(nn.MaxPool2d(2, ceil_mode=True))
-        self.features = nn.Sequential(*layers)
+        self.features = nn.Sequential(*vgg16_layers(in_channels, conv=conv, batch_norm=batch_norm))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         x, pooled = images, []

@@ -2,11 +2,8 @@
 
 from torch import Tensor, nn
 
-from segtrain.models.blocks import bn_relu, check_channels, check_size, kaiming_init, unpool
+from segtrain.models.blocks import VGG16, bn_relu, check_channels, check_size, kaiming_init, unpool, vgg16_layers
 from segtrain.models.pretrained import load_pretrained
-
-# The five stages of VGG16: their width in multiples of the first one's, and their convolutions
-STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))
 
 
 class SegNet(nn.Module):
@@ -41,7 +38,7 @@ class SegNet(nn.Module):
         check_channels(num_classes, in_channels)
         self.encoder = VGGEncoder(in_channels, width, pretrained)
         self.decoder = nn.ModuleList()
-        for (multiple, num_convs), (multiple_before, _) in zip(STAGES[:0:-1], STAGES[-2::-1], strict=True):
+        for (multiple, num_convs), (multiple_before, _) in zip(VGG16[:0:-1], VGG16[-2::-1], strict=True):
             channels = [width * multiple] * num_convs + [width * multiple_before]
             self.decoder.append(nn.Sequential(*map(_conv_bn_relu, channels, channels[1:])))
         self.decoder.append(nn.Sequential(_conv_bn_relu(width, width), nn.Conv2d(width, num_classes, 3, padding=1)))
@@ -82,14 +79,7 @@ class VGGEncoder(nn.Module):
         super().__init__()
         if width < 1:
             raise ValueError(f"width must be at least 1 (64 is VGG16's), not {width}")
-        layers: list[nn.Module] = []
-        channels = in_channels
-        for multiple, num_convs in STAGES:
-            for _ in range(num_convs):
-                layers.extend(_conv_bn_relu(channels, width * multiple))
-                channels = width * multiple
-            layers.append(nn.MaxPool2d(2, ceil_mode=True, return_indices=True))
-        self.features = nn.ModuleList(layers)
+        self.features = nn.ModuleList(vgg16_layers(in_channels, width=width, return_indices=True))
         kaiming_init(self)
         if pretrained is not None:
             if width != 64:
