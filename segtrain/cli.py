@@ -238,11 +238,17 @@ def _is_raised_in_hydra(error: Exception) -> bool:
 def _all_keys() -> list[str]:
     """Return every key of the config under the groups that the command line chooses, and the groups."""
     chosen = [argument for argument in sys.argv[1:] if argument.split("=", 1)[0] in (*config.OPEN_GROUPS, "task")]
-    for overrides in (chosen, []):
+    for overrides in ([*_own_files(), *chosen], []):
         GlobalHydra.instance().clear()
         with contextlib.suppress(Exception), initialize_config_module("segtrain.conf", version_base="1.3"):
             return [*config.known_keys(compose("config", overrides)), *config.RECIPE_GROUPS]
     return []
+
+
+def _own_files() -> list[str]:
+    """Return the override that makes --config-dir known where Hydra does not read the command line."""
+    found = re.search(r"(?:^|\n)(?:--config-dir|-cd)[=\n](.+)", "\n".join(sys.argv[1:]))
+    return [f"hydra.searchpath=['file://{Path(found[1]).absolute()}']"] if found else []
 
 
 def _files_in_folders(group: str) -> list[str]:

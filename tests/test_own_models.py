@@ -92,6 +92,15 @@ def test_a_class_of_the_users_trains_resumes_and_is_evaluated_by_yaml_alone(segt
     assert segtrain("resume=run", "train.epochs=3", "runtime.trusted=[mynets]") == 0
 
 
+@pytest.mark.parametrize("flag", [("--config-dir", "theirs"), ("-cd", "theirs"), ("--config-dir=theirs",)])
+def test_a_misspelt_key_is_looked_for_in_the_users_files_too(segtrain, tmp_path, monkeypatch, capsys, flag):
+    monkeypatch.chdir(tmp_path)
+    Path("theirs/model").mkdir(parents=True)
+    Path("theirs/model/wide.yaml").write_text("_target_: mynets.nets.Good\nbreadth: 4\n")
+    assert segtrain(*flag, "model=wide", "model.breath=5") == 2
+    assert "Did you mean 'model.breadth'" in capsys.readouterr().err
+
+
 def test_a_class_of_the_users_may_be_frozen_without_pretrained(segtrain, own):
     """It may load weights in a way of its own."""
     assert segtrain(*own, "model=good", "debug=smoke", "train.freeze_encoder=true", "hydra.run.dir=run") == 0
