@@ -164,7 +164,7 @@ def count_parameters(model):
 @torch.no_grad()
 def test_logits_have_the_size_of_the_images(make, kwargs):
     model = build(make, kwargs).eval()
-    for height, width in [(32, 32), (33, 47), (64, 96), (97, 32), (45, 101)]:
+    for height, width in [(32, 32), (33, 47), (64, 96), (97, 32), (45, 101), (360, 480)]:
         logits = model(images(1, 3, height, width))
         assert logits.shape == (1, 5, height, width)
         assert logits.dtype == torch.float32
