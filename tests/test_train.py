@@ -449,6 +449,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(segtrain, tmp_path, capsys):
     assert not (tmp_path / "run" / "results.json").exists()
 
 
+def test_a_validation_loss_that_is_not_finite_stops_the_run(segtrain, tmp_path, capsys):
+    """The only training step is finite, what it makes of the weights is not."""
+    assert segtrain(*TINY, "debug=smoke", "optim=adam", "optim.lr=1e3", f"hydra.run.dir={tmp_path / 'run'}") == 2
+    assert "the loss over 3 images is nan: the network has diverged" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
 def test_a_full_disk_is_explained(segtrain, tmp_path, capsys, monkeypatch):
     import errno
 

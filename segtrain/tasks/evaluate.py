@@ -1,5 +1,6 @@
 """Score a checkpoint on one split."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -128,6 +129,9 @@ def score_split(
         class_sizes: Mean object size by class name, of the training split.
         num_examples: How many pictures to make, of the first images.
         after_batch: Called after every batch; may raise to stop.
+
+    Raises:
+        UserError: If the loss is not finite.
     """
     started = time.perf_counter()
     num_classes = len(data.labels)
@@ -157,12 +161,16 @@ def score_split(
             bar.update(len(batch.indices))
             after_batch()
 
+    loss = float(mean_loss(_total(sums), _total(normalizers)))
+    if not math.isfinite(loss):
+        raise UserError(f"the loss over {len(data.names)} images is {loss}: the network has diverged; train it with a "
+                        "lower optim.lr, or with train.clip_norm=1. Checkpoints of earlier epochs are intact.")
     names = [label.name for label in data.labels]
     counts = np.concatenate(objects) if instances is not None else None
     seconds = time.perf_counter() - started
     results = {
         "num_images": len(data.names),
-        "loss": float(mean_loss(_total(sums), _total(normalizers))),
+        "loss": loss,
         **compute_scores(confusion, names, counts, class_sizes),
         "iiou_source": {"maps": "instances", "components": "components", None: None}[instances],
         "iou_per_category": None, "iiou_per_category": None, "category_miou": None, "category_iiou": None,
