@@ -33,8 +33,9 @@ FORMERLY = {"train.freeze_encoder": False, "train.encoder_lr": None, "train.weig
 
 
 def register() -> None:
-    """Make the schema known to Hydra, under the name that conf/config.yaml starts its defaults list with."""
+    """Make known what conf/ refers to: the schema, by the name that config.yaml starts with, and ${if:x,yes,no}."""
     ConfigStore.instance().store(name="schema", node=Config)
+    OmegaConf.register_new_resolver("if", lambda condition, yes, no: yes if condition else no, replace=True)
 
 
 def check(cfg: DictConfig) -> DictConfig:

@@ -10,7 +10,8 @@ from PIL import Image
 
 from segtrain.datasets.base import Sample
 from segtrain.datasets.camvid import CamVid
-from segtrain.datasets.folder import Folder, read_classes
+from segtrain.datasets.classes import read_classes
+from segtrain.datasets.folder import Folder
 from segtrain.datasets.pictures import pair_files, read_image, read_mask, to_train_ids
 from segtrain.datasets.streets import Streets
 from segtrain.datasets.survey import find_instances, survey
@@ -143,9 +144,60 @@ def test_mask_that_is_no_index_is_refused(tmp_path, name, array, mode):
         read_mask(path)
 
 
-def test_deep_image_is_refused(tmp_path):
-    path = save(tmp_path / "deep.png", blank().astype(np.uint16) + 5000)
-    with refused(path, "8 bits a channel"):
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_deep_image_is_scaled_to_8_bits(tmp_path, suffix, channels):
+    deep = np.random.default_rng(0).integers(0, 65536, (32, 40, channels), dtype=np.uint16)
+    deep[0, 0], deep[0, 1] = 0, 65535
+    path = tmp_path / f"deep{suffix}"
+    cv2.imwrite(str(path), deep)  # in the order blue, green, red
+    expected = np.round(deep / 257).astype(np.uint8)[..., [0, 0, 0] if channels == 1 else [2, 1, 0]]
+    np.testing.assert_array_equal(read_image(path), expected)
+    np.testing.assert_array_equal(read_image(path, 16), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_12_bits_in_16_are_noticed(tmp_path, channels):
+    deep = np.random.default_rng(0).integers(0, 4096, (32, 40, channels), dtype=np.uint16)
+    path = tmp_path / "deep.png"
+    cv2.imwrite(str(path), deep)
+    with refused(path, str(deep.max()), "12-bit", "dataset.image_bits=12"):
+        read_image(path)
+    expected = np.round(deep / 4095 * 255).astype(np.uint8)[..., [0, 0, 0] if channels == 1 else [2, 1, 0]]
+    np.testing.assert_array_equal(read_image(path, 12), expected)
+    assert read_image(path, 16).max() == 16
+    with refused(path, "0 to 255", "dataset.image_bits"):
+        read_image(path, 8)
+
+
+def test_turned_deep_image_and_cmyk(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    deep = np.arange(32 * 40, dtype=np.uint16).reshape(32, 40) * 51
+    Image.fromarray(deep).save(tmp_path / "deep.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "deep.png")[..., 0], np.rot90(np.round(deep / 257), -1))
+    Image.new("CMYK", (40, 32), (0, 255, 255, 0)).save(tmp_path / "print.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "print.tif")[0, 0], (255, 0, 0))
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".tif", ".png", ".webp"])
+def test_several_pictures_in_one_file_are_refused(tmp_path, suffix):
+    first, second = (Image.fromarray(picture(seed=seed)) for seed in (0, 1))
+    first.save(tmp_path / f"x{suffix}", save_all=True, append_images=[second])
+    with refused(tmp_path / f"x{suffix}", "2 pictures", "save each"):
+        read_image(tmp_path / f"x{suffix}")
+
+
+def test_a_file_is_not_opened_as_what_programs_are_run_for(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 32\n%%EndComments\n")
+    with refused(tmp_path / "x.png", "cannot identify"):
+        read_image(tmp_path / "x.png")
+
+
+def test_bomb_is_refused(tmp_path, monkeypatch):
+    path = save(tmp_path / "bomb.png", blank())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    with refused(path, "1280 pixels", "tiles"):
         read_image(path)
 
 
@@ -223,6 +275,22 @@ def test_missing_folder_and_doubled_names(tmp_path, side):
     there.rename(tmp_path / "elsewhere")
     with refused(there, "not a folder", "dataset.root"):
         Folder("train", str(tmp_path))
+
+
+def test_links_are_followed_once(tmp_path):
+    camvid(tmp_path)
+    save(tmp_path / "elsewhere" / "2.png", picture())
+    (tmp_path / "train" / "day").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "train" / "again").symlink_to(tmp_path / "train")
+    (tmp_path / "trainannot" / "day").mkdir()
+    (tmp_path / "trainannot" / "day" / "2.png").symlink_to(tmp_path / "trainannot" / "1.png")
+    data = CamVid("train", str(tmp_path))
+    assert data.names == ["0", "1", "day/2"]
+    survey(data, None)
+    (tmp_path / "elsewhere" / "2.png").unlink()
+    (tmp_path / "elsewhere" / "2.png").symlink_to(tmp_path / "nowhere")
+    with refused(tmp_path / "train" / "day" / "2.png", "cannot be read"):
+        survey(CamVid("train", str(tmp_path)), None)
 
 
 def test_image_without_mask(tmp_path):

@@ -1,114 +1,182 @@
-"""Your own images and index masks in folders, with a class file."""
+"""Your own images and masks, as they lie there: in folders, under patterns or in lists, with a class file."""
 
-import colorsys
-import csv
-import io
-import re
+from dataclasses import dataclass
 from pathlib import Path
 
+from segtrain.datasets import finding
 from segtrain.datasets.base import Sample
-from segtrain.datasets.pictures import pair_files, read_pair, to_train_ids
+from segtrain.datasets.classes import read_class_file
+from segtrain.datasets.masks import mask_rule, read_instances, read_target
+from segtrain.datasets.pictures import PICTURE_SUFFIXES, check_sizes, partners, read_image
+from segtrain.datasets.splits import split_off
 from segtrain.errors import UserError
-from segtrain.labels import IGNORE_INDEX, Label
-
-COLUMNS = ("name", "label_id", "color", "has_instances")
 
 
 class Folder:
-    """Images and index masks of one split, matched by their relative names without suffix.
+    """Images with index, palette, colour or black-and-white masks.
 
     A mask without an image is left alone; an image without a mask is an error.
 
     Args:
-        split: Any name; it fills {split} in images and masks.
+        split: Any name; it fills {split} in images, masks and instance_maps.
         root: The folder that the other paths are relative to.
-        classes: CSV file with the column name, and optionally label_id (the class's value in a mask; default: the
-            row's number from 0), color (#rrggbb) and has_instances (true or false).
-        images: Folder of the images.
-        masks: Folder of the masks; the mask value 255 is void.
+        classes: The class file; segtrain/datasets/classes.py says what it may look like.
+        images: A folder, searched through all its subfolders; a path with the wildcards *, ** and ?; or a list file,
+            .txt or .csv: an image a line, or an image and its mask. Paths in lists stay below root.
+        masks: A folder or a path with wildcards; None: beside the images. Masks have their images' relative names
+            without suffix; with wildcards, the wildcards stand for the same.
+        mask_suffix: What a mask's name has behind its image's: "_mask" for x.jpg and x_mask.png.
+        void: What means void: values of a mask, colours ("#rrggbb" or [r, g, b]), names of classes that are not to be
+            learned. None: 255; nothing with binary or threshold.
+        binary: Read masks of two classes that hold 0, and 1 or 255.
+        threshold: Read masks of two classes by brightness: from this on, 1..255, a pixel is of the second.
+        nearest_colors: Read colours that are in no table as the nearest that is; a number: up to that distance in RGB.
+        palette: What counts in palette pictures, "index" or "colors". None: the index, and those whose colours are
+            other classes' in the class file are refused.
+        image_bits: How many bits a channel images of 16 bits use, 8..16; None: all, and fewer are reported.
+        instance_maps: Maps of the separate objects, a folder or a path with wildcards: a number each, 8 or 16 bits, or
+            as R + 256 G + 65536 B; 0 = none.
+        val_fraction: Split one set of images: this share, between 0 and 1, is val, the others are train.
+        group: A regular expression with one group, searched in the images' names: images for which it gives the same
+            text stay in one split.
+        split_seed: Of that split.
     """
 
     def __init__(self, split: str, root: str | None = None, classes: str = "classes.csv",
-                 images: str = "{split}/images", masks: str = "{split}/masks") -> None:
+                 images: str = "{split}/images", masks: str | None = "{split}/masks", mask_suffix: str = "",
+                 void: list[int | str | list[int]] | None = None, binary: bool = False, threshold: int | None = None,
+                 nearest_colors: bool | int = False, palette: str | None = None, image_bits: int | None = None,
+                 instance_maps: str | None = None, val_fraction: float | None = None, group: str | None = None,
+                 split_seed: int = 0) -> None:
         if root is None:
             raise UserError("dataset.root is needed: the folder that holds your images and masks, dataset.root=/data/x")
+        if threshold is not None and not 1 <= threshold <= 255:
+            raise ValueError(f"threshold={threshold} must be from 1 to 255")
+        if image_bits is not None and not 8 <= image_bits <= 16:
+            raise ValueError(f"image_bits={image_bits} must be from 8 to 16")
+        if nearest_colors is not True and nearest_colors < 0:
+            raise ValueError(f"nearest_colors={nearest_colors} must be true, false or a distance of at least 0")
+        if palette not in ("index", "colors", None):
+            raise ValueError(f"palette={palette} must be index, colors or null")
         base = Path(root).expanduser()
         if not base.is_dir():
             raise UserError(f"{base} is not a folder: check dataset.root.")
-        self.labels = read_classes(base / classes)
-        self.names, self._images, self._masks = pair_files(
-            base / images.replace("{split}", split), base / masks.replace("{split}", split),
-            "dataset.root, dataset.images, dataset.masks and dataset.split")
+        paths = {"images": images, "masks": masks, "instance_maps": instance_maps}
+        _check_splitting(paths, split, val_fraction, group)
+        self._rule = mask_rule(read_class_file(base / classes), void, binary=binary, threshold=threshold,
+                               nearest_colors=nearest_colors, palette=palette)
+        self.labels = self._rule.labels
+        self._bits = image_bits
+        self._ungrouped = val_fraction is not None and group is None
+        filled = {key: None if text is None else text.replace("{split}", split) for key, text in paths.items()}
+        pairs = _find(base, filled, mask_suffix)
+        if val_fraction is not None:
+            kept = set(split_off([pair.name for pair in pairs], split, val_fraction, group=group, seed=split_seed))
+            pairs = [pair for pair in pairs if pair.name in kept]
+        self.names = [pair.name for pair in pairs]
+        self._pairs = pairs
 
     def read(self, index: int) -> Sample:
-        image, mask = read_pair(self._images[index], self._masks[index])
-        return Sample(image, to_train_ids(mask, self.labels, [IGNORE_INDEX], self._masks[index]))
+        pair = self._pairs[index]
+        image, target = read_image(pair.image, self._bits), read_target(pair.mask, self._rule)
+        check_sizes(image, pair.image, target, pair.mask)
+        if pair.instances is None:
+            return Sample(image, target)
+        instances = read_instances(pair.instances)
+        check_sizes(image, pair.image, instances, pair.instances, "instance map")
+        return Sample(image, target, instances)
 
     def files(self, index: int) -> str:
-        return str(self._masks[index])
+        return str(self._pairs[index].mask)
+
+    def remarks(self) -> list[str]:
+        """Warn of a split that may leak."""
+        return ["dataset.val_fraction without dataset.group: where several images show one place, as the frames of a "
+                "video do, near-duplicates stand in train and val, and the scores are too good."] * self._ungrouped
 
 
-def read_classes(path: Path) -> tuple[Label, ...]:
-    """Read a class file; train ids follow the order of its rows.
+@dataclass(frozen=True)
+class _Pair:
+    """The files of one sample."""
+
+    name: str
+    image: Path
+    mask: Path
+    instances: Path | None
+
+
+def _check_splitting(paths: dict[str, str | None], split: str, val_fraction: float | None, group: str | None) -> None:
+    """Check that train and val will not be the same images.
 
     Raises:
-        UserError: If the file is missing or not as Folder describes it; the message names file, line and column.
+        UserError: If they would, or two ways of splitting are mixed.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({error}): it must list the classes, one a row, "
-                        "under the header: name,label_id,color,has_instances") from error
-    rows = csv.reader(io.StringIO(text, newline=""))
-    columns: list[str] = []
-    labels: list[Label] = []
-    try:
-        for row in rows:
-            values = [value.strip() for value in row]
-            where = f"{path}, line {rows.line_num}"
-            if not any(values):
-                continue
-            if not columns:
-                columns = values
-                _check_header(path, columns)
-            elif len(values) != len(columns):
-                raise UserError(f"{where}: it must have {len(columns)} values, as the header: {', '.join(columns)}.")
-            else:
-                labels.append(_read_class(dict(zip(columns, values, strict=True)), len(labels), where))
-    except csv.Error as error:
-        raise UserError(f"{path}, line {rows.line_num} is not valid CSV ({error}): correct it.") from error
-    if not labels:
-        raise UserError(f"{path} lists no class: write one a row, under the header: {','.join(COLUMNS)}")
-    for kind in ("name", "label_id"):
-        values = [getattr(label, kind) for label in labels]
-        doubled = sorted({str(value) for value in values if values.count(value) > 1})
-        if doubled:
-            raise UserError(f"{path}: the {kind} {doubled[0]} stands there twice: give every class its own.")
-    return tuple(labels)
+    if val_fraction is None:
+        if group is not None:
+            raise UserError("dataset.group is for dataset.val_fraction: set both, or none.")
+        if "{split}" not in (paths["images"] or "") and split in ("train", "val"):
+            raise UserError(
+                f"dataset.images={paths['images']} has no {{split}}, so train and val would be the same images: write "
+                "{split} where their paths differ, or split them with dataset.val_fraction=0.2; to evaluate them all, "
+                "call the split otherwise, dataset.split=all.")
+        return
+    if not 0 < val_fraction < 1:
+        raise ValueError(f"val_fraction={val_fraction} must be between 0 and 1")
+    for key, path in paths.items():
+        if path is not None and "{split}" in path:
+            raise UserError(f"dataset.val_fraction splits one set of images, but dataset.{key}={path} has {{split}}: "
+                            f"set dataset.{key} to the path of them all, or dataset.val_fraction=null.")
 
 
-def _check_header(path: Path, columns: list[str]) -> None:
-    if "name" not in columns or set(columns) - set(COLUMNS) or len(set(columns)) < len(columns):
-        raise UserError(f"{path} starts with {', '.join(columns)}: its header must be name and, optionally, "
-                        "label_id, color, has_instances, each once, separated by commas.")
+def _find(base: Path, paths: dict[str, str | None], mask_suffix: str) -> list[_Pair]:
+    """Find images and what belongs to them, sorted by name."""
+    images_at, masks_at, maps_at = str(paths["images"]), paths["masks"], paths["instance_maps"]
+    where = base / (masks_at or images_at)
+    masks: dict[str, Path] = {}
+    if finding.is_list(images_at):
+        path = base / images_at
+        images, masks = finding.listed(finding.read_list(path, base, "dataset.images"), base, path)
+        names = {name: name for name in images}
+        if not masks:
+            masks = _beside(images, mask_suffix) if masks_at is None else finding.by_tail(
+                images, _masks(base, masks_at, mask_suffix), "dataset.masks")
+    else:
+        masks = _masks(base, images_at if masks_at is None else masks_at, mask_suffix)
+        images, names = finding.find_pictures(base, images_at, "dataset.root, dataset.images and dataset.split")
+        mask_files = set(masks.values())
+        some = bool(images)
+        images = {identity: path for identity, path in images.items() if path not in mask_files}
+        if some and not images:
+            raise UserError(f"every picture of {base / images_at} is also a mask: tell them apart with "
+                            "dataset.mask_suffix=_mask, or dataset.images and dataset.masks with wildcards.")
+    if not images:
+        raise UserError(f"{base / images_at} holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))}): the split is "
+                        "empty; check dataset.root, dataset.images and dataset.split.")
+    found = partners(images, masks, where)
+    maps: list[Path] | list[None] = [None] * len(images)
+    if maps_at is not None:
+        known, _ = finding.find_pictures(base, maps_at, "dataset.instance_maps")
+        if finding.is_list(images_at):
+            known = finding.by_tail(images, known, "dataset.instance_maps")
+        maps = partners(images, known, base / maps_at, "instance map")
+    return [_Pair(names[identity], images[identity], mask, instances)
+            for identity, mask, instances in zip(sorted(images), found, maps, strict=True)]
 
 
-def _read_class(row: dict[str, str], train_id: int, where: str) -> Label:
-    name, label_id = row["name"], row.get("label_id") or str(train_id)
-    color, has_instances = row.get("color") or _default_color(train_id), row.get("has_instances") or "false"
-    if not name:
-        raise UserError(f"{where}: the class has no name, give it one.")
-    if not re.fullmatch(r"\d+", label_id) or not 0 <= int(label_id) < IGNORE_INDEX:
-        raise UserError(f"{where}: label_id {label_id} must be a whole number from 0 to 254 (255 is void).")
-    if not re.fullmatch(r"#[0-9a-fA-F]{6}", color):
-        raise UserError(f"{where}: color {color} must look like #ff8000.")
-    if has_instances.lower() not in ("true", "false"):
-        raise UserError(f"{where}: has_instances {has_instances} must be true or false.")
-    red, green, blue = bytes.fromhex(color[1:])
-    return Label(name, int(label_id), train_id, (red, green, blue), has_instances.lower() == "true")
+def _masks(base: Path, pattern: str, suffix: str) -> dict[str, Path]:
+    """Find masks by their images' identities."""
+    found, _ = finding.find_pictures(base, pattern, "dataset.root, dataset.masks and dataset.split")
+    return {identity.removesuffix(suffix): path for identity, path in found.items() if identity.endswith(suffix)}
 
 
-def _default_color(train_id: int) -> str:
-    """Spread hues by the golden ratio, so that neighbouring classes differ."""
-    rgb = colorsys.hsv_to_rgb((train_id * 0.618034) % 1, 0.75, 0.9 - 0.3 * (train_id % 2))
-    return "#" + "".join(f"{round(255 * value):02x}" for value in rgb)
+def _beside(images: dict[str, Path], suffix: str) -> dict[str, Path]:
+    """Find the masks of listed images in their own folders."""
+    masks = {}
+    for name, image in images.items():
+        there = [path for path in (image.with_name(f"{image.stem}{suffix}{end}") for end in sorted(PICTURE_SUFFIXES))
+                 if path.is_file() and path != image]
+        if len(there) > 1:
+            raise UserError(f"{there[0]} and {there[1]} are both masks of {image}: keep one of them.")
+        if there:
+            masks[name] = there[0]
+    return masks

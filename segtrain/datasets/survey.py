@@ -4,7 +4,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,13 +23,15 @@ class Survey:
         class_pixels: The pixels of each of the K classes.
         image_pixels: For each class, the labelled pixels of the images that show it.
         class_sizes: Mean pixels of an object by class name, for the classes that have instances, None for one that
-            never occurs; None where instances are not counted.
+            never occurs; None where instances are not counted. A dataset with instance maps may fix them.
+        remarks: What the dataset has to tell the user.
     """
 
     sizes: list[tuple[int, int]]
     class_pixels: list[int]
     image_pixels: list[int]
     class_sizes: dict[str, float | None] | None
+    remarks: list[str] = field(default_factory=list)
 
 
 def survey(dataset: Dataset, instances: str | None) -> Survey:
@@ -72,8 +74,11 @@ def survey(dataset: Dataset, instances: str | None) -> Survey:
     if instances is not None:
         means = mean_instance_sizes(np.concatenate(objects))
         class_sizes = {dataset.labels[train_id].name: means.get(train_id) for train_id in class_ids}
+    if instances == "maps":
+        class_sizes = getattr(dataset, "class_sizes", None) or class_sizes
     image_pixels = (pixel_counts > 0).T @ pixel_counts.sum(1)
-    return Survey(sizes, pixel_counts.sum(0).tolist(), image_pixels.tolist(), class_sizes)
+    return Survey(sizes, pixel_counts.sum(0).tolist(), image_pixels.tolist(), class_sizes,
+                  getattr(dataset, "remarks", list)())
 
 
 def instance_classes(labels: tuple[Label, ...]) -> list[int]:

@@ -11,6 +11,7 @@ class Cached:
 
     def __init__(self, dataset: Dataset) -> None:
         self.labels, self.names, self.files = dataset.labels, dataset.names, dataset.files
+        self.remarks, self.class_sizes = getattr(dataset, "remarks", list), getattr(dataset, "class_sizes", None)
         self._dataset = dataset
         self._samples: list[Sample | None] = [None] * len(dataset.names)
 
@@ -30,3 +31,4 @@ class Subset:
     def __init__(self, dataset: Dataset, num_samples: int) -> None:
         self.labels, self.read, self.files = dataset.labels, dataset.read, dataset.files
         self.names = dataset.names[:num_samples]
+        self.remarks, self.class_sizes = getattr(dataset, "remarks", list), getattr(dataset, "class_sizes", None)

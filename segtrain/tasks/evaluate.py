@@ -46,6 +46,8 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     build.settle(cfg, device, num_classes=len(data.labels), cached_in_memory=True)
     tracking.log.info("evaluating %s on %d images of %s %s", path, len(data.names), dataset_name(cfg),
                       cfg.dataset.split)
+    for remark in found.remarks:
+        tracking.log.warning("warning: %s", remark)
 
     network = build.model(cfg, pretrained=False)
     checkpoint.load_weights(network, saved["model"], path, class_layer=build.class_layer(cfg))

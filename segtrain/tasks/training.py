@@ -116,6 +116,8 @@ def prepare(cfg: Any, run_dir: Path) -> Training:
     log.info("%s: reading %d training and %d validation images", dataset_name(cfg), len(train_data.names),
              len(val_data.names))
     train_found, val_found = survey(train_data, cfg.dataset.instances), survey(val_data, cfg.dataset.instances)
+    for remark in dict.fromkeys([*train_found.remarks, *val_found.remarks]):  # once, if both have the same to say
+        log.warning("warning: %s", remark)
     _try_out(cfg, network, augmentation, train_data, val_found)
     tracking.write_config(run_dir, config.to_container(cfg))
     training = Training(

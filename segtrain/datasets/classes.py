@@ -1,0 +1,283 @@
+"""Read class files as people and label tools write them: CSV, JSON, YAML, and the label maps of CVAT and labelme."""
+
+import colorsys
+import csv
+import io
+import json
+import re
+import reprlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segtrain.errors import UserError
+from segtrain.labels import IGNORE_INDEX, Label
+
+COLUMNS = ("name", "label_id", "color", "has_instances")
+MAX_BYTES = 1_000_000
+# What the tools call the same thing: COCO, CVAT, Mapillary, Label Studio.
+SYNONYMS = {
+    "name": ("name", "label", "title"),
+    "label_id": ("label_id", "id", "value"),
+    "color": ("color", "colour", "color_rgb"),
+    "has_instances": ("has_instances", "isthing", "instances"),
+}
+LISTS = ("classes", "categories", "names", "labels")  # under which a file may hold its classes
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What a class file says.
+
+    Attributes:
+        labels: The classes; train ids follow their order in the file.
+        has_colors: Whether the file gives every class its colour; where it does not, colours are made up.
+    """
+
+    labels: tuple[Label, ...]
+    has_colors: bool
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One class as it stands in the file, and where: `values` has some of COLUMNS."""
+
+    where: str
+    values: dict[str, Any]
+
+
+def read_class_file(path: Path) -> Classes:
+    """Read a class file, by its suffix.
+
+    - .csv: the column name, and optionally label_id, color (#rrggbb) or r, g, b, and has_instances;
+    - .json, .yaml: a list of names, or of mappings with these keys (or id, isthing: COCO); a mapping from names to
+      colours, values or such mappings, or from values to names; all of it may stand under classes, categories, names
+      or labels. Other keys are left alone: label tools write many;
+    - .txt: CVAT's labelmap.txt (label:color_rgb:parts:actions), or a name a line (labelme's labels.txt).
+
+    Raises:
+        UserError: If the file is missing or not of this kind; the message names file, place and remedy.
+    """
+    text = _read_text(path)
+    kind = path.suffix.lower()
+    if kind == ".json":
+        rows = _tree_rows(_parse(path, text, _parse_json), path)
+    elif kind in (".yaml", ".yml"):
+        rows = _tree_rows(_parse(path, text, _parse_yaml), path)
+    elif kind == ".txt":
+        rows = _line_rows(path, text)
+    else:
+        rows = _csv_rows(path, text)
+    labels = tuple(_label(row, number) for number, row in enumerate(rows))
+    if not labels:
+        raise UserError(f"{path} lists no class: write one a row, under the header: {','.join(COLUMNS)}")
+    for column in ("name", "label_id"):
+        _check_unique(path, column, [str(getattr(label, column)) for label in labels])
+    return Classes(labels, all(row.values.get("color") for row in rows))
+
+
+def read_classes(path: Path) -> tuple[Label, ...]:
+    """Read the classes alone, where masks hold numbers; UserError as read_class_file raises it."""
+    return read_class_file(path).labels
+
+
+def read_color(value: Any) -> tuple[int, int, int] | None:
+    """Read a colour: "#ff8000", "255,128,0", "(255 128 0)" or [255, 128, 0]; None if it is none."""
+    parts: Any = value
+    if isinstance(value, str):
+        if re.fullmatch(r"#[0-9a-fA-F]{6}", value.strip()):
+            red, green, blue = bytes.fromhex(value.strip()[1:])
+            return red, green, blue
+        parts = re.findall(r"[^\s,;]+", re.sub(r"^\s*(rgb)?[(\[]|[)\]]\s*$", "", value))
+    if not isinstance(parts, list | tuple) or len(parts) != 3:
+        return None
+    numbers = [_number(part) for part in parts]
+    if any(number is None or number > 255 for number in numbers):
+        return None
+    red, green, blue = (number or 0 for number in numbers)
+    return red, green, blue
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise UserError(f"{path} is larger than {MAX_BYTES:,} bytes, so it is no class file: "
+                            "check dataset.classes.")
+        return data.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): it must list the classes, one a row, "
+                        "under the header: name,label_id,color,has_instances; or be JSON or YAML "
+                        "(dataset.classes).") from error
+
+
+# ---- from the kinds of file to rows
+
+
+def _csv_rows(path: Path, text: str) -> list[_Row]:
+    lines = csv.reader(io.StringIO(text, newline=""))
+    columns: list[str] = []
+    rows: list[_Row] = []
+    try:
+        for line in lines:
+            values = [value.strip() for value in line]
+            where = f"{path}, line {lines.line_num}"
+            if not any(values):
+                continue
+            if not columns:
+                columns = [value.lower() for value in values]
+                _check_header(path, columns)
+            elif len(values) != len(columns):
+                raise UserError(f"{where}: it must have {len(columns)} values, as the header: {', '.join(columns)}.")
+            else:
+                rows.append(_Row(where, _with_color(dict(zip(columns, values, strict=True)))))
+    except csv.Error as error:
+        raise UserError(f"{path}, line {lines.line_num} is not valid CSV ({error}): correct it.") from error
+    return rows
+
+
+def _check_header(path: Path, columns: list[str]) -> None:
+    allowed: Iterable[str] = COLUMNS
+    if {"r", "g", "b"} <= set(columns):
+        allowed = {*COLUMNS, "r", "g", "b"} - {"color"}
+    if "name" not in columns or set(columns) - set(allowed) or len(set(columns)) < len(columns):
+        raise UserError(f"{path} starts with {_shown(', '.join(columns))}: its header must be name and, optionally, "
+                        "label_id, color (or r, g, b), has_instances, each once, separated by commas.")
+
+
+def _line_rows(path: Path, text: str) -> list[_Row]:
+    """Read CVAT's label map (name:r,g,b:parts:actions), or one name a line; __ignore__ is labelme's void."""
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        name, *more = (part.strip() for part in line.split(":"))
+        if line.strip() and not line.lstrip().startswith("#") and name != "__ignore__":
+            rows.append(_Row(f"{path}, line {number}", {"name": name, "color": more[0] if more else None}))
+    return rows
+
+
+def _parse(path: Path, text: str, parser: Any) -> Any:
+    try:
+        return parser(text)
+    except Exception as error:  # ValueError, YAMLError, RecursionError for a thousand brackets, ...
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{path} is not valid {path.suffix[1:].upper()} ({reason}): correct it.") from error
+
+
+def _parse_json(text: str) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        _refuse_doubled([key for key, _ in pairs])
+        return dict(pairs)
+
+    return json.loads(text, object_pairs_hook=unique)
+
+
+def _parse_yaml(text: str) -> Any:
+    # safe_load executes nothing: a tag such as !!python/object is an error. It keeps the last of two equal keys.
+    nodes = [yaml.compose(text, Loader=yaml.SafeLoader)]
+    nodes += [value for _, value in nodes[0].value] if isinstance(nodes[0], yaml.MappingNode) else []
+    for node in nodes:
+        if isinstance(node, yaml.MappingNode):
+            _refuse_doubled([str(key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
+    return yaml.safe_load(text)
+
+
+def _refuse_doubled(keys: list[str]) -> None:
+    for key in sorted({key for key in keys if keys.count(key) > 1}):
+        raise ValueError(f"the key {_shown(key)} stands there twice")
+
+
+def _tree_rows(tree: Any, path: Path) -> list[_Row]:
+    if isinstance(tree, dict):
+        inner = [tree[key] for key in LISTS if isinstance(tree.get(key), list | dict) and read_color(tree[key]) is None]
+        tree = inner[0] if inner else tree
+    if isinstance(tree, dict):
+        return [_Row(f"{path}, class {_shown(name)}", _named(name, value)) for name, value in tree.items()]
+    if isinstance(tree, list):
+        return [_Row(f"{path}, class number {number}", _fields(item) if isinstance(item, dict) else {"name": item})
+                for number, item in enumerate(tree, 1)]
+    raise UserError(f"{path} must hold a list of classes, or a mapping from names to colours or values.")
+
+
+def _named(key: Any, value: Any) -> dict[str, Any]:
+    """Read one entry of a mapping: name -> colour, value or mapping; or value -> name."""
+    if isinstance(value, dict):
+        fields = _fields(value)
+        return {"label_id": key, **fields} if "name" in fields else {**fields, "name": key}
+    if value is None:
+        return {"name": key}
+    if _number(value) is not None:
+        return {"name": key, "label_id": value}
+    if _number(key) is not None and isinstance(value, str) and read_color(value) is None:
+        return {"name": value, "label_id": key}
+    return {"name": key, "color": value}
+
+
+def _fields(item: dict[Any, Any]) -> dict[str, Any]:
+    values = {name: item[word] for name, words in SYNONYMS.items() for word in reversed(words) if word in item}
+    return _with_color(values | {channel: item[channel] for channel in "rgb" if channel in item})
+
+
+def _with_color(values: dict[str, Any]) -> dict[str, Any]:
+    """Put the values of r, g and b together."""
+    if all(channel in values for channel in "rgb"):
+        values["color"] = [values.pop(channel) for channel in "rgb"]
+    return values
+
+
+# ---- from rows to classes
+
+
+def _label(row: _Row, train_id: int) -> Label:
+    where, name = row.where, row.values.get("name")
+    if isinstance(name, int) and not isinstance(name, bool):
+        name = str(name) if -10**9 < name < 10**9 else ""
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise UserError(f"{where}: the class has no name of plain text ({_shown(name)}), give it one; "
+                        "YAML reads yes, no, on and off as truth values unless they are in quotes.")
+    given = _or(row.values.get("label_id"), train_id)
+    label_id = _number(given)
+    if label_id is None or label_id >= IGNORE_INDEX:
+        raise UserError(f"{where}: label_id {_shown(given)} must be a whole number from 0 to 254 (255 is void).")
+    color = read_color(_or(row.values.get("color"), _default_color(train_id)))
+    if color is None:
+        raise UserError(f"{where}: color {_shown(row.values['color'])} must look like #ff8000 or 255,128,0.")
+    has_instances = {"true": True, "1": True, "false": False, "0": False}.get(
+        _shown(_or(row.values.get("has_instances"), False)).lower())
+    if has_instances is None:
+        raise UserError(f"{where}: has_instances {_shown(row.values['has_instances'])} must be true or false.")
+    return Label(name.strip(), label_id, train_id, color, has_instances)
+
+
+def _or(value: Any, default: Any) -> Any:
+    """Return a value, or the default where it is missing or empty."""
+    return default if value is None or value == "" else value
+
+
+def _number(value: Any) -> int | None:
+    """Return a whole number of at most three digits, from a number or its text; else None."""
+    if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,3}\s*", value):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 999 else None
+
+
+def _shown(value: Any) -> str:
+    """Write a value in one short line, however large or deep it is."""
+    text = value if isinstance(value, str) else reprlib.repr(value)
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _check_unique(path: Path, column: str, values: list[str]) -> None:
+    doubled = sorted({value for value in values if values.count(value) > 1})
+    if doubled:
+        raise UserError(f"{path}: the {column} {doubled[0]} stands there twice: give every class its own.")
+
+
+def _default_color(train_id: int) -> str:
+    """Spread hues by the golden ratio, so that neighbouring classes differ."""
+    rgb = colorsys.hsv_to_rgb((train_id * 0.618034) % 1, 0.75, 0.9 - 0.3 * (train_id % 2))
+    return "#" + "".join(f"{round(255 * value):02x}" for value in rgb)

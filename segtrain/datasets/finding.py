@@ -1,0 +1,185 @@
+"""Find the pictures of a dataset: in a folder, by a pattern with wildcards, or from a list file."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from segtrain.datasets.pictures import PICTURE_SUFFIXES, by_name, pictures_below
+from segtrain.errors import UserError
+
+LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".lst", ".list")
+HEADER_WORDS = {"image", "images", "img", "mask", "masks", "label", "labels", "path", "file", "filename",
+                "image_path", "mask_path"}
+
+
+def is_list(pattern: str) -> bool:
+    """Say whether a setting names a list file."""
+    return not is_glob(pattern) and pattern.lower().endswith(LIST_SUFFIXES)
+
+
+def is_glob(pattern: str) -> bool:
+    """Say whether a setting has wildcards; brackets are none, folders have them in their names."""
+    return "*" in pattern or "?" in pattern
+
+
+def find_pictures(root: Path, pattern: str, key: str) -> tuple[dict[str, Path], dict[str, str]]:
+    """Find pictures below a folder, or by a pattern: * within a name, ** through folders, ? for a letter.
+
+    Args:
+        root: What the pattern is relative to.
+        pattern: A folder, or a path with wildcards.
+        key: The configuration key, for messages.
+
+    Returns:
+        The paths, and their names (relative paths without suffix), both by what identifies a picture: in a folder its
+        name, under a pattern what its wildcards stand for, so that day/1_rgb.jpg and day/1_mask.png belong together.
+
+    Raises:
+        UserError: If the folder is missing, or two pictures have one name.
+    """
+    if not is_glob(pattern):
+        found = by_name(root / pattern, key)
+        return found, {name: name for name in found}
+    parts = PurePosixPath(pattern).parts
+    first = next(number for number, part in enumerate(parts) if is_glob(part))
+    folder = root.joinpath(*parts[:first])
+    wanted, any_suffix = _translate("/".join(parts[first:]))
+    paths: dict[str, Path] = {}
+    names: dict[str, str] = {}
+    for path in pictures_below(folder, key):
+        inner = path.relative_to(folder)
+        name = inner.with_suffix("").as_posix()
+        match = wanted.fullmatch(name if any_suffix else inner.as_posix())
+        if match is None:
+            continue
+        identity = "/".join(part for part in match.groups() if part)
+        if identity in paths:
+            raise UserError(f"{paths[identity]} and {path} have the same name for {key}={pattern}: keep one of them, "
+                            "or choose wildcards that tell them apart.")
+        paths[identity], names[identity] = path, name
+    return paths, names
+
+
+def _translate(pattern: str) -> tuple[re.Pattern[str], bool]:
+    """Make a regular expression of a pattern, a group for each wildcard; say whether it ends in any suffix."""
+    any_suffix = pattern.endswith("*") and not pattern.endswith("**")
+    if pattern.endswith("/**") or pattern == "**":
+        pattern, any_suffix = f"{pattern}/*", True
+    pattern = pattern.removesuffix(".*")
+    pieces = {"**/": "(?:(.+)/)?", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
+    text = re.sub(r"\*\*/|\*\*|\*|\?|[^*?]+", lambda found: pieces.get(found[0]) or re.escape(found[0]), pattern)
+    return re.compile(text), any_suffix
+
+
+def read_list(path: Path, root: Path, key: str) -> list[tuple[Path, Path | None]]:
+    """Read a list file: an image path a line, or image and mask separated by tab, comma or blank.
+
+    Paths are relative to root. Of absolute paths that do not lie below root, the leading folders are left out, the same
+    on every line: those of its author's machine, as in the lists published with CamVid. Empty lines, lines that start
+    with # and a header (image,mask) are skipped.
+
+    Raises:
+        UserError: If the list cannot be read, is empty, or a path leads out of root; it names file and line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): it must list an image a line; check {key}.") from error
+    rows: list[list[PurePosixPath]] = []
+    width = 0
+    for number, line in enumerate(text.splitlines(), 1):
+        where = f"{path}, line {number}"
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        fields = _fields(line, root)
+        if not rows and {field.lower() for field in fields} <= HEADER_WORDS:
+            continue
+        width = width or len(fields)
+        if len(fields) > 2 or len(fields) != width or not all(fields):
+            raise UserError(f"{where} has {len(fields)} values: a list has an image a line, or an image and its mask, "
+                            "separated by a tab, a comma or a blank; the same on every line.")
+        rows.append([_below(root, field, where) for field in fields])
+    if not rows:
+        raise UserError(f"{path} lists no image: the split is empty; check {key} and dataset.split.")
+    foreign = _foreign(root, [given for row in rows for given in row])
+    entries = [[root.joinpath(*given.parts[foreign if given.is_absolute() else 0:]) for given in row] for row in rows]
+    return [(files[0], files[1] if len(files) == 2 else None) for files in entries]
+
+
+def _fields(line: str, root: Path) -> list[str]:
+    for separator in ("\t", ","):
+        if separator in line:
+            return [field.strip() for field in line.split(separator)]
+    one = line.strip()
+    # A blank may be part of the name of a file.
+    return [one] if Path(one).suffix.lower() in PICTURE_SUFFIXES and _lies_there(root, one) else one.split()
+
+
+def _lies_there(root: Path, text: str) -> bool:
+    try:
+        return (root / text).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _below(root: Path, text: str, where: str) -> PurePosixPath:
+    """Check a path of a list and make it relative to root where it lies below; links are the user's own."""
+    if not text.isprintable():
+        raise UserError(f"{where} is no path of plain text: correct the list.")
+    given = PurePosixPath(text.replace("\\", "/"))
+    if ".." in given.parts:
+        raise UserError(f"{where}: {text} leads out of {root}: paths of a list stay below dataset.root.")
+    absolute = root.absolute().as_posix()
+    return given.relative_to(absolute) if given.is_relative_to(absolute) else given
+
+
+def _foreign(root: Path, paths: list[PurePosixPath]) -> int:
+    """Return how many leading parts of the first absolute path are to be left out, so that it lies below root."""
+    parts = next((path.parts for path in paths if path.is_absolute()), ())
+    return next((number for number in range(1, len(parts)) if _lies_there(root, "/".join(parts[number:]))), 1)
+
+
+def listed(entries: list[tuple[Path, Path | None]], root: Path, path: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Return the images of a list by name, and the masks that it gives; names are paths below root without suffix.
+
+    Raises:
+        UserError: If an image stands there twice, or a file is missing.
+    """
+    images: dict[str, Path] = {}
+    masks: dict[str, Path] = {}
+    for image, mask in entries:
+        name = image.relative_to(root).with_suffix("").as_posix()
+        if name in images:
+            raise UserError(f"{path} lists {image} and {images[name]}, which have the same name: keep one of them.")
+        images[name] = image
+        if mask is not None:
+            masks[name] = mask
+    for file in (*images.values(), *masks.values()):
+        if not _lies_there(root, str(file)):
+            raise UserError(f"{path} lists {file}, which is no file: correct the list, or add it.")
+    return images, masks
+
+
+def by_tail(images: dict[str, Path], others: dict[str, Path], key: str) -> dict[str, Path]:
+    """Match listed images with what was found elsewhere by the longest end of their names: a/b/x, b/x, or x.
+
+    Raises:
+        UserError: If two images would share a file.
+    """
+    matched: dict[str, Path] = {}
+    owners: dict[Path, Path] = {}
+    for name, image in images.items():
+        for end in _ends(name):
+            if end in others:
+                owner = owners.setdefault(others[end], image)
+                if owner != image:
+                    raise UserError(f"{owner} and {image} would both get {others[end]} from {key}: put the masks in "
+                                    "the list, behind their images.")
+                matched[name] = others[end]
+                break
+    return matched
+
+
+def _ends(name: str) -> Iterator[str]:
+    parts = name.split("/")
+    yield from ("/".join(parts[start:]) for start in range(len(parts)))
