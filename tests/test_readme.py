@@ -68,6 +68,18 @@ def make_data(root):
             save(root / "roads" / split / f"{index}.jpg", image)
             save(root / "roads" / split / f"{index}.png", rng.integers(0, 2, (40, 48), dtype=np.uint8))
     (root / "mine" / "classes.csv").write_text("name\nwall\nfloor\ndoor\n")
+    for split in ("train", "val"):
+        names = [f"aachen_00000{index}_000019" for index in range(2)]
+        (root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation").mkdir(parents=True, exist_ok=True)
+        (root / "VOCdevkit/VOC2012/ImageSets/Segmentation" / f"{split}.txt").write_text("\n".join(names))
+        for name in names:
+            ids = rng.integers(7, 12, (40, 48), dtype=np.uint8)
+            save(root / "cityscapes/leftImg8bit" / split / "aachen" / f"{name}_leftImg8bit.png", image)
+            save(root / "cityscapes/gtFine" / split / "aachen" / f"{name}_gtFine_labelIds.png", ids)
+            instances = root / "cityscapes/gtFine" / split / "aachen" / f"{name}_gtFine_instanceIds.png"
+            save(instances, ids.astype(np.uint16))
+            save(root / "VOCdevkit/VOC2012/JPEGImages" / f"{name}.jpg", image)
+            save(root / "VOCdevkit/VOC2012/SegmentationClass" / f"{name}.png", rng.integers(0, 21, (40, 48), np.uint8))
 
 
 def make_weights(root):
