@@ -113,10 +113,10 @@ def _hydra_main(cfg: DictConfig) -> float | None:
             if was_empty and not logging.getLogger("segtrain").handlers:  # refused before there was a log
                 _start_log(run_dir, cfg)
             _write_down(error, message)
-            if not (run_dir / "results.json").exists():  # else a finished job, which stays as it is
+            if was_empty or not (run_dir / "results.json").exists():  # else a finished job, which stays as it is
                 _enter(cfg, run_dir, overrides, error=message or repr(error))
             raise
-        if message is not None and was_empty and not any((run_dir / "checkpoints").glob("*.pt")):
+        if message is not None and was_empty and not _has_results(run_dir):
             _close_log()
             folders.empty(run_dir)
         else:
@@ -129,6 +129,11 @@ def _hydra_main(cfg: DictConfig) -> float | None:
     if is_sweep:
         _enter(cfg, run_dir, overrides)
     return score
+
+
+def _has_results(run_dir: Path) -> bool:
+    """Say whether a run that ended by an error leaves what is worth keeping: weights, or a report of the faults."""
+    return (run_dir / "results.json").exists() or any((run_dir / "checkpoints").glob("*.pt"))
 
 
 def _enter(cfg: DictConfig, run_dir: Path, overrides: list[str], error: str | None = None) -> None:

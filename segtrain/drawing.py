@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 
 from segtrain.labels import Label
@@ -58,4 +59,45 @@ def confusion_figure(matrix: Sequence[Sequence[int]], class_names: Sequence[str]
         for row, column in np.ndindex(shares.shape):
             axes.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", fontsize=8,
                       color="white" if shares[row, column] > 50 else "black")
+    return figure
+
+
+def shrunk(image: np.ndarray, target: np.ndarray, most: int = 800) -> tuple[np.ndarray, np.ndarray]:
+    """Shrink an image, uint8 (H, W, 3), and its target, (H, W), so that no side has more than `most` pixels."""
+    scale = min(1.0, most / max(target.shape))
+    size = [max(1, round(side * scale)) for side in target.shape[::-1]]
+    return (cv2.resize(image, size, interpolation=cv2.INTER_AREA),
+            cv2.resize(target, size, interpolation=cv2.INTER_NEAREST))
+
+
+def examples_figure(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], labels: Sequence[Label], notes: Sequence[str],
+                    title: str) -> Any:
+    """Draw samples below one another, each an image beside its target, over a legend of the classes.
+
+    Args:
+        rows: Title, image uint8 (H, W, 3), target (H, W) train ids or 255, which is black.
+        labels: The classes.
+        notes: What the legend says behind each class.
+        title: Of the legend.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    columns = 4
+    legend_height = 0.6 + 0.25 * -(-(len(labels) + 1) // columns)
+    heights = [5.4 * min(image.shape[0] / image.shape[1], 2) + 0.3 for _, image, _ in rows]
+    figure = Figure(figsize=(11, sum(heights) + legend_height), layout="constrained")
+    axes = figure.subplots(len(rows) + 1, 2, squeeze=False, height_ratios=[*heights, legend_height])
+    for (name, image, target), (left, right) in zip(rows, axes[:-1], strict=True):
+        left.imshow(image)
+        right.imshow(colorize(target, labels), interpolation="nearest")
+        left.set_title(name.replace("$", r"\$"), fontsize=8, loc="left")
+    for each in axes.ravel():
+        each.set_axis_off()
+    texts = [f" {label.name}  {note}".replace("$", r"\$")  # matplotlib leaves out what starts with _
+             for label, note in zip(labels, notes, strict=True)]
+    patches = [Patch(facecolor="#" + bytes(label.color).hex(), edgecolor="grey", label=text)
+               for label, text in zip(labels, texts, strict=True)]
+    patches.append(Patch(facecolor="black", edgecolor="grey", label="void"))
+    figure.legend(handles=patches, title=title, ncols=columns, loc="lower center", fontsize=9)
     return figure

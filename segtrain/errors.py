@@ -1,11 +1,21 @@
 """How a command ends other than by being done."""
 
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Stop with one readable message that names the file or key at fault and the remedy.
 
     The command line prints the message without a traceback and exits with code 2.
+
+    Args:
+        message: What is wrong, and the remedy.
+        files: All the files at fault, where the message names the first of several.
     """
+
+    def __init__(self, message: str, files: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.files = list(files)
 
 
 class Stopped(BaseException):

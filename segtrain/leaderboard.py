@@ -56,11 +56,16 @@ COSTS = (
     Column("train_images_per_second", "train img/s", "{:.2f}".format, descending=True),
     Column("train_memory_bytes", "train MiB", _mebibytes),
 )
+CHECKS = (
+    Column("errors", "errors"),
+    Column("warnings", "warnings"),
+    Column("num_images", "images"),
+)
 
 
 def columns(task: str) -> tuple[Column, ...]:
     """Return the figures that a task's table compares; the first is the one it is sorted by."""
-    return COSTS if task == "benchmark" else SCORES
+    return {"benchmark": COSTS, "doctor": CHECKS}.get(task, SCORES)
 
 
 def update(sweep_dir: Path, run_dir: Path, task: str, overrides: Sequence[str], *, sort: str | None = None,

@@ -52,7 +52,7 @@ class RuntimeSection:
 
 @dataclass
 class TaskSection:
-    name: str = value(one_of=("train", "evaluate", "benchmark", "convert"))
+    name: str = value(one_of=("train", "evaluate", "benchmark", "convert", "doctor"))
 
 
 @dataclass
@@ -71,7 +71,15 @@ class ConvertSection(TaskSection):
     weights: str | None = value()
 
 
-TASKS = {"benchmark": BenchmarkSection, "convert": ConvertSection}  # the tasks that have keys of their own
+@dataclass
+class DoctorSection(TaskSection):
+    splits: list[str] | None = value()
+    near_distance: int | None = value(at_least=0, below=65)
+    examples: int = value(at_least=0)
+
+
+# the tasks that have keys of their own
+TASKS = {"benchmark": BenchmarkSection, "convert": ConvertSection, "doctor": DoctorSection}
 
 
 @dataclass

@@ -26,8 +26,9 @@ class Sample:
 class Dataset(Protocol):
     """One split of a dataset.
 
-    It may also have a method remarks() -> list[str]: what the user should know, once every sample has been read; and
-    class_sizes: the mean pixels of an object by class name, where the dataset's own iIoU fixes them.
+    It may also have a method remarks() -> list[str]: what the user should know, once every sample has been read; a
+    method paths(index) -> tuple[Path, Path | None]: the files of a sample's image and of its mask; and class_sizes: the
+    mean pixels of an object by class name, where the dataset's own iIoU fixes them.
 
     Attributes:
         labels: The classes, in the order of their train ids.

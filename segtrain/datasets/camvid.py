@@ -110,6 +110,9 @@ class CamVid:
     def files(self, index: int) -> str:
         return str(self._frames[index][1])
 
+    def paths(self, index: int) -> tuple[Path, Path | None]:
+        return self._frames[index]
+
     def remarks(self) -> list[str]:
         """Return what the user should know: that a split leaks, and which colours became void."""
         found = []
@@ -129,5 +132,5 @@ def _official(frames: Frames, base: Path, split: str) -> Frames:
     missing = [name for name in names if name not in frames]
     if missing:
         raise UserError(f"{len(missing)} of the {len(names)} frames of CamVid's official split {split} are not in "
-                        f"{base}, the first is {missing[0]}: complete the copy, or use dataset.splits=random.")
+                        f"{base}, the first is {missing[0]}: complete the copy, or use dataset.splits=random.", missing)
     return {name: frames[name] for name in names}

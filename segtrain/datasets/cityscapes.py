@@ -51,7 +51,9 @@ class Cityscapes:
             first = self._sources.index(None)
             raise UserError(f"{self._num_missing} of {len(self.names)} images have no label, the first is "
                             f"{self._images[first]}: add {_join(self._stems[first], 'labelIds.png')} (or "
-                            "*_polygons.json), or remove the image.")
+                            "*_polygons.json), or remove the image.",
+                            [str(image) for image, source in zip(self._images, self._sources, strict=True)
+                             if source is None])
 
     def read(self, index: int) -> Sample:
         source = self._sources[index]
@@ -76,6 +78,10 @@ class Cityscapes:
 
     def files(self, index: int) -> str:
         return str(self._sources[index] or self._images[index])
+
+    def paths(self, index: int) -> tuple[Path, Path | None]:
+        source = self._sources[index]
+        return self._images[index], source if source is not None and source.suffix == ".png" else None
 
     def remarks(self) -> list[str]:
         """Return what the user should know: that images have no label."""

@@ -2,9 +2,10 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from segtrain.datasets.base import Dataset, Sample
 from segtrain.errors import UserError
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.metrics.instances import count_instances, label_components, mean_instance_sizes
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,31 +48,20 @@ def survey(dataset: Dataset, instances: str | None) -> Survey:
         UserError: Names the first file at fault: unreadable, of another size than its mask, with a label that is no
             class, without the instance map asked for; or says that no pixel of the split has a class.
     """
+    check_instances(dataset.labels, instances)
     class_ids = instance_classes(dataset.labels)
-    if instances is not None and not class_ids:
-        raise UserError(f"dataset.instances={instances}: no class of this dataset has_instances; mark those that have "
-                        "in the class file, or set dataset.instances=null.")
     sizes: list[tuple[int, int]] = []
     pixel_counts = np.zeros((len(dataset.names), len(dataset.labels)), dtype=np.int64)
     objects: list[np.ndarray] = []
-    for index, sample in enumerate(_read_all(dataset)):
+    for index, sample in enumerate(in_order(dataset.read, len(dataset.names))):
         height, width = sample.target.shape
-        if min(height, width) < 32:
-            raise UserError(f"{dataset.files(index)} is {width}x{height}: images need at least 32x32 pixels, "
-                            "enlarge or remove it.")
-        counts = np.bincount(sample.target.ravel(), minlength=IGNORE_INDEX + 1)
         sizes.append((height, width))
-        pixel_counts[index] = counts[:len(dataset.labels)]
-        for train_id in np.flatnonzero(counts[:IGNORE_INDEX]):
-            if train_id >= len(dataset.labels):
-                raise UserError(f"the target of {dataset.files(index)} holds the train id {train_id} "
-                                f"({counts[train_id]} pixels): a dataset gives 0..{len(dataset.labels) - 1} or 255.")
+        pixel_counts[index] = check_sample(sample, dataset.labels, dataset.files(index))[:len(dataset.labels)]
         if instances is not None:
             found = find_instances(sample, dataset.labels, instances, dataset.files(index))
             objects.append(count_instances(sample.target, sample.target, found, class_ids))
     if not pixel_counts.any():
-        raise UserError(f"no pixel of the {len(dataset.names)} images has a class, the first is {dataset.files(0)}: "
-                        "every target is void, there is nothing to learn or to score.")
+        raise UserError(all_void(len(dataset.names), dataset.files(0)))
     class_sizes = None
     if instances is not None:
         means = mean_instance_sizes(np.concatenate(objects))
@@ -79,6 +71,39 @@ def survey(dataset: Dataset, instances: str | None) -> Survey:
     image_pixels = (pixel_counts > 0).T @ pixel_counts.sum(1)
     return Survey(sizes, pixel_counts.sum(0).tolist(), image_pixels.tolist(), class_sizes,
                   getattr(dataset, "remarks", list)())
+
+
+def check_sample(sample: Sample, labels: tuple[Label, ...], file: str) -> np.ndarray:
+    """Check that a sample can be trained on.
+
+    Returns:
+        The pixels of each train id, int64 (256,).
+
+    Raises:
+        UserError: If it is too small, or its target holds what is no train id; it names the file.
+    """
+    height, width = sample.target.shape
+    if min(height, width) < 32:
+        raise UserError(f"{file} is {width}x{height}: images need at least 32x32 pixels, enlarge or remove it.")
+    counts = np.bincount(sample.target.ravel(), minlength=IGNORE_INDEX + 1)
+    for train_id in np.flatnonzero(counts[:IGNORE_INDEX]):
+        if train_id >= len(labels):
+            raise UserError(f"the target of {file} holds the train id {train_id} ({counts[train_id]} pixels): "
+                            f"a dataset gives 0..{len(labels) - 1} or 255.")
+    return counts
+
+
+def check_instances(labels: tuple[Label, ...], instances: str | None) -> None:
+    """Raise UserError if instances are asked for and no class has any."""
+    if instances is not None and not instance_classes(labels):
+        raise UserError(f"dataset.instances={instances}: no class of this dataset has_instances; mark those that have "
+                        "in the class file, or set dataset.instances=null.")
+
+
+def all_void(num_images: int, first: str) -> str:
+    """Say that a split has nothing to learn from."""
+    return (f"no pixel of the {num_images} images has a class, the first is {first}: "
+            "every target is void, there is nothing to learn or to score.")
 
 
 def instance_classes(labels: tuple[Label, ...]) -> list[int]:
@@ -100,13 +125,13 @@ def find_instances(sample: Sample, labels: tuple[Label, ...], instances: str, fi
     return sample.instances
 
 
-def _read_all(dataset: Dataset) -> Iterator[Sample]:
-    """Read in order, on all cores, at most a few samples ahead: a split may be larger than the memory."""
+def in_order(function: Callable[[int], T], count: int) -> Iterator[T]:
+    """Yield function(0), function(1), ..., on all cores, at most a few ahead: a split may exceed the memory."""
     workers = os.cpu_count() or 1
-    waiting: deque[Future[Sample]] = deque()
+    waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(workers) as pool:
-        for index in range(len(dataset.names)):
-            waiting.append(pool.submit(dataset.read, index))
+        for index in range(count):
+            waiting.append(pool.submit(function, index))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:

@@ -31,4 +31,5 @@ class Subset:
     def __init__(self, dataset: Dataset, num_samples: int) -> None:
         self.labels, self.read, self.files = dataset.labels, dataset.read, dataset.files
         self.names = dataset.names[:num_samples]
+        self.paths = getattr(dataset, "paths", None)
         self.remarks, self.class_sizes = getattr(dataset, "remarks", list), getattr(dataset, "class_sizes", None)

@@ -75,6 +75,9 @@ class Voc:
     def files(self, index: int) -> str:
         return str(self._masks[index])
 
+    def paths(self, index: int) -> tuple[Path, Path | None]:
+        return self._images[index], self._masks[index]
+
 
 def _base(root: Path, masks: str) -> Path:
     for inner in INSIDE:

@@ -1,0 +1,55 @@
+"""Find images that are the same, or nearly so, by hashes that take a few bytes each."""
+
+import hashlib
+from collections.abc import Hashable, Sequence
+
+import cv2
+import numpy as np
+
+FLAT = 2.0  # grey levels; the hash of a picture with less contrast is noise
+
+
+def digest(array: np.ndarray) -> bytes:
+    """Return 16 bytes that two arrays share only if size and values are the same."""
+    return hashlib.blake2b(array.tobytes(), digest_size=16, key=str(array.shape).encode()).digest()
+
+
+def difference_hash(image: np.ndarray) -> int | None:
+    """Return the 64 bits of the difference hash (dHash): of 8x9 grey cells, which is darker than its right neighbour.
+
+    It changes by a few bits where a picture is saved as JPEG, made smaller, brighter or darker.
+
+    Source: Krawetz, "Kind of like that" (The Hacker Factor Blog, 2013).
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+
+    Returns:
+        0..2^64-1; None for a picture of hardly any contrast, which has nothing to compare.
+    """
+    # Shrunk first: the mean is the same, and there is less to turn grey.
+    cells = cv2.cvtColor(cv2.resize(image, (9, 8), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.int16)
+    if cells.std() < FLAT:
+        return None
+    bits = np.packbits(cells[:, :-1] < cells[:, 1:])
+    return int.from_bytes(bits.tobytes(), "big")
+
+
+def same(keys: Sequence[Hashable]) -> list[list[int]]:
+    """Return the places of equal keys, a list for each key that occurs at least twice; None is no key."""
+    places: dict[Hashable, list[int]] = {}
+    for place, key in enumerate(keys):
+        if key is not None:
+            places.setdefault(key, []).append(place)
+    return [found for found in places.values() if len(found) > 1]
+
+
+def nearest_hash(own: int, others: np.ndarray) -> tuple[int, int]:
+    """Return the place of the nearest of some hashes, uint64 (N,) with N > 0, and how many bits differ."""
+    distances = BITS[(others ^ np.uint64(own)).view(np.uint16).reshape(-1, 4)].sum(1)
+    place = int(distances.argmin())
+    return place, int(distances[place])
+
+
+# How many bits are set in each number of 16 bits; numpy's bitwise_count is newer than the oldest numpy we run with.
+BITS = np.unpackbits(np.arange(2**16, dtype=np.uint16).view(np.uint8).reshape(-1, 2), axis=1).sum(1, dtype=np.uint8)

@@ -1,0 +1,141 @@
+"""Read a dataset once and say what is wrong with it, what it holds, and what to set for it."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from tqdm import tqdm
+
+from segtrain import build, config, tracking
+from segtrain.datasets.advice import advise
+from segtrain.datasets.base import Dataset
+from segtrain.datasets.checkup import Split, read_split, summary
+from segtrain.datasets.faults import ERROR, WARNING, Finding, across_splits, in_split, merged, unused_files
+from segtrain.datasets.survey import check_instances
+from segtrain.drawing import examples_figure, shrunk
+from segtrain.errors import UserError
+from segtrain.files import write_text, write_whole
+from segtrain.tasks.doctor_tables import findings_text, tables
+from segtrain.tasks.evaluate import dataset_name
+
+log = tracking.log
+
+PICTURES = "examples.png"
+CHECKED = Path("conf", "dataset", "checked.yaml")  # below the run directory
+
+
+def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
+    """Check cfg.dataset; write results.json, examples.png and conf/dataset/checked.yaml.
+
+    Returns:
+        The number of warnings.
+
+    Raises:
+        UserError: If training would fail with this dataset; the report has been written.
+    """
+    started = time.perf_counter()
+    opened, findings, left_out = _open(cfg)
+    splits = [_read(split, data, cfg.dataset.instances) for split, data in opened.items()]
+    for split in splits:
+        findings += in_split(split, cfg.dataset.crop)
+    across, leaks = across_splits(splits, cfg.task.near_distance)
+    findings += across
+    if cfg.train.num_images is None:
+        findings += unused_files(list(opened.values()))
+    findings = merged(findings)
+    num_images = sum(len(split.seen) for split in splits)
+    seconds = time.perf_counter() - started
+
+    train = next((split for split in splits if split.name == "train"), None)
+    advice = None if train is None else advise(train)
+    errors, warnings = ([each for each in findings if each.severity == severity] for severity in (ERROR, WARNING))
+    results = {
+        "task": "doctor", "dataset": dataset_name(cfg), "settings": config.to_container(cfg.dataset),
+        "errors": len(errors), "warnings": len(warnings), "num_images": num_images, "seconds": seconds,
+        "images_per_second": num_images / seconds, "left_out": left_out,
+        "splits": {split.name: summary(split) for split in splits}, "leaks": leaks, "advice": advice,
+        "findings": [asdict(each) for each in findings],
+    }
+    _draw(cfg, run_dir, opened, splits)
+    if not errors:
+        _write_checked(cfg, run_dir, train, advice)
+        tracking.write_config(run_dir, config.to_container(cfg))
+    tracking.write_json(run_dir / "results.json", results)
+    log.info("%s\n%s", tables(results), findings_text(findings))
+    log.info("\nreport: %s", run_dir / "results.json")
+    if (run_dir / PICTURES).exists():
+        log.info("pictures: %s", run_dir / PICTURES)
+    if errors:
+        more = f" ({len(errors)} errors)" if len(errors) > 1 else ""
+        raise UserError(f"training would fail: {errors[0].message}{more} The whole report: {run_dir / 'results.json'}")
+    if (run_dir / CHECKED).exists():
+        log.info("settings: %s; train with them: segtrain --config-dir %s dataset=checked", run_dir / CHECKED,
+                 run_dir / CHECKED.parts[0])
+    return float(len(warnings))
+
+
+def _open(cfg: Any) -> tuple[dict[str, Dataset], list[Finding], dict[str, str]]:
+    """Build the splits.
+
+    Returns:
+        The datasets by split; what keeps a split from being built; why a split was left out that need not be there.
+    """
+    required = list(cfg.task.splits or ("train", "val"))
+    if len(set(required)) < len(required):
+        raise UserError(f"task.splits={required} names a split twice.")
+    opened: dict[str, Dataset] = {}
+    findings: list[Finding] = []
+    left_out: dict[str, str] = {}
+    for split in [*required, *(() if cfg.task.splits else ("test",))]:
+        try:
+            data = build.dataset(cfg, split)
+            check_instances(data.labels, cfg.dataset.instances)
+            opened[split] = data
+        except UserError as error:
+            if split in required:
+                findings.append(Finding(ERROR, "split", [split], str(error), error.files))
+            else:
+                left_out[split] = str(error)
+    return opened, findings, left_out
+
+
+def _read(name: str, data: Dataset, instances: str | None) -> Split:
+    bar = tqdm(read_split(data, instances), desc=name, total=len(data.names), unit="image", leave=False, disable=None)
+    seen = list(bar)
+    return Split(name, data.labels, seen, getattr(data, "remarks", list)())
+
+
+def _write_checked(cfg: Any, run_dir: Path, train: Split | None, advice: dict[str, Any] | None) -> None:
+    """Write the dataset's section with what was found, to be used with --config-dir."""
+    if train is None or advice is None or advice["crop"] is None:
+        return
+    found = {"num_classes": len(train.labels), "crop": advice["crop"], "mean": advice["mean"]}
+    if min(advice["std"]) > 0:  # else all pictures are of one colour
+        found["std"] = advice["std"]
+    text = yaml.safe_dump({**config.to_container(cfg.dataset), **found}, sort_keys=False, allow_unicode=True)
+    path = run_dir / CHECKED
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, f"# Found by task=doctor: {', '.join(found)}. An encoder with ImageNet weights wants ImageNet's\n"
+                     "# values: dataset.mean=[0.485,0.456,0.406] dataset.std=auto\n" + text)
+
+
+def _draw(cfg: Any, run_dir: Path, opened: dict[str, Dataset], splits: list[Split]) -> None:
+    """Draw some samples of each split, evenly spaced, with a legend of the classes."""
+    rows = []
+    for split in splits:
+        usable = [index for index, each in enumerate(split.seen) if each.content is not None]
+        places = np.linspace(0, len(usable) - 1, min(cfg.task.examples, len(usable))).round().astype(int)
+        for index in dict.fromkeys(usable[place] for place in places):
+            sample = opened[split.name].read(index)
+            rows.append((f"{split.name}: {opened[split.name].names[index]}", *shrunk(sample.image, sample.target)))
+    if not rows:
+        return
+    first = next(split for split in splits if split.usable)
+    pixels = summary(first)["class_pixels"]
+    total = sum(pixels.values()) or 1
+    notes = [f"{100 * count / total:.2f} %" for count in pixels.values()]
+    figure = examples_figure(rows, first.labels, notes, f"shares of the labelled pixels of {first.name}")
+    write_whole(run_dir / PICTURES, lambda file: figure.savefig(file, format="png"))
