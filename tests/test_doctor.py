@@ -239,7 +239,7 @@ def blank_image(root):
 def copy_across(root):
     save(root / "val" / "images" / "3.bmp", scene(2))
     (root / "val" / "images" / "3.png").unlink()
-    return "3.png"  # of the mask, as folder names its samples
+    return "3.bmp"
 
 
 def copy_within(root):
@@ -250,7 +250,7 @@ def copy_within(root):
 def jpeg_across(root):
     (root / "val" / "images" / "3.png").unlink()
     Image.fromarray(scene(2)).save(root / "val" / "images" / "3.jpg", quality=60)
-    return "3.png"
+    return "3.jpg"
 
 
 def brighter_across(root):

@@ -41,7 +41,7 @@ def in_small(arguments, number):
                  .replace("num_val=64", "num_val=3") for argument in arguments]
     if not any(argument.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for argument in arguments):
         arguments.append(f"hydra.run.dir=outputs/{number}")  # two runs may start in the same second
-    if "task=evaluate" in arguments or "task=convert" in arguments:
+    if {"task=evaluate", "task=convert", "task=doctor"} & set(arguments):
         return arguments
     if "task=benchmark" in arguments:
         return [*(each for each in arguments if not each.startswith("task.size=")), "task.size=[32,32]",

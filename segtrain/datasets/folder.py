@@ -89,6 +89,9 @@ class Folder:
     def files(self, index: int) -> str:
         return str(self._pairs[index].mask)
 
+    def paths(self, index: int) -> tuple[Path, Path | None]:
+        return self._pairs[index].image, self._pairs[index].mask
+
     def remarks(self) -> list[str]:
         """Warn of a split that may leak."""
         return ["dataset.val_fraction without dataset.group: where several images show one place, as the frames of a "

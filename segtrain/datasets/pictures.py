@@ -136,12 +136,13 @@ def partners(images: dict[str, Path], others: dict[str, Path], where: Path, what
     """Return what belongs to each image, in the order of the images' sorted names.
 
     Raises:
-        UserError: If an image has none; it names the first.
+        UserError: If an image has none; it names the first, and holds them all.
     """
     alone = sorted(images.keys() - others.keys())
     if alone:
         raise UserError(f"{len(alone)} of {len(images)} images have no {what} below {where}, the first is "
-                        f"{images[alone[0]]}: add its {what}, {alone[0]}.png, or remove the image.")
+                        f"{images[alone[0]]}: add its {what}, {alone[0]}.png, or remove the image.",
+                        [str(images[name]) for name in alone])
     return [others[name] for name in sorted(images)]
 
 
