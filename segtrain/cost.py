@@ -1,10 +1,15 @@
-"""What a network costs: parameters and multiply-adds."""
+"""What a network costs, as a whole and layer by layer: parameters and multiply-adds."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 
-def cost(network: torch.nn.Module, image_size: tuple[int, int], in_channels: int) -> dict[str, int | None]:
+def cost(network: nn.Module, image_size: tuple[int, int], in_channels: int) -> dict[str, int | None]:
     """Count a network's trainable parameters, and the multiply-adds of one image in evaluation.
 
     Args:
@@ -17,16 +22,95 @@ def cost(network: torch.nn.Module, image_size: tuple[int, int], in_channels: int
         the network has an operator that cannot be counted.
     """
     params = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    image = torch.zeros(1, in_channels, *image_size, device=next(network.parameters()).device)
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network(image)
-        macs: int | None = counter.get_total_flops() // 2
+        macs: int | None = _counted_pass(network, image_size, in_channels).get_total_flops() // 2
     except RuntimeError:  # an operator that the counter or the size does not suit
         macs = None
+    return {"params": params, "macs": macs}
+
+
+@contextmanager
+def modes_kept(network: nn.Module) -> Iterator[None]:
+    """Leave the training mode of a network, module by module, as it was before."""
+    modes = {module: module.training for module in network.modules()}
+    try:
+        yield
     finally:
         for module, training in modes.items():
             module.training = training
-    return {"params": params, "macs": macs}
+
+
+def _counted_pass(network: nn.Module, image_size: tuple[int, int], in_channels: int) -> FlopCounterMode:
+    """Pass one blank image through a network in evaluation mode and count its operations."""
+    image = torch.zeros(1, in_channels, *image_size, device=next(network.parameters()).device)
+    with modes_kept(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network.eval()
+        network(image)
+    return counter
+
+
+@dataclass
+class Layer:
+    """One layer of a network.
+
+    Attributes:
+        name: Where it stands in the network, such as encoder.layer1.0.conv1.
+        kind: Its class.
+        output_shape: (C, H, W) of one image; of a layer that is used several times, the last.
+        params: Its trainable parameters.
+        macs: Multiply-adds of one image, as `cost` counts them, of all its uses.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    params: int
+    macs: int
+
+
+def layers(network: nn.Module, image_size: tuple[int, int], in_channels: int) -> list[Layer]:
+    """List the layers of a network in the order in which an image passes them.
+
+    What stands in a forward function only (sums, concatenations, interpolation) is no layer and has no row.
+
+    Args:
+        network: On any device; its training mode, module by module, is left as it was.
+        image_size: (height, width).
+        in_channels: Channels of the image.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def noting(name: str):
+        def note(module: nn.Module, args: tuple, output: object) -> None:
+            if isinstance(output, Tensor):
+                shapes.pop(name, None)
+                shapes[name] = tuple(output.shape[1:])
+        return note
+
+    found = {name: module for name, module in network.named_modules() if not any(True for _ in module.children())}
+    hooks = [module.register_forward_hook(noting(name)) for name, module in found.items()]
+    try:
+        counter = _counted_pass(network, image_size, in_channels)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    flops, root = counter.get_flop_counts(), type(network).__name__
+    return [
+        Layer(name, type(found[name]).__name__, shape,
+              sum(p.numel() for p in found[name].parameters() if p.requires_grad),
+              sum(flops.get(f"{root}.{name}", {}).values()) // 2)
+        for name, shape in shapes.items()
+    ]
+
+
+def layer_table(rows: Sequence[Layer]) -> str:
+    """Write the layers as a table for a terminal, with a line of sums."""
+    cells = [(row.name, row.kind, "x".join(map(str, row.output_shape)), f"{row.params:,}", f"{row.macs / 1e6:,.1f}")
+             for row in rows]
+    cells.append(("sum", "", "", f"{sum(row.params for row in rows):,}", f"{sum(row.macs for row in rows) / 1e6:,.1f}"))
+    head = ("layer", "kind", "output CxHxW", "parameters", "MMACs")
+    widths = [max(len(line[column]) for line in (head, *cells)) for column in range(len(head))]
+    written = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}  {e:>{widths[4]}}"
+               for a, b, c, d, e in (head, *cells)]
+    rule = "-" * len(written[0])
+    return "\n".join([written[0], rule, *written[1:-1], rule, written[-1]])

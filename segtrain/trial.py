@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from segtrain import explain
+from segtrain.cost import modes_kept
 from segtrain.errors import UserError
 
 
@@ -30,10 +31,9 @@ def try_out(network: nn.Module, target: str, image_size: tuple[int, int], *, in_
     """
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     images = torch.zeros(2 if training else 1, in_channels, *image_size, device=device)
-    modes = {module: module.training for module in network.modules()}
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     try:
-        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with modes_kept(network), torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
             output = network.train(training)(images)
     except Exception as error:
         place = _place(error)
@@ -44,8 +44,6 @@ def try_out(network: nn.Module, target: str, image_size: tuple[int, int], *, in_
         raise UserError(f"model._target_={target} fails{_in(training)} on images of shape {tuple(images.shape)}: "
                         f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}.") from error
     finally:
-        for module, mode in modes.items():
-            module.training = mode
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)

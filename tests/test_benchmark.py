@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from segtrain import leaderboard
-from segtrain.cost import cost
-from segtrain.layers import layer_table, layers
+from segtrain.cost import cost, layer_table, layers
 from segtrain.models.linknet import LinkNet
 from segtrain.tasks import benchmark
 from segtrain.timing import MemoryMeter, timed

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from segtrain import build, config, leaderboard, tracking
-from segtrain.cost import cost
+from segtrain.cost import cost, layer_table, layers
 from segtrain.datasets.loading import Batch
 from segtrain.engine import AUTOCAST, train_one_epoch
 from segtrain.errors import UserError
-from segtrain.layers import layer_table, layers
 from segtrain.losses import CrossEntropy
 from segtrain.suggest import nearest
 from segtrain.tasks.evaluate import memory_format
