@@ -18,6 +18,12 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> ValueError:
     return ValueError(f"unknown {what} {name!r}: choose one of {', '.join(known)}{hint}")
 
 
+def first_five(names: list[str]) -> str:
+    """Write the first five names of a list, and how many more there are."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
 def check_channels(num_classes: int, in_channels: int) -> None:
     """Refuse a network that has nothing to read or nothing to tell apart.
 

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from segtrain.models.blocks import first_five
+
 # What Keras calls a weight -> (the part of a separable convolution, the name here)
 WEIGHTS = {
     "kernel": ("", "weight"),
@@ -62,8 +64,7 @@ def convert_keras(weights: Mapping[str, Any], network: nn.Module, layers: Mappin
     problems = {"unknown": unknown, "missing": missing, "of another shape": differing}
     if any(problems.values()):
         raise ValueError("the weights are of another network: " + "; ".join(
-            f"{what}: {', '.join(names[:5])}" + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            for what, names in problems.items() if names))
+            f"{what}: {first_five(names)}" for what, names in problems.items() if names))
     return {**own, **found}
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
-from segtrain.models.blocks import unknown_name
+from segtrain.models.blocks import first_five, unknown_name
 
 
 def load_pretrained(
@@ -48,7 +48,7 @@ def load_pretrained(
                              for k in state if k in own and state[k].shape != own[k].shape],
     }
     if any(problems.values()):
-        found = "; ".join(f"{what}: {_first_five(keys)}" for what, keys in problems.items() if keys)
+        found = "; ".join(f"{what}: {first_five(keys)}" for what, keys in problems.items() if keys)
         raise ValueError(f"pretrained={pretrained} does not fit {name} ({found}); give torchvision's {name} state dict")
     encoder.load_state_dict(state, strict=False)
 
@@ -95,8 +95,3 @@ def _pretrained_state(name: str, pretrained: str) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"pretrained={pretrained} holds no state dict (names to tensors); give that of {name}")
     return state
-
-
-def _first_five(keys: list[str]) -> str:
-    more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
-    return ", ".join(keys[:5]) + more
