@@ -1,30 +1,16 @@
 """Score a checkpoint on one split."""
 
-import math
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from tqdm import tqdm
 
 from segtrain import build, checkpoint, config, tracking
 from segtrain.cost import cost
-from segtrain.datasets.base import Dataset
-from segtrain.datasets.loading import evaluation_batches
-from segtrain.datasets.survey import Survey, instance_classes, survey
-from segtrain.drawing import side_by_side
-from segtrain.engine import mean_loss, predict_epoch
+from segtrain.datasets.survey import survey
 from segtrain.errors import UserError
-from segtrain.labels import IGNORE_INDEX
-from segtrain.losses import Loss
-from segtrain.metrics.confusion import confusion_matrix
-from segtrain.metrics.instances import count_instances
-from segtrain.metrics.scores import compute_scores, resolve_class_sizes
+from segtrain.tasks.scoring import score_split
 from segtrain.trial import try_out
 
 
@@ -81,114 +67,6 @@ def _saved_config(saved: Mapping[str, Any], cfg: Any, overrides: list[str]) -> A
     laid.runtime = cfg.runtime
     build.check_trust(laid, overrides, cfg.runtime.trusted)
     return config.check(laid)
-
-
-@dataclass
-class Scored:
-    """A split's scores, and pictures of its first images.
-
-    Attributes:
-        results: The part of results.json that a split decides.
-        examples: uint8 (H, 3 W + 8, 3) each: input, target, prediction.
-    """
-
-    results: dict[str, Any]
-    examples: list[np.ndarray]
-
-
-def score_split(
-    network: nn.Module,
-    data: Dataset,
-    found: Survey,
-    loss_fn: Loss,
-    normalize: Callable[[Tensor], Tensor],
-    *,
-    device: torch.device,
-    precision: str,
-    batch_size: int,
-    workers: int,
-    instances: str | None,
-    class_sizes: Mapping[str, float | None] | None,
-    num_examples: int = 0,
-    after_batch: Callable[[], None] = lambda: None,
-) -> Scored:
-    """Score a network on a whole split.
-
-    Counts are integers and losses are kept per image and added in image order, so that a score depends neither on the
-    batch size nor on how the images were shared out.
-
-    Args:
-        network: On the device; left in evaluation mode.
-        data: The split.
-        found: Its survey.
-        loss_fn: On the device.
-        normalize: uint8 (N, H, W, C) -> float32 (N, C, H, W).
-        device: Where the network is.
-        precision: "fp32", "bf16" or "fp16".
-        batch_size: Most images at once.
-        workers: Loader processes.
-        instances: Where objects come from, "maps" or "components"; None: no iIoU.
-        class_sizes: Mean object size by class name, of the training split.
-        num_examples: How many pictures to make, of the first images.
-        after_batch: Called after every batch; may raise to stop.
-
-    Raises:
-        UserError: If the loss is not finite.
-    """
-    started = time.perf_counter()
-    num_classes = len(data.labels)
-    class_ids = instance_classes(data.labels)
-    confusion = torch.zeros(num_classes + 1, num_classes + 1, dtype=torch.int64, device=device)
-    sums: list[Tensor] = []
-    normalizers: list[Tensor] = []
-    objects: list[np.ndarray] = []
-    examples: list[np.ndarray] = []
-    batches = evaluation_batches(data, found.sizes, instances=instances, batch_size=batch_size, workers=workers,
-                                 pin_memory=device.type == "cuda")
-    with tqdm(total=len(data.names), desc="validating", unit="image", leave=False, disable=None) as bar:
-        for batch, logits in predict_epoch(network, batches, normalize, device=device, precision=precision):
-            for number in range(len(batch.indices)):
-                one = slice(number, number + 1)
-                sums.append(loss_fn(logits[one], batch.targets[one]))
-                normalizers.append(loss_fn.normalizer(batch.targets[one]))
-            preds = logits.argmax(1)
-            confusion += confusion_matrix(preds, batch.targets, num_classes)
-            if batch.instances is not None or len(examples) < num_examples:
-                on_cpu = zip(batch.images.cpu().numpy(), batch.targets.cpu().numpy(), preds.cpu().numpy(), strict=True)
-                for number, (image, target, pred) in enumerate(on_cpu):
-                    if batch.instances is not None:
-                        objects.append(count_instances(pred, target, batch.instances[number], class_ids))
-                    if len(examples) < num_examples:
-                        examples.append(side_by_side(image, target, pred, data.labels))
-            bar.update(len(batch.indices))
-            after_batch()
-
-    loss = float(mean_loss(_total(sums), _total(normalizers)))
-    if not math.isfinite(loss):
-        raise UserError(f"the loss over {len(data.names)} images is {loss}: the network has diverged; train it with a "
-                        "lower optim.lr, or with train.clip_norm=1. Checkpoints of earlier epochs are intact.")
-    names = [label.name for label in data.labels]
-    counts = np.concatenate(objects) if instances is not None else None
-    seconds = time.perf_counter() - started
-    results = {
-        "num_images": len(data.names),
-        "loss": loss,
-        **compute_scores(confusion, names, counts, class_sizes),
-        "iiou_source": {"maps": "instances", "components": "components", None: None}[instances],
-        "iou_per_category": None, "iiou_per_category": None, "category_miou": None, "category_iiou": None,
-        "policy": {
-            "num_classes": num_classes, "ignore_index": IGNORE_INDEX, "resolution": "label file",
-            "accumulated_over": "split", "absent_class": "excluded",
-            "class_sizes": None if counts is None else resolve_class_sizes(names, counts, class_sizes),
-        },
-        "seconds": seconds, "images_per_second": len(data.names) / seconds,
-    }
-    return Scored(results, examples)
-
-
-def _total(parts: list[Tensor]) -> Tensor:
-    """Add the images' float32 (T,) in their order, in float64 (which not every device has)."""
-    return torch.stack(parts).cpu().double().sum(0)
 
 
 def dataset_name(cfg: Any) -> str:
