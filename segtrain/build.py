@@ -16,7 +16,7 @@ import albumentations
 import torch
 from torch import nn
 
-from segtrain import losses
+from segtrain import distributed, losses
 from segtrain.config import override_key, to_container
 from segtrain.datasets.base import Dataset
 from segtrain.datasets.views import Cached, Subset
@@ -56,8 +56,9 @@ def dataset(cfg: Any, split: str) -> Dataset:
     """
     settings = {item.name for item in fields(DatasetSettings)}
     node = to_container(cfg.dataset)
-    built = call({key: value for key, value in node.items() if key not in settings}, "dataset",
-                 known=settings, given={"split": split})
+    with distributed.main_first():  # it may have to download the data
+        built = call({key: value for key, value in node.items() if key not in settings}, "dataset",
+                     known=settings, given={"split": split})
     if not all(hasattr(built, name) for name in ("labels", "names", "read", "files")):
         raise UserError(f"dataset._target_={node['_target_']} is no dataset: it needs labels, names, read and files, "
                         "as segtrain.datasets.base.Dataset describes them.")
@@ -74,12 +75,15 @@ def dataset(cfg: Any, split: str) -> Dataset:
 
 
 def cached(data: Dataset, cache: Any) -> Dataset:
-    """Keep a dataset's samples in memory: always, never, or if they take less than half of what is free."""
+    """Keep a dataset's samples in memory: always, never, or if they take less than half of what is free.
+
+    Of several processes on a machine each keeps its own, so all of them together must fit.
+    """
     if cache == "auto":
         sample = data.read(0)
         bytes_each = sample.image.nbytes + sample.target.nbytes
         bytes_each += 0 if sample.instances is None else sample.instances.nbytes
-        cache = bytes_each * len(data.names) < 0.5 * _free_memory()
+        cache = bytes_each * len(data.names) < 0.5 * _free_memory() / distributed.local_world_size()
     return Cached(data) if cache else data
 
 
@@ -110,7 +114,8 @@ def model(cfg: Any, *, pretrained: bool = True) -> nn.Module:
     node = to_container(cfg.model)
     if not pretrained and "pretrained" in node:
         node["pretrained"] = None
-    return _of_kind(call(node, "model"), nn.Module, "model")
+    with distributed.main_first():  # it may have to download weights
+        return _of_kind(call(node, "model"), nn.Module, "model")
 
 
 def class_layer(cfg: Any) -> set[str]:
@@ -202,10 +207,18 @@ def _of_kind(built: Any, kind: type, key: str) -> Any:
 
 
 def device(cfg: Any) -> torch.device:
-    """Settle runtime.device, and set what belongs to the device: threads, matrix precision."""
+    """Settle runtime.device, and set what belongs to the device: threads, matrix precision.
+
+    Of several processes on a machine with GPUs each takes one of its own.
+    """
     name = cfg.runtime.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if distributed.is_started() and name.startswith("cuda"):
+        name = f"cuda:{distributed.own_gpu()}"
+    elif distributed.is_started() and name == "mps":
+        raise UserError("runtime.device=mps serves one process: start segtrain without torchrun, or use "
+                        "runtime.device=cpu.")
     try:
         found = torch.device(name)
         if found.type not in ("cpu", "cuda", "mps"):
@@ -217,6 +230,8 @@ def device(cfg: Any) -> torch.device:
     if cfg.runtime.threads:
         torch.set_num_threads(cfg.runtime.threads)
     torch.set_float32_matmul_precision("high")
+    if distributed.is_started() and found.type == "cuda":
+        torch.cuda.set_device(found)
     return found
 
 
@@ -225,13 +240,15 @@ def settle(cfg: Any, on: torch.device, *, num_classes: int, cached_in_memory: bo
     cfg.dataset.num_classes = num_classes
     if cfg.dataset.std == "auto":
         cfg.dataset.std = IMAGENET_STD if cfg.model.get("pretrained") else [1.0] * len(cfg.dataset.mean)
-    cfg.runtime.device = str(on)
+    cfg.runtime.device = on.type if distributed.is_started() else str(on)  # which one is this process's own matter
     if cfg.runtime.precision == "auto":
         cfg.runtime.precision = "bf16" if on.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
     if cfg.runtime.workers == "auto":
         # On a CPU the loaders would take cores from the training itself, unless they decode files.
-        cores = os.cpu_count() or 1
+        cores = max(1, (os.cpu_count() or 1) // distributed.local_world_size())
         cfg.runtime.workers = min(16, cores) if on.type != "cpu" else 0 if cached_in_memory else min(2, cores)
+    if cfg.runtime.sync_batchnorm == "auto":
+        cfg.runtime.sync_batchnorm = on.type == "cuda"  # torch has none for other devices
     if cfg.runtime.compile == "auto":
         pixels = train_steps * cfg.train.batch_size * cfg.train.accumulate * math.prod(cfg.dataset.crop)
         cfg.runtime.compile = on.type == "cuda" and _can_compile() and pixels >= COMPILE_FROM_PIXELS

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from segtrain import distributed
 from segtrain.errors import UserError
 from segtrain.files import write_whole
 
@@ -19,9 +20,13 @@ LAST, BEST = "last.pt", "best.pt"
 def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint to a temporary file, force it to the disk, and only then give it its name.
 
+    Of several processes, which all have the same weights, only the first one writes.
+
     Raises:
         UserError: If it cannot be written; an earlier file of that name is intact.
     """
+    if not distributed.is_main():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda file: torch.save({**state, "format": FORMAT}, file))
 

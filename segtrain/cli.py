@@ -10,7 +10,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra shall raise its errors for us to explain, not print them and exit
 
@@ -21,15 +21,16 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from segtrain import config, explain, folders, leaderboard
+from segtrain import config, distributed, explain, folders, leaderboard, processes
 from segtrain.errors import Stopped, UserError
 
-USER_ERROR = 2
+USER_ERROR, PEER_LOSS = 2, 1
 
 failures: list[Exception] = []  # of this process's jobs: a sweep goes on after one, and reports them at its end
 
@@ -43,26 +44,36 @@ def main() -> NoReturn:
         sys.path.append(here)
     errors = failures
     try:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise UserError("several processes (torchrun) are not supported: start segtrain by itself.")
-        sys.argv[1:] = _prepared(sys.argv[1:])
-        _hydra_main()
+        with processes.joined():
+            if distributed.is_main():
+                processes.check_arguments(sys.argv[1:])
+                sys.argv[1:] = _prepared(sys.argv[1:])
+                _hydra_main()
+            else:
+                processes.follow(_take_over)
+        if not failures:
+            processes.part()
     except Stopped as stopped:
-        sys.exit(128 + stopped.signum)
+        _leave(128 + stopped.signum)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except Exception as error:  # Hydra raises the first failed job's again
         errors = failures or [error]
+    if errors:
+        processes.let_the_first_speak()
     messages = [_user_message(error) for error in errors]
     bugs = [error for error, message in zip(errors, messages, strict=True) if message is None]
     if bugs:
+        if distributed.is_started():
+            traceback.print_exception(bugs[0])
+            _leave(1)
         raise bugs[0]
     if not messages:
         sys.exit(0)
     folders.remove_empty()
     more = f" ({len(messages)} jobs failed, see the leaderboard)" if len(messages) > 1 else ""
-    print(f"segtrain: {messages[0]}{more}", file=sys.stderr)
-    sys.exit(USER_ERROR)
+    print(f"segtrain: {processes.named(str(messages[0]))}{more}", file=sys.stderr)
+    _leave(PEER_LOSS if processes.peer_loss(errors[0]) else USER_ERROR)
 
 
 def _prepared(arguments: list[str]) -> list[str]:
@@ -94,6 +105,22 @@ def _prepared(arguments: list[str]) -> list[str]:
     return [f"resume={quoted}", f"hydra.run.dir={quoted}", *rest]
 
 
+def _leave(code: int) -> NoReturn:
+    """End the process; one of several at once, for torch would wait at its end for what others do not send."""
+    if distributed.is_started():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _take_over(hydra_config: Any) -> None:
+    """Make known what the config of a job of the first process may refer to."""
+    config.register()
+    setup_globals()
+    HydraConfig.instance().cfg = hydra_config
+
+
 # ---- one run, or one job of a sweep
 
 
@@ -116,7 +143,8 @@ def _hydra_main(cfg: DictConfig) -> float | None:
             if was_empty or not (run_dir / "results.json").exists():  # else a finished job, which stays as it is
                 _enter(cfg, run_dir, overrides, error=message or repr(error))
             raise
-        if message is not None and was_empty and not _has_results(run_dir):
+        is_cut_off = processes.peer_loss(error) is not None and (run_dir / "config.yaml").exists()
+        if message is not None and was_empty and not _has_results(run_dir) and not is_cut_off:
             _close_log()
             folders.empty(run_dir)
         else:
@@ -153,10 +181,11 @@ def _run_task(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep: bo
             return leaderboard.read_score(finished, saved.train.monitor)
         cfg = saved
     _start_log(run_dir, cfg)
-    if saved is not None and not is_sweep:
+    if saved is not None and cfg.resume is not None:
         from segtrain import build
 
         build.check_trust(cfg, overrides, cfg.runtime.trusted)
+    processes.announce(processes.Job(cfg, run_dir.absolute(), overrides, HydraConfig.instance().cfg))
     return importlib.import_module(f"segtrain.tasks.{cfg.task.name}").run(cfg, run_dir, overrides)
 
 
@@ -165,7 +194,8 @@ def _saved_config(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep
     if cfg.resume is not None and Path(cfg.resume).absolute() != run_dir.absolute():
         raise UserError("resume= is for the command line of a single run, resume=DIR; a sweep goes on with its "
                         "former command and hydra.sweep.dir=.")
-    if cfg.resume is None and not is_sweep and any(run_dir.iterdir()):
+    is_again = is_sweep or (cfg.resume is None and distributed.is_restarted())  # the same command once more
+    if cfg.resume is None and not is_again and any(run_dir.iterdir()):
         raise UserError(f"{run_dir} is not empty: continue the run in it with resume={run_dir}, "
                         "or choose another hydra.run.dir=.")
     path = run_dir / "config.yaml"
@@ -173,7 +203,7 @@ def _saved_config(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep
         return None
     saved = config.read_yaml(path)
     saved.pop("versions", None)
-    if not is_sweep:
+    if not is_again:
         try:
             laid = config.check(config.overlay(saved, cfg, overrides))
         except UserError as error:
@@ -183,7 +213,7 @@ def _saved_config(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep
     different = config.difference(cfg, saved)
     if different is not None:
         raise UserError(f"{run_dir} holds a run of another configuration ({different} differs): "
-                        "choose another hydra.sweep.dir=.")
+                        f"choose another hydra.{'sweep' if is_sweep else 'run'}.dir=.")
     of_machine = [override for override in overrides if config.override_key(override).startswith("runtime.")]
     return config.check(config.overlay(saved, cfg, of_machine))
 
@@ -225,6 +255,8 @@ def _user_message(error: Exception) -> str | None:
     """Return the message of an error that the user can mend; None for a bug of ours."""
     if isinstance(error, UserError):
         return str(error)
+    if lost := processes.peer_loss(error):
+        return lost
     if isinstance(error, OmegaConfBaseException):
         return explain.value_error(error, _all_keys)
     if isinstance(error, HydraException) or (error not in failures and _is_raised_in_hydra(error)):

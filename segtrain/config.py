@@ -29,7 +29,8 @@ SETTLED = ("dataset.num_classes", "dataset.std", "model.num_classes")
 LIMITS = (("at_least", operator.ge, "small: it must be at least"), ("above", operator.gt, "small: it must be above"),
           ("below", operator.lt, "large: it must be below"))
 # What runs did that are older than a key.
-FORMERLY = {"train.freeze_encoder": False, "train.encoder_lr": None, "train.weight_decay_on": "all"}
+FORMERLY = {"train.freeze_encoder": False, "train.encoder_lr": None, "train.weight_decay_on": "all",
+            "runtime.sync_batchnorm": False}
 
 
 def register() -> None:

@@ -8,6 +8,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
+from segtrain import distributed, parallel
 from segtrain.datasets.loading import Batch
 from segtrain.losses import Loss
 
@@ -23,9 +24,9 @@ class Step:
         loss_sums: float32 (T,), the loss's sums before they are divided, detached.
         normalizers: float32 (T,), what they are divided by.
         lr: The learning rate of the step.
-        num_images: Images of the step.
+        num_images: Images of the step, of all processes.
         waited: Seconds spent waiting for data.
-        indices: The images' numbers in the dataset.
+        indices: The numbers in the dataset of this process's images.
     """
 
     loss: Tensor
@@ -54,10 +55,11 @@ def train_one_epoch(
     """Train on the batches and yield after every optimizer step, so that the caller may stop, save or report.
 
     The loss of a step is its sum over all pixels divided by all its valid (weighted) pixels, over every accumulated
-    batch: two batches of 4 give the gradient of one batch of 8 whatever share of them is void.
+    batch: two batches of 4 give the gradient of one batch of 8 whatever share of them is void. So do two
+    processes with a batch of 4 each.
 
     Args:
-        model: In training mode, on the device.
+        model: In training mode, on the device; of several processes, wrapped by `parallel.wrapped`.
         batches: Of one epoch; a last group of fewer than `accumulate` batches makes a step too.
         loss_fn: On the device.
         optimizer: Of the model's parameters.
@@ -68,9 +70,12 @@ def train_one_epoch(
         scaler: For fp16; None otherwise.
         accumulate: Batches a step.
         clip_norm: Largest norm of the whole gradient; None leaves it.
+
+    Raises:
+        UserError: With several processes, if a parameter has no gradient.
     """
     scaler = scaler or torch.amp.GradScaler(device.type, enabled=False)
-    source = iter(batches)
+    source, num_processes = iter(batches), distributed.world_size()
     while True:
         started = time.perf_counter()
         group = list(islice(source, accumulate))
@@ -78,25 +83,28 @@ def train_one_epoch(
         if not group:
             return
         parts = [(_to(batch.images, device), _to(batch.targets, device)) for batch in group]
-        normalizers = torch.stack([loss_fn.normalizer(targets) for _, targets in parts]).sum(0)
+        normalizers = distributed.summed(torch.stack([loss_fn.normalizer(targets) for _, targets in parts]).sum(0))
         lr = optimizer.param_groups[0]["lr"]
         optimizer.zero_grad(set_to_none=True)
         sums_of_parts = []
-        for images, targets in parts:
-            with torch.autocast(device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):
-                logits = model(normalize(images))
-            sums = loss_fn(logits, targets)
-            scaler.scale(mean_loss(sums, normalizers)).backward()
+        for number, (images, targets) in enumerate(parts):
+            with parallel.gradients_held(model, is_last=number == len(parts) - 1):
+                with torch.autocast(device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):
+                    logits = model(normalize(images))
+                sums = loss_fn(logits, targets)
+                # the gradients of several processes are averaged, but those of a sum add up
+                scaler.scale(mean_loss(sums, normalizers) * num_processes).backward()
             sums_of_parts.append(sums.detach())
+        parallel.check_gradients(model)
         if clip_norm is not None:
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
         scaler.step(optimizer)
         scaler.update()
         scheduler.step()
-        loss_sums = torch.stack(sums_of_parts).sum(0)
+        loss_sums = distributed.summed(torch.stack(sums_of_parts).sum(0))
         yield Step(mean_loss(loss_sums, normalizers), loss_sums, normalizers, lr,
-                   sum(len(batch.indices) for batch in group), waited,
+                   sum(len(batch.indices) for batch in group) * num_processes, waited,
                    [index for batch in group for index in batch.indices])
 
 

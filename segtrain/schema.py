@@ -45,6 +45,7 @@ class RuntimeSection:
     precision: str = value(one_of=("auto", "fp32", "bf16", "fp16"))
     channels_last: bool = value()
     compile: Any = value(one_of=AUTO_OR_BOOL)
+    sync_batchnorm: Any = value(one_of=AUTO_OR_BOOL)
     workers: Any = value(at_least=0, or_auto=True)
     threads: int | None = value(at_least=1)
     trusted: list[str] = value()

@@ -1,9 +1,12 @@
 """Stop a run at the next safe point when a signal asks for it."""
 
+import os
 import signal
+import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from segtrain import distributed
 from segtrain.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -12,29 +15,68 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopRequest:
     """Catch SIGINT and SIGTERM while a run can be saved; a second one ends the process at once.
 
+    Several processes stop at the same point, whichever of them got the signal. There a second signal means nothing,
+    for torchrun passes on what they may have got already; instead a process ends if it does not get to that point in
+    time, since it may be waiting for another that is gone.
+
     Used as a context manager in the main thread.
     """
 
     def __init__(self) -> None:
         self.signum: int | None = None
         self._former: dict[int, Any] = {}
+        self._pipe: tuple[int, int] | None = None
+        self._lock = threading.Lock()
+        self._is_safe = False  # the safe point is reached: take what time it takes
 
     def __enter__(self) -> "StopRequest":
         for signum in SIGNALS:
             self._former[signum] = signal.signal(signum, self._note)
+        if distributed.is_started():
+            self._pipe = os.pipe()
+            os.set_blocking(self._pipe[1], False)
+            # Python's own handlers wait until torch returns; this file is written to at once
+            signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+            threading.Thread(target=self._limit_the_wait, args=(self._pipe[0],), daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
+        if self._pipe is not None:
+            signal.set_wakeup_fd(-1)
+            os.close(self._pipe[1])  # ends the thread
+            self._call_off()
         for signum, handler in self._former.items():
-            signal.signal(signum, handler)
+            signal.signal(signum, signal.SIG_IGN if self._pipe is not None and self.signum is not None else handler)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        self.signum = signum
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+        self.signum = self.signum or signum
+        if not distributed.is_started():
+            for each in SIGNALS:
+                signal.signal(each, signal.SIG_DFL)
+
+    def is_made(self) -> bool:
+        """Say whether a signal has come, to any of several processes: they must all ask, at the same point."""
+        self.signum = distributed.largest(self.signum or 0) or None
+        if self.signum is not None and distributed.is_started():
+            self._call_off()
+        return self.signum is not None
 
     def check(self) -> None:
-        """Raise Stopped if a signal has come."""
-        if self.signum is not None:
+        """Raise Stopped if a signal has come, to any of several processes: they must all ask, at the same point."""
+        if self.is_made():
+            assert self.signum is not None
             raise Stopped(self.signum)
+
+    def _limit_the_wait(self, pipe: int) -> None:
+        """Give this process a limited time from a signal on, until the processes agree to stop."""
+        while number := os.read(pipe, 1):
+            with self._lock:
+                if number[0] in SIGNALS and not self._is_safe:
+                    distributed.end_if_stuck()
+        os.close(pipe)
+
+    def _call_off(self) -> None:
+        with self._lock:
+            self._is_safe = True
+            distributed.end_if_stuck(0)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from segtrain import distributed
 from segtrain.drawing import confusion_figure, stack
 from segtrain.files import write_text
 
@@ -47,13 +48,18 @@ def stop_log() -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain values as JSON; NaN has no place there."""
+    """Write plain values as JSON, from the first of several processes; NaN has no place there."""
+    if not distributed.is_main():
+        return
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
-    """Write config.yaml: every value resolved, and the versions it ran with."""
+    """Write config.yaml, from the first of several processes: every value resolved, and the versions it ran with."""
     import yaml
+
+    if not distributed.is_main():
+        return
 
     write_text(run_dir / "config.yaml", yaml.safe_dump({**config, "versions": versions()}, sort_keys=False))
 
@@ -82,7 +88,7 @@ def versions() -> dict[str, str | None]:
 
 
 class Tracker:
-    """Write a training's numbers to metrics.csv and TensorBoard.
+    """Write a training's numbers to metrics.csv and TensorBoard; of several processes only the first one writes.
 
     Args:
         run_dir: The run directory.
@@ -96,6 +102,9 @@ class Tracker:
 
         self._columns = ["epoch", "step", "train/loss", "train/lr", "train/images_per_second", "train/data_wait",
                          "val/loss", "val/miou", "val/iiou", "val/macc", *(f"val/iou/{name}" for name in class_names)]
+        self._writer: SummaryWriter | None = None
+        if not distributed.is_main():
+            return
         self._path = run_dir / "metrics.csv"
         kept = [row for row in read_metrics(self._path) if int(row["epoch"]) <= epoch]
         write_text(self._path, self._rows([self._columns, *([row[name] for name in self._columns] for row in kept)]))
@@ -103,6 +112,8 @@ class Tracker:
 
     def epoch(self, epoch: int, step: int, scalars: Mapping[str, float | None]) -> None:
         """Add one epoch's numbers, named by their TensorBoard tags; None leaves a cell empty."""
+        if self._writer is None:
+            return
         values = {"epoch": epoch, "step": step, **scalars}
         row = ["" if values.get(name) is None else repr(values[name]) for name in self._columns]
         with self._path.open("a", encoding="utf-8", newline="") as file:
@@ -114,15 +125,17 @@ class Tracker:
 
     def examples(self, pictures: Sequence[np.ndarray], step: int) -> None:
         """Show pictures, uint8 (H, W, 3) each, below one another."""
-        if pictures:
+        if self._writer is not None and pictures:
             self._writer.add_image("val/examples", stack(pictures), step, dataformats="HWC")
 
     def confusion(self, matrix: Sequence[Sequence[int]], class_names: Sequence[str], step: int) -> None:
         """Show a confusion matrix, each row as shares of its target class."""
-        self._writer.add_figure("val/confusion_matrix", confusion_figure(matrix, class_names), step)
+        if self._writer is not None:
+            self._writer.add_figure("val/confusion_matrix", confusion_figure(matrix, class_names), step)
 
     def close(self) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     @staticmethod
     def _rows(rows: Sequence[Sequence[Any]]) -> str:
@@ -135,6 +148,8 @@ def add_hparams(run_dir: Path, config: Mapping[str, Any], scores: Mapping[str, f
     """Enter a finished run into TensorBoard's table of hyperparameters: what was chosen, and what it reached."""
     from torch.utils.tensorboard import SummaryWriter
 
+    if not distributed.is_main():
+        return
     chosen = {group: node["_target_"].rsplit(".", 1)[-1] for group, node in config.items()
               if isinstance(node, Mapping) and "_target_" in node}
     chosen |= {"seed": config["seed"], "augmentation": "+".join(config["augmentation"]) or "none"}

@@ -122,7 +122,7 @@ def test_workers_change_nothing(workers):
     alone, together = loader(data, crop_flip()), loader(data, crop_flip(), workers)
     for epoch in (0, 1, 5):  # the workers persist, and must learn of each epoch
         assert_same_stream(alone.batches(epoch), together.batches(epoch))
-    assert_same_stream(alone.batches(1, 2), together.batches(1, 2))
+    assert_same_stream(alone.batches(1, 8), together.batches(1, 8))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -143,7 +143,7 @@ def test_epoch_can_start_at_any_batch(workers):
     whole = list(shown.batches(3))
     assert len(whole) == shown.batches_per_epoch == 5
     for first in range(6):
-        assert_same_stream(whole[first:], shown.batches(3, first))
+        assert_same_stream(whole[first:], shown.batches(3, 4 * first))
 
 
 def test_epoch_left_half_way_does_not_leak_into_the_next():

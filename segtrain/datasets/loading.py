@@ -45,32 +45,40 @@ class TrainingSampler:
     """Yield the batches of one epoch as lists of (epoch, index), shuffled by (seed, epoch).
 
     Samples left over after the last whole batch wait for another epoch's order, so that every step sees
-    batch_size images and BatchNorm never a lone one.
+    batch_size images and BatchNorm never a lone one. Several processes cut the order into batches for all of them, of
+    which each takes its part: together they see in a step what one process sees with a batch so many times as large.
 
     Args:
         num_samples: Size of the dataset.
-        batch_size: Images a batch, at most num_samples.
+        batch_size: Images a batch and process, at most num_samples in all.
         seed: Of the order.
+        rank: The number of this process.
+        num_processes: How many there are.
 
     Raises:
         ValueError: If there would be no batch.
     """
 
-    def __init__(self, num_samples: int, batch_size: int, seed: int) -> None:
-        if not 1 <= batch_size <= num_samples:
-            raise ValueError(f"batch_size={batch_size} must be from 1 to the number of samples, {num_samples}")
+    def __init__(self, num_samples: int, batch_size: int, seed: int, *, rank: int = 0, num_processes: int = 1) -> None:
+        if not 1 <= batch_size * num_processes <= num_samples:
+            raise ValueError(f"batch_size={batch_size} of {num_processes} must be from 1 to the number of samples, "
+                             f"{num_samples}")
         self._num_samples, self._batch_size, self._seed = num_samples, batch_size, seed
+        self._rank, self._num_processes = rank, num_processes
         self.epoch = 0
-        self.first_batch = 0
+        self.first_image = 0
 
     def __len__(self) -> int:
-        return self._num_samples // self._batch_size - self.first_batch
+        return self.batches_left(self.first_image)
+
+    def batches_left(self, first_image: int) -> int:
+        return (self._num_samples - first_image) // (self._batch_size * self._num_processes)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng([self._seed, self.epoch]).permutation(self._num_samples)
-        for start in range(self.first_batch, self._num_samples // self._batch_size):
-            batch = order[start * self._batch_size:(start + 1) * self._batch_size]
-            yield [(self.epoch, int(index)) for index in batch]
+        order = np.random.default_rng([self._seed, self.epoch]).permutation(self._num_samples)[self.first_image:]
+        for number in range(len(self)):
+            start = (number * self._num_processes + self._rank) * self._batch_size
+            yield [(self.epoch, int(index)) for index in order[start:start + self._batch_size]]
 
 
 class _TrainingSamples:
@@ -106,25 +114,31 @@ class TrainingLoader:
     Args:
         dataset: The training split.
         augmentation: Applied to every sample with the key (seed, epoch, index).
-        batch_size: Images a batch.
+        batch_size: Images a batch and process.
         seed: Of the order and the augmentation.
         workers: Loader processes; 0 loads in this one.
         pin_memory: Whether batches go to pinned memory, for fast copies to a GPU.
+        rank: The number of this process.
+        num_processes: How many share each batch's order.
     """
 
     def __init__(self, dataset: Dataset, augmentation: Augmentation, *, batch_size: int, seed: int, workers: int,
-                 pin_memory: bool) -> None:
-        self._sampler = TrainingSampler(len(dataset.names), batch_size, seed)
+                 pin_memory: bool, rank: int = 0, num_processes: int = 1) -> None:
+        self._sampler = TrainingSampler(len(dataset.names), batch_size, seed, rank=rank, num_processes=num_processes)
         self._loader = _loader(_TrainingSamples(dataset, augmentation, seed), self._sampler, workers, pin_memory,
                                persistent=True)
         self.batches_per_epoch = len(self._sampler)
 
-    def batches(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch (counted from 0), skipping the first ones.
+    def batches_left(self, first_image: int) -> int:
+        """Return how many batches an epoch has after its first images."""
+        return self._sampler.batches_left(first_image)
+
+    def batches(self, epoch: int, first_image: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch (counted from 0), skipping its first images, those of all processes.
 
         Only one epoch is loaded at a time: end or drop an iteration before the next begins.
         """
-        self._sampler.epoch, self._sampler.first_batch = epoch, first_batch
+        self._sampler.epoch, self._sampler.first_image = epoch, first_image
         return _unwrapped(self._loader)
 
     def close(self) -> None:
@@ -134,11 +148,8 @@ class TrainingLoader:
 
 
 def evaluation_batches(dataset: Dataset, sizes: Sequence[tuple[int, int]], *, instances: str | None, batch_size: int,
-                       workers: int, pin_memory: bool) -> Iterator[Batch]:
-    """Yield a split once, in order, unaugmented.
-
-    Only neighbours of one size share a batch: padding would reach into the network's output at the border, and a
-    score must not depend on the batch size.
+                       workers: int, pin_memory: bool, rank: int = 0, num_processes: int = 1) -> Iterator[Batch]:
+    """Yield a split once, in order, unaugmented; of several processes each takes its turn of the same batches.
 
     Args:
         dataset: The split.
@@ -147,14 +158,26 @@ def evaluation_batches(dataset: Dataset, sizes: Sequence[tuple[int, int]], *, in
         batch_size: Most images in a batch.
         workers: Loader processes; 0 loads in this one.
         pin_memory: Whether batches go to pinned memory.
+        rank: The number of this process.
+        num_processes: How many there are.
+    """
+    groups = evaluation_groups(sizes, batch_size)[rank::num_processes]
+    return _unwrapped(_loader(_EvaluationSamples(dataset, instances), groups, workers, pin_memory, persistent=False))
+
+
+def evaluation_groups(sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
+    """Return the samples of every batch of an evaluation.
+
+    Only neighbours of one size share a batch: padding would reach into the network's output at the border, and a
+    score must not depend on the batch size.
     """
     groups: list[list[int]] = []
-    for index in range(len(dataset.names)):
-        if groups and len(groups[-1]) < batch_size and sizes[groups[-1][0]] == sizes[index]:
+    for index, size in enumerate(sizes):
+        if groups and len(groups[-1]) < batch_size and sizes[groups[-1][0]] == size:
             groups[-1].append(index)
         else:
             groups.append([index])
-    return _unwrapped(_loader(_EvaluationSamples(dataset, instances), groups, workers, pin_memory, persistent=False))
+    return groups
 
 
 def _loader(samples: object, batches: object, workers: int, pin_memory: bool, persistent: bool) -> DataLoader:

@@ -9,7 +9,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from segtrain import distributed
 from segtrain.datasets.base import Dataset, Sample
+from segtrain.datasets.views import Cached
 from segtrain.errors import UserError
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.metrics.instances import count_instances, label_components, mean_instance_sizes
@@ -35,6 +37,20 @@ class Survey:
     image_pixels: list[int]
     class_sizes: dict[str, float | None] | None
     remarks: list[str] = field(default_factory=list)
+
+
+def survey_once(dataset: Dataset, instances: str | None) -> Survey:
+    """Survey a split in the first of several processes, which tells the others; they fill their caches then.
+
+    Raises:
+        UserError: As `survey` does, in the first process.
+    """
+    found = distributed.broadcast(survey(dataset, instances) if distributed.is_main() else None)
+    assert found is not None, "the first process gives it"
+    if isinstance(dataset, Cached) and not distributed.is_main():
+        for _ in in_order(dataset.read, len(dataset.names)):
+            pass
+    return found
 
 
 def survey(dataset: Dataset, instances: str | None) -> Survey:

@@ -8,7 +8,7 @@ import torch
 
 from segtrain import build, checkpoint, config, tracking
 from segtrain.cost import cost
-from segtrain.datasets.survey import survey
+from segtrain.datasets.survey import survey_once
 from segtrain.errors import UserError
 from segtrain.tasks.scoring import score_split
 from segtrain.trial import try_out
@@ -28,7 +28,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
 
     device = build.device(cfg)
     data = build.cached(build.dataset(cfg, cfg.dataset.split), cfg.dataset.cache)
-    found = survey(data, cfg.dataset.instances)
+    found = survey_once(data, cfg.dataset.instances)
     build.settle(cfg, device, num_classes=len(data.labels), cached_in_memory=True)
     tracking.log.info("evaluating %s on %d images of %s %s", path, len(data.names), dataset_name(cfg),
                       cfg.dataset.split)
@@ -45,7 +45,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     if lacks_sizes or (known["class_pixels"] is None and build.weighs_classes(cfg)):
         tracking.log.info("the checkpoint lacks statistics of the training split (class weights of the loss, object "
                           "sizes for iIoU): reading it")
-        training = survey(build.dataset(cfg, "train"), cfg.dataset.instances)
+        training = survey_once(build.dataset(cfg, "train"), cfg.dataset.instances)
         known = {name: getattr(training, name) if value is None else value for name, value in known.items()}
     scored = score_split(
         network, data, found, build.loss(cfg, known["class_pixels"], known["image_pixels"]).to(device),

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from segtrain import distributed
 from segtrain.datasets.base import Dataset
-from segtrain.datasets.loading import evaluation_batches
+from segtrain.datasets.loading import evaluation_batches, evaluation_groups
 from segtrain.datasets.survey import Survey, instance_classes
 from segtrain.drawing import side_by_side
 from segtrain.engine import mean_loss, predict_epoch
@@ -61,7 +62,8 @@ def score_split(
     """Score a network on a whole split.
 
     Counts are integers and losses are kept per image and added in image order, so that a score depends neither on the
-    batch size nor on how the images were shared out.
+    batch size nor on how the images were shared out. Several processes take turns with the batches; all return the
+    scores of the whole split.
 
     Args:
         network: On the device; left in evaluation mode.
@@ -76,7 +78,7 @@ def score_split(
         instances: Where objects come from, "maps" or "components"; None: no iIoU.
         class_sizes: Mean object size by class name, of the training split.
         num_examples: How many pictures to make, of the first images.
-        after_batch: Called after every batch; may raise to stop.
+        after_batch: Called after every batch, equally often in every process; may raise to stop.
 
     Raises:
         UserError: If the loss is not finite.
@@ -89,10 +91,15 @@ def score_split(
     sums: list[Tensor] = []
     normalizers: list[Tensor] = []
     objects: list[np.ndarray] = []
-    examples: list[np.ndarray] = []
+    pictures: list[tuple[int, np.ndarray]] = []
+    indices: list[int] = []  # of this process's images, to which the lists belong
+    rank, num_processes = distributed.rank(), distributed.world_size()
     batches = evaluation_batches(data, found.sizes, instances=instances, batch_size=batch_size, workers=workers,
-                                 pin_memory=device.type == "cuda")
-    with tqdm(total=len(data.names), desc="validating", unit="image", leave=False, disable=None) as bar:
+                                 pin_memory=device.type == "cuda", rank=rank, num_processes=num_processes)
+    groups = evaluation_groups(found.sizes, batch_size)
+    num_own = sum(map(len, groups[rank::num_processes]))
+    with tqdm(total=num_own, desc="validating", unit="image", leave=False,
+              disable=None if distributed.is_main() else True) as bar:
         for batch, logits in predict_epoch(network, batches, normalize, device=device, precision=precision):
             for number in range(len(batch.indices)):
                 one = slice(number, number + 1)
@@ -101,27 +108,38 @@ def score_split(
             preds = logits.argmax(1)
             matrices = confusion_matrices(preds, batch.targets, num_classes)
             confusion += matrices.sum(0)
-            counts.append(class_counts(matrices))
-            if batch.instances is not None or len(examples) < num_examples:
+            counts.extend(class_counts(matrices))
+            if batch.instances is not None or batch.indices[0] < num_examples:
                 on_cpu = zip(batch.images.cpu().numpy(), batch.targets.cpu().numpy(), preds.cpu().numpy(), strict=True)
                 for number, (image, target, pred) in enumerate(on_cpu):
                     if batch.instances is not None:
                         objects.append(count_instances(pred, target, batch.instances[number], class_ids, categories))
-                    if len(examples) < num_examples:
-                        examples.append(side_by_side(image, target, pred, data.labels))
+                    if batch.indices[number] < num_examples:
+                        pictures.append((batch.indices[number], side_by_side(image, target, pred, data.labels)))
+            indices += batch.indices
             bar.update(len(batch.indices))
             after_batch()
+        if len(groups[rank::num_processes]) < len(groups[::num_processes]):
+            after_batch()  # others have one batch more
 
-    all_sums, all_normalizers = (torch.stack(parts).cpu().double() for parts in (sums, normalizers))  # float64 on a CPU
+    confusion = distributed.summed(confusion)
+    all_counts, *of_loss = distributed.in_image_order(indices, *(_on_cpu(each) for each in (counts, sums, normalizers)))
+    all_sums, all_normalizers = (torch.from_numpy(np.stack(each)).double() for each in of_loss)  # float64 on a CPU
+    all_objects = None if instances is None else np.concatenate(distributed.in_image_order(indices, objects)[0])
+    examples = sorted((each for part in distributed.all_gather(pictures) for each in part), key=lambda each: each[0])
     loss = float(mean_loss(all_sums.sum(0), all_normalizers.sum(0)))
     if not math.isfinite(loss):
         raise UserError(f"the loss over {len(data.names)} images is {loss}: the network has diverged; train it with a "
                         "lower optim.lr, or with train.clip_norm=1. Checkpoints of earlier epochs are intact.")
     losses = [float(mean_loss(*pair)) for pair in zip(all_sums, all_normalizers, strict=True)]
-    results = split_results(data.labels, confusion, np.concatenate(objects) if instances is not None else None,
-                            instances=instances, class_sizes=class_sizes, num_images=len(data.names), loss=loss,
-                            seconds=time.perf_counter() - started)
-    return Scored(results, image_rows(data, torch.cat(counts).cpu().numpy(), losses), examples)
+    results = split_results(data.labels, confusion, all_objects, instances=instances, class_sizes=class_sizes,
+                            num_images=len(data.names), loss=loss,
+                            seconds=distributed.broadcast(time.perf_counter() - started))
+    return Scored(results, image_rows(data, np.stack(all_counts), losses), [picture for _, picture in examples])
+
+
+def _on_cpu(parts: list[Tensor]) -> list[np.ndarray]:
+    return list(torch.stack(parts).cpu().numpy()) if parts else []
 
 
 def split_results(

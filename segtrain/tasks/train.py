@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from segtrain import config, tracking
+from segtrain import config, distributed, parallel, tracking
 from segtrain.engine import Step, train_one_epoch, update_average
 from segtrain.errors import Stopped, UserError
 from segtrain.parameters import encoder_of
@@ -29,7 +29,9 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
         The best value of train.monitor.
     """
     training = prepare(cfg, run_dir)
-    step_network = cast(nn.Module, torch.compile(training.network)) if cfg.runtime.compile else training.network
+    step_network = parallel.wrapped(training.network, sync_batchnorm=cfg.runtime.sync_batchnorm)
+    if cfg.runtime.compile:
+        step_network = cast(nn.Module, torch.compile(step_network))
     names = [label.name for label in training.train_data.labels]
     numbers = tracking.Tracker(run_dir, names, epoch=training.progress.epoch, step=training.progress.step)
     with StopRequest() as request, closing(training.loader), closing(numbers) as tracker:
@@ -43,6 +45,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
                 request.check()
         except Stopped:
             save_last(training)
+            distributed.all_gather(None)  # the others wait for it, lest torchrun takes their end for a failure
             log.info("stopped at step %d, saved; go on with: segtrain resume=%s", training.progress.step, run_dir)
             raise
         except ValueError as error:
@@ -63,22 +66,25 @@ def _train_epoch(training: Training, step_network: nn.Module, request: StopReque
         Stopped: After the step in which a signal came.
     """
     cfg, progress = training.cfg, training.progress
-    done = progress.step - progress.epoch * training.steps_per_epoch
-    if done == training.steps_per_epoch:
+    left = math.ceil(training.loader.batches_left(progress.images) / cfg.train.accumulate)
+    if progress.images and not left:
         return  # it was stopped in this epoch's validation
     started, trained = time.monotonic(), progress.trained
     training.network.train()
     if cfg.train.freeze_encoder:
         encoder_of(training.network, "train.freeze_encoder").eval()  # BatchNorm's statistics stay, and nothing drops
     steps = train_one_epoch(
-        step_network, training.loader.batches(progress.epoch, done * cfg.train.accumulate), training.loss_fn,
+        step_network, training.loader.batches(progress.epoch, progress.images), training.loss_fn,
         training.optimizer, training.scheduler, training.normalize, device=training.device,
         precision=cfg.runtime.precision, scaler=training.scaler, accumulate=cfg.train.accumulate,
         clip_norm=cfg.train.clip_norm)
     unread: list[Step] = []
     read_every = 1 if training.device.type == "cpu" else 50  # reading a loss waits for the device
     title = f"epoch {progress.epoch + 1}/{cfg.train.epochs}"
-    with tqdm(total=training.steps_per_epoch, initial=done, desc=title, unit="step", leave=False, disable=None) as bar:
+    done = training.steps_per_epoch - left
+    parallel.reseed(cfg.seed, progress.step)
+    with tqdm(total=training.steps_per_epoch, initial=done, desc=title, unit="step", leave=False,
+              disable=None if distributed.is_main() else True) as bar:
         for step in steps:
             progress.step += 1
             unread.append(step)
@@ -87,10 +93,11 @@ def _train_epoch(training: Training, step_network: nn.Module, request: StopReque
             if len(unread) >= read_every:
                 _read_losses(training, unread)
             bar.update()
-            if request.signum is not None or progress.step >= training.total_steps:
+            if request.is_made() or progress.step >= training.total_steps:
                 break
+            parallel.reseed(cfg.seed, progress.step)
     _read_losses(training, unread)
-    progress.trained = trained + time.monotonic() - started
+    progress.trained = trained + distributed.broadcast(time.monotonic() - started)
     request.check()
 
 
@@ -107,7 +114,8 @@ def _read_losses(training: Training, steps: list[Step]) -> None:
     parts = torch.stack([torch.stack([step.loss_sums, step.normalizers]) for step in steps]).tolist()
     for number, (step, loss, (sums, normalizers)) in enumerate(zip(steps, losses, parts, strict=True)):
         if not math.isfinite(loss):
-            files = ", ".join(training.train_data.files(index) for index in step.indices)
+            indices = [index for part in distributed.all_gather(step.indices) for index in part]
+            files = ", ".join(training.train_data.files(index) for index in indices)
             raise UserError(
                 f"the loss is {loss} at step {progress.step - len(steps) + number + 1} (learning rate {step.lr:g}, "
                 f"files {files}): lower optim.lr or set train.clip_norm=1. A checkpoint of an earlier epoch is intact.")
@@ -124,6 +132,7 @@ def _added(totals: list[float], values: list[float]) -> list[float]:
 
 def _validate(training: Training, request: StopRequest) -> Scored:
     cfg = training.cfg
+    parallel.share_buffers(training.scored)
     return score_split(
         training.scored, training.val_data, training.val_found, training.loss_fn, training.normalize,
         device=training.device, precision=cfg.runtime.precision, batch_size=cfg.train.batch_size,

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from segtrain import build, checkpoint, config, tracking
+from segtrain import build, checkpoint, config, distributed, tracking
 from segtrain.cost import cost
 from segtrain.datasets.base import Dataset
 from segtrain.datasets.loading import TrainingLoader
-from segtrain.datasets.survey import Survey, survey
+from segtrain.datasets.survey import Survey, survey_once
 from segtrain.datasets.views import Cached
 from segtrain.errors import UserError
 from segtrain.losses import Loss
@@ -34,7 +34,7 @@ class Progress:
         step: Optimizer steps completed.
         loss_sums: The running epoch's sums of the parts of the loss.
         normalizers: What they are divided by.
-        images: Images of the running epoch.
+        images: Images of the running epoch, which tell where in it to go on.
         waited: Its seconds of waiting for data.
         trained: Its seconds of training.
         seconds: Seconds of training and validation of the whole run.
@@ -91,15 +91,21 @@ def prepare(cfg: Any, run_dir: Path) -> Training:
         UserError: For whatever is at fault with the config, the data or the checkpoint, before the first step.
     """
     last = run_dir / "checkpoints" / checkpoint.LAST
-    saved = checkpoint.load(last) if last.exists() else None
+    saved = checkpoint.load(last) if distributed.broadcast(last.exists()) else None
+    progress = Progress() if saved is None else Progress(**saved["progress"])
     device = build.device(cfg)
     train_data, val_data = build.dataset(cfg, "train"), build.dataset(cfg, "val")
     _check_options(cfg, train_data)
     if saved is None:
         _check_frozen(cfg)
     train_data, val_data = build.cached(train_data, cfg.dataset.cache), build.cached(val_data, cfg.dataset.cache)
-    steps_per_epoch = math.ceil(len(train_data.names) // cfg.train.batch_size / cfg.train.accumulate)
-    total_steps = min(cfg.train.epochs * steps_per_epoch, cfg.train.max_steps or math.inf)
+    images_per_batch = cfg.train.batch_size * distributed.world_size()
+    steps_per_epoch = math.ceil(len(train_data.names) // images_per_batch / cfg.train.accumulate)
+    # Where the run stands on the course of its learning rate; its steps differ if they were of other sizes before.
+    position = (progress.epoch * steps_per_epoch
+                + math.ceil(progress.images / (images_per_batch * cfg.train.accumulate)))
+    shift = progress.step - position
+    total_steps = min(cfg.train.epochs * steps_per_epoch + shift, cfg.train.max_steps or math.inf)
     build.settle(cfg, device, num_classes=len(train_data.labels), cached_in_memory=isinstance(train_data, Cached),
                  train_steps=total_steps)
 
@@ -109,13 +115,14 @@ def prepare(cfg: Any, run_dir: Path) -> Training:
         _start_from(cfg, network)
     network = network.to(device).to(memory_format=memory_format(cfg))
     optimizer = build.optimizer(cfg, network, device)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, build.schedule(cfg, total_steps, steps_per_epoch))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, build.schedule(cfg, total_steps - shift, steps_per_epoch))
     normalize, augmentation = build.normalize(cfg, device), build.augmentation(cfg)
 
     # only now, when every key has been checked, comes what may take minutes
     log.info("%s: reading %d training and %d validation images", dataset_name(cfg), len(train_data.names),
              len(val_data.names))
-    train_found, val_found = survey(train_data, cfg.dataset.instances), survey(val_data, cfg.dataset.instances)
+    train_found = survey_once(train_data, cfg.dataset.instances)
+    val_found = survey_once(val_data, cfg.dataset.instances)
     for remark in dict.fromkeys([*train_found.remarks, *val_found.remarks]):  # once, if both have the same to say
         log.warning("warning: %s", remark)
     _try_out(cfg, network, augmentation, train_data, val_found)
@@ -127,23 +134,27 @@ def prepare(cfg: Any, run_dir: Path) -> Training:
         optimizer=optimizer, scheduler=scheduler, normalize=normalize,
         scaler=torch.amp.GradScaler(device.type, enabled=cfg.runtime.precision == "fp16"),
         loader=TrainingLoader(train_data, augmentation, batch_size=cfg.train.batch_size, seed=cfg.seed,
-                              workers=cfg.runtime.workers, pin_memory=device.type == "cuda"),
+                              workers=cfg.runtime.workers, pin_memory=device.type == "cuda",
+                              rank=distributed.rank(), num_processes=distributed.world_size()),
         costs=cost(network, val_found.sizes[0], len(cfg.dataset.mean)),
-        progress=Progress(),
+        progress=progress,
     )
     if cfg.train.freeze_encoder:  # after its cost was counted: the parameters are the network's own, frozen or not
         encoder_of(network, "train.freeze_encoder").requires_grad_(False)
     if saved is not None:
-        _restore(training, saved, last)
+        _restore(training, saved, last, position)
     _log_start(training)
     return training
 
 
 def _check_options(cfg: Any, train_data: Dataset) -> None:
-    num_images = len(train_data.names)
-    if cfg.train.batch_size > num_images:
-        raise UserError(f"train.batch_size={cfg.train.batch_size} is larger than the training split of {num_images} "
-                        f"images: use train.batch_size={num_images} or less.")
+    num_images, num_processes = len(train_data.names), distributed.world_size()
+    if num_processes > num_images:
+        raise UserError(f"{num_processes} processes, but {num_images} training images: start fewer processes.")
+    if cfg.train.batch_size * num_processes > num_images:
+        of_each = f" of each of {num_processes} processes" if num_processes > 1 else ""
+        raise UserError(f"train.batch_size={cfg.train.batch_size}{of_each} is larger than the training split of "
+                        f"{num_images} images: use train.batch_size={num_images // num_processes} or less.")
 
 
 def _check_frozen(cfg: Any) -> None:
@@ -180,13 +191,15 @@ def _log_start(training: Training) -> None:
     model_cost = f"{training.costs['params']:,} parameters" + (f", {macs / 1e9:.2f} GMACs an image" if macs else "")
     log.info("%s: %s; %s, %s%s", type(training.network).__name__, model_cost, cfg.runtime.device, cfg.runtime.precision,
              ", compiled (the first step takes about a minute)" if cfg.runtime.compile else "")
+    if distributed.is_started():
+        log.info("%d processes with batches of %d", distributed.world_size(), cfg.train.batch_size)
     options = {"encoder frozen": cfg.train.freeze_encoder,
                f"encoder trained at {cfg.train.encoder_lr}": cfg.train.encoder_lr is not None,
                f"weight decay {cfg.optim.get('weight_decay')} on kernels only": cfg.train.weight_decay_on == "kernels"}
     if any(options.values()):
         log.info("%s", ", ".join(said for said, is_on in options.items() if is_on))
     log.info("%d steps of %d images%s; run directory %s", training.total_steps,
-             cfg.train.batch_size * cfg.train.accumulate,
+             cfg.train.batch_size * cfg.train.accumulate * distributed.world_size(),
              f", going on after step {progress.step}" if progress.step else "", training.run_dir)
 
 
@@ -210,24 +223,26 @@ def save_best(training: Training) -> Path:
 def _common_state(training: Training) -> dict[str, Any]:
     found = training.train_found
     return {"epoch": training.progress.epoch, "step": training.progress.step, "progress": asdict(training.progress),
-            "config": config.to_container(training.cfg), "class_sizes": found.class_sizes,
-            "class_pixels": found.class_pixels, "image_pixels": found.image_pixels}
+            "config": config.to_container(training.cfg), "processes": distributed.world_size(),
+            "class_sizes": found.class_sizes, "class_pixels": found.class_pixels, "image_pixels": found.image_pixels}
 
 
-def _restore(training: Training, saved: dict[str, Any], path: Path) -> None:
+def _restore(training: Training, saved: dict[str, Any], path: Path, position: int) -> None:
     class_layer = build.class_layer(training.cfg)
     checkpoint.load_weights(training.network, saved["model"], path, class_layer=class_layer)
     if training.average is not None:
         checkpoint.load_weights(training.average, saved["ema"] or saved["model"], path, class_layer=class_layer)
-    training.scheduler.last_epoch = saved["scheduler"]["last_epoch"]
+    training.scheduler.last_epoch = position
     _restore_optimizer(training.optimizer, saved["optimizer"], path)  # with the learning rate of the next step
     training.scaler.load_state_dict(saved["scaler"])
-    training.progress = Progress(**saved["progress"])
     checkpoint.restore_random_state(saved["rng"])
     before, now = (tracking.flatten(each) for each in (saved["config"], config.to_container(training.cfg)))
     before = {**config.FORMERLY, **before}
     changed = [f"{key} {before.get(key)} -> {value}" for key, value in now.items()
                if before.get(key) != value and key != "runtime.trusted"]
+    former = saved.get("processes", 1)
+    if former != distributed.world_size():
+        changed.append(f"processes {former} -> {distributed.world_size()}")
     if changed:
         log.info("changed since the checkpoint, so no longer bit-identical to an unbroken run: %s", ", ".join(changed))
 

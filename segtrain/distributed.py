@@ -1,0 +1,219 @@
+"""Several processes, started by torchrun: who this one is, and what they tell each other.
+
+Without torchrun, or under one of a single process, there is one process, and nothing here does anything. Objects and
+decisions go over a gloo group of the CPUs, so that they never wait for a GPU; gradients over nccl between GPUs, over
+gloo between CPUs. Imports torch only where it is needed: `--help` does not wait for it.
+"""
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from segtrain.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T = TypeVar("T")
+
+# What the first process does alone, as reading a dataset, may take hours: a dead one is noticed by its connection.
+CONTROL_TIMEOUT = timedelta(days=7)
+COMMON_ERROR = 3.0  # seconds in which the first process says what all have met, and torchrun ends the others
+# torchrun kills 30 s after a signal; a process that ends no step in this time waits for one that is gone
+STUCK = 20.0
+
+_group: Any = None  # of the control traffic, once start() was called
+
+
+# ---- who this process is
+
+
+def is_asked() -> bool:
+    """Say whether torchrun has started several processes."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def is_started() -> bool:
+    """Say whether this is one of several processes that know each other."""
+    return _group is not None
+
+
+def is_restarted() -> bool:
+    """Say whether torchrun has started the job anew (--max-restarts)."""
+    return is_asked() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def world_size() -> int:
+    """Return the number of processes."""
+    return int(os.environ["WORLD_SIZE"]) if is_started() else 1
+
+
+def rank() -> int:
+    """Return the number of this process, from 0."""
+    return int(os.environ["RANK"]) if is_started() else 0
+
+
+def is_main() -> bool:
+    """Say whether this is the process that writes the run's files."""
+    return rank() == 0
+
+
+def local_rank() -> int:
+    """Return the number of this process on its machine, which is that of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", "0")) if is_started() else 0
+
+
+def local_world_size() -> int:
+    """Return the number of processes that share this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if is_started() else 1
+
+
+def own_gpu() -> int:
+    """Return the number of this process's GPU.
+
+    Raises:
+        UserError: If the machine has fewer GPUs than processes.
+    """
+    import torch
+
+    count = torch.cuda.device_count()
+    if local_world_size() > count > 0:
+        raise UserError(f"{local_world_size()} processes on a machine with {count} GPUs: start torchrun with "
+                        f"--nproc-per-node={count}, or use runtime.device=cpu.")
+    return local_rank()
+
+
+# ---- start and end
+
+
+def start() -> None:
+    """Meet the other processes.
+
+    Raises:
+        UserError: If torchrun's environment is not whole, or they do not find each other.
+    """
+    global _group
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise UserError(f"WORLD_SIZE={os.environ['WORLD_SIZE']} is set, but {', '.join(missing)} is not: start several "
+                        "processes with torchrun, or unset WORLD_SIZE.")
+    # torch warns of looking for unused parameters (`parallel.wrapped`) in a way that Python's filters do not see
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    import torch
+    import torch.distributed as dist
+
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        _group = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
+    except RuntimeError as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise UserError(f"process {os.environ['RANK']} does not find the others at {where} "
+                        f"({(str(error).splitlines() or [''])[0][:200]}): start them anew, all with the same "
+                        "--rdzv-endpoint, which every machine must reach.") from error
+
+
+def finish() -> None:
+    """Wait for the others, and part from them."""
+    global _group
+    if _group is None:
+        return
+    import torch.distributed as dist
+
+    all_gather(None)
+    dist.destroy_process_group()
+    _group = None
+
+
+def is_peer_loss(error: BaseException) -> bool:
+    """Say whether an error means that another process is gone."""
+    if not is_started() or not isinstance(error, RuntimeError):
+        return False
+    import torch.distributed as dist
+
+    text = str(error).lower()
+    return isinstance(error, dist.DistError) or any(
+        said in text for said in ("connection closed by peer", "connection reset by peer", "broken pipe",
+                                  "gloo/transport", "nccl", "connection was likely closed"))
+
+
+def end_if_stuck(seconds: float = STUCK) -> None:
+    """End this process by SIGALRM after some seconds, even where it waits inside of torch; 0 calls it off."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+# ---- what they tell each other
+
+
+def broadcast(value: T) -> T:
+    """Return what the first process gives."""
+    if _group is None:
+        return value
+    import torch.distributed as dist
+
+    box = [value]
+    dist.broadcast_object_list(box, src=0, group=_group)
+    return box[0]
+
+
+def all_gather(value: T) -> list[T]:
+    """Return what each process gives, in their order."""
+    if _group is None:
+        return [value]
+    import torch.distributed as dist
+
+    box: list[Any] = [None] * world_size()
+    dist.all_gather_object(box, value, group=_group)
+    return box
+
+
+def largest(number: int) -> int:
+    """Return the largest of the processes' whole numbers."""
+    if _group is None:
+        return number
+    import torch
+    import torch.distributed as dist
+
+    box = torch.tensor([number])
+    dist.all_reduce(box, dist.ReduceOp.MAX, group=_group)
+    return int(box)
+
+
+def in_image_order(indices: Sequence[int], *columns: Sequence[Any]) -> list[list[Any]]:
+    """Put together what the processes have found in their images.
+
+    Args:
+        indices: The numbers of this process's images, increasing; every image is with one process.
+        columns: For each image what was found in it, on the CPU.
+
+    Returns:
+        Each column over all images, in their order.
+    """
+    if _group is None:
+        return [list(column) for column in columns]
+    rows = [row for part in all_gather(list(zip(indices, *columns, strict=True))) for row in part]
+    rows.sort(key=lambda row: row[0])
+    return [[row[number + 1] for row in rows] for number in range(len(columns))]
+
+
+def summed(tensor: "Tensor") -> "Tensor":
+    """Add a tensor up over the processes, on its device."""
+    if _group is None:
+        return tensor
+    import torch.distributed as dist
+
+    total = tensor.clone()
+    dist.all_reduce(total)
+    return total
+
+
+@contextmanager
+def main_first() -> Iterator[None]:
+    """Let the first process go ahead, and the others follow when it is through: downloads are done once."""
+    if not is_main():
+        all_gather(None)
+    yield
+    if is_main():
+        all_gather(None)
