@@ -12,7 +12,8 @@ from segtrain.datasets.base import Sample
 from segtrain.datasets.camvid import CamVid
 from segtrain.datasets.classes import read_classes
 from segtrain.datasets.folder import Folder
-from segtrain.datasets.pictures import pair_files, read_image, read_mask, to_train_ids
+from segtrain.datasets.pairs import pair_files
+from segtrain.datasets.pictures import read_image, read_mask, to_train_ids
 from segtrain.datasets.streets import Streets
 from segtrain.datasets.survey import find_instances, survey
 from segtrain.datasets.views import Cached, Subset
@@ -310,7 +311,10 @@ def test_empty_split(tmp_path):
 def test_size_mismatch(tmp_path):
     camvid(tmp_path)
     save(tmp_path / "trainannot" / "1.png", blank((40, 32)))
-    with refused(tmp_path / "train" / "1.png", tmp_path / "trainannot" / "1.png", "40x32", "32x40", "save the mask"):
+    with refused(tmp_path / "train" / "1.png", tmp_path / "trainannot" / "1.png", "40x32", "32x40", "turn the mask"):
+        CamVid("train", str(tmp_path)).read(1)
+    save(tmp_path / "trainannot" / "1.png", blank((40, 31)))
+    with refused(tmp_path / "train" / "1.png", tmp_path / "trainannot" / "1.png", "40x32", "31x40", "save the mask"):
         CamVid("train", str(tmp_path)).read(1)
 
 

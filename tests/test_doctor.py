@@ -15,7 +15,8 @@ from test_datasets import Memory, sample, save
 from segtrain.datasets import raw
 from segtrain.datasets.checkup import Split, read_split, summary
 from segtrain.datasets.duplicates import difference_hash, digest, nearest_hash, same
-from segtrain.datasets.faults import across_splits, in_split
+from segtrain.datasets.faults import in_split
+from segtrain.datasets.leaks import across_splits
 from segtrain.drawing import shrunk
 
 SIZE = (48, 64)
@@ -217,9 +218,16 @@ def test_training_fails_with_the_same_message(root, doctor, segtrain, tmp_path, 
 
 
 def absent_class(root):
+    (root / "classes.csv").write_text("name\nroad\ncar\nsky\n")
+    for seed in (0, 1, 2):
+        save(root / "train" / "masks" / f"{seed}.png", np.stack([mask(), mask() * 2])[seed % 2])
+    return "sky"
+
+
+def one_class(root):
     for seed in (3, 4):
         save(root / "val" / "masks" / f"{seed}.png", np.zeros(SIZE, np.uint8))
-    return "car"
+    return root / "val" / "masks" / "3.png"
 
 
 def void_image(root):
@@ -265,7 +273,8 @@ def smaller_across(root):
 
 
 @pytest.mark.parametrize(("plant", "kinds"), [
-    (absent_class, ["absent_class"]), (void_image, ["void"]), (sizes, ["sizes"]), (blank_image, ["flat"]),
+    (absent_class, ["absent_class"]), (one_class, ["one_class"]), (void_image, ["void"]), (sizes, ["sizes"]),
+    (blank_image, ["flat"]),
     (copy_across, ["duplicate_across"]), (copy_within, ["duplicate"]), (jpeg_across, ["near_duplicate"]),
     (brighter_across, ["near_duplicate"]), (smaller_across, ["sizes", "near_duplicate"]),
 ])

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from segtrain.datasets.checkup import Split, class_pixels, image_pixels, mask_values
-from segtrain.datasets.colours import spelled
+from segtrain.datasets.mask_colors import spelled
 from segtrain.labels import IGNORE_INDEX
 from segtrain.losses import class_weights
 

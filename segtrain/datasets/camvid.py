@@ -9,8 +9,9 @@ from segtrain.datasets.base import Sample
 from segtrain.datasets.camvid_classes import COLORS, MERGES, ORIGINAL, merged_ids
 from segtrain.datasets.camvid_layouts import Frames, is_merged, merged_frames, original_frames
 from segtrain.datasets.camvid_splits import SPLITS, official, shuffled
-from segtrain.datasets.colours import Color, counted, to_rows
-from segtrain.datasets.pictures import pair_files, read_image, read_mask, read_pair, to_train_ids
+from segtrain.datasets.mask_colors import Color, counted, to_rows
+from segtrain.datasets.pairs import pair_files
+from segtrain.datasets.pictures import check_sizes, read_image, read_mask, read_pair, to_train_ids
 from segtrain.errors import UserError
 from segtrain.labels import CAMVID, CAMVID_VOID, IGNORE_INDEX, Label
 
@@ -81,13 +82,11 @@ class CamVid:
     def read(self, index: int) -> Sample:
         image_path, label_path = self._frames[index]
         if self._is_merged:
-            image, mask = read_pair(image_path, label_path)
+            image, mask = read_pair(image_path, label_path, self.labels)
             void = [value for value in (CAMVID_VOID.label_id, IGNORE_INDEX) if value >= len(self.labels)]
             return Sample(image, to_train_ids(mask, self.labels, void, label_path))
         image, rows = read_image(image_path), self._read_rows(index)
-        if image.shape[:2] != rows.shape:
-            raise UserError(f"{image_path} is {image.shape[1]}x{image.shape[0]} but its label {label_path} is "
-                            f"{rows.shape[1]}x{rows.shape[0]}: both must have one size.")
+        check_sizes(image, image_path, rows, label_path, "label")
         table = np.full(256, self._merged_ids[VOID_ROW], dtype=np.uint8)
         table[:len(COLORS)] = self._merged_ids
         return Sample(image, table[rows])

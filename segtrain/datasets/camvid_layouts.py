@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from segtrain.datasets.camvid_splits import SPLITS
-from segtrain.datasets.pictures import PICTURE_SUFFIXES, pair_files
+from segtrain.datasets.pairs import pair_files
+from segtrain.datasets.pictures import PICTURE_SUFFIXES
 from segtrain.errors import UserError
 
 Frames = dict[str, tuple[Path, Path]]  # image and label by the frame's name
@@ -67,8 +68,13 @@ def _labelled(images: Path, labels: Path) -> Frames:
 def _pictures_in(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: check dataset.root.")
-    return {path.stem: path for path in sorted(folder.iterdir())
-            if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()}
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and not path.is_dir():
+            if path.stem in found:
+                raise UserError(f"{found[path.stem]} and {path} have the same name: keep one of them.")
+            found[path.stem] = path
+    return found
 
 
 def _new(frames: Frames, more: Frames) -> Frames:

@@ -62,7 +62,8 @@ class Cityscapes:
             return Sample(image, np.full(image.shape[:2], IGNORE_INDEX, dtype=np.uint8),
                           np.zeros(image.shape[:2], dtype=np.int32))
         drawn = source.suffix == ".json"
-        image, mask = read_pair(self._images[index], rendered(source, "labelIds") if drawn else source)
+        image, mask = read_pair(self._images[index], rendered(source, "labelIds") if drawn else source,
+                                CITYSCAPES_LABELS)
         return Sample(image, to_train_ids(mask, self.labels, VOID_IDS, source), self._read_instances(index, mask.shape))
 
     def _read_instances(self, index: int, shape: tuple[int, ...]) -> np.ndarray | None:

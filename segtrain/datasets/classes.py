@@ -110,7 +110,7 @@ def _read_text(path: Path) -> str:
                             "check dataset.classes.")
         return data.decode("utf-8-sig")
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): it must list the classes, one a row, "
+        raise UserError(f"{path} cannot be read ({error}): it must list the classes as UTF-8, one a row, "
                         "under the header: name,label_id,color,has_instances; or be JSON or YAML "
                         "(dataset.classes).") from error
 

@@ -13,7 +13,8 @@ from segtrain import build, config, tracking
 from segtrain.datasets.advice import advise
 from segtrain.datasets.base import Dataset
 from segtrain.datasets.checkup import Split, read_split, summary
-from segtrain.datasets.faults import ERROR, WARNING, Finding, across_splits, in_split, merged, unused_files
+from segtrain.datasets.faults import ERROR, WARNING, Finding, in_split, merged, unused_files
+from segtrain.datasets.leaks import across_splits, same_masks, unlearnt_classes
 from segtrain.datasets.survey import check_instances
 from segtrain.drawing import examples_figure, shrunk
 from segtrain.errors import UserError
@@ -42,8 +43,8 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     for split in splits:
         findings += in_split(split, cfg.dataset.crop)
     across, leaks = across_splits(splits, cfg.task.near_distance)
-    findings += across
-    if cfg.train.num_images is None:
+    findings += [*across, *same_masks(splits, cfg.task.near_distance or 0), *unlearnt_classes(splits)]
+    if cfg.train.num_images is None and not any(each.kind == "split" for each in findings):
         findings += unused_files(list(opened.values()))
     findings = merged(findings)
     num_images = sum(len(split.seen) for split in splits)
