@@ -424,7 +424,7 @@ def test_train_ids_outside_the_classes_are_errors():
 def test_images_smaller_than_the_crop_are_named():
     split = read("train", [sample(mask()), sample(mask((48, 40)))])
     warnings = {each.kind: each.files for each in in_split(split, (48, 64))}
-    assert warnings["smaller_than_crop"] == ["sample1.png"]
+    assert warnings["smaller_than_crop"] == [split.seen[1].image]
 
 
 def test_same_image_with_other_mask_is_a_contradiction():

@@ -446,7 +446,7 @@ def value_that_is_no_class(tree):
     return tree.rewrite(1, ids)
 
 
-@fault("folder", "unusable", "holds the label 254", "name what is void in dataset.void=[255,...]")
+@fault("folder", "unusable", "holds the label 254", "say what is void: dataset.void=[254,255]")
 def void_by_another_value(tree):
     ids = tree.ids(1)
     ids[:9] = 254

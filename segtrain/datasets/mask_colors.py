@@ -77,8 +77,9 @@ def from_colors(values: np.ndarray, labels: Sequence[Label], void: Sequence[Colo
             more = f"; and {len(beyond) - 5} more colours" if len(beyond) > 5 else ""
             apart = "" if nearest is False else f", farther than dataset.nearest_colors={nearest} from any"
             raise UserError(f"{path} holds colours that are no class{apart}: {shown}{more}. {remark}Add them to the "
-                            "class file, name those that are void (dataset.void=['#000000']), or take the nearest "
-                            "colours with dataset.nearest_colors=true, or a number for the largest distance.")
+                            f"class file, name those that are void ('dataset.void=[\"{spelled(found[beyond[0]])}\"]'), "
+                            "or take the nearest colours with dataset.nearest_colors=true, or a number for the "
+                            "largest distance.")
         place = {int(pack(np.array(color))): row for color, row in zip(found, near.tolist(), strict=True)}
         packed, where = np.unique(pack(values[rows == NO_ROW]), return_inverse=True)
         rows[rows == NO_ROW] = np.array([place[color] for color in packed.tolist()], np.uint8)[where]

@@ -257,8 +257,10 @@ def _from_values(values: np.ndarray, lossy: bool, rule: MaskRule, path: Path) ->
         remedy = ", or cut it at a brightness with dataset.threshold=128" if len(rule.labels) == 2 else ""
         raise UserError(f"{path} is a mask of {len(held)} different values, {_most(counts)}, saved lossily. "
                         f"{LOSSY}{remedy}.")
+    known = {*rule.void_values, *(label.label_id for label in rule.labels)}
+    void = ",".join(map(str, sorted({*rule.void_values, *(held - known)})[:8]))
     return to_train_ids(values, rule.labels, rule.void_values, path,
-                        "Correct the mask or the class file, or name what is void in dataset.void=[255,...].")
+                        f"Correct the mask or the class file, or say what is void: dataset.void=[{void}].")
 
 
 def _most(counts: np.ndarray) -> str:
