@@ -40,10 +40,8 @@ def find_pictures(root: Path, pattern: str, key: str) -> tuple[dict[str, Path], 
     if not is_glob(pattern):
         found = by_name(root / pattern, key)
         return found, {name: name for name in found}
-    parts = PurePosixPath(pattern).parts
-    first = next(number for number, part in enumerate(parts) if is_glob(part))
-    folder = root.joinpath(*parts[:first])
-    wanted, any_suffix = _translate("/".join(parts[first:]))
+    folder = start(root, pattern)
+    wanted, any_suffix = _translate("/".join((root / pattern).parts[len(folder.parts):]))
     paths: dict[str, Path] = {}
     names: dict[str, str] = {}
     for path in pictures_below(folder, key):
@@ -58,6 +56,12 @@ def find_pictures(root: Path, pattern: str, key: str) -> tuple[dict[str, Path], 
                             "or choose wildcards that tell them apart.")
         paths[identity], names[identity] = path, name
     return paths, names
+
+
+def start(root: Path, pattern: str) -> Path:
+    """Return the folder that a folder or a pattern starts in: all that comes before the first wildcard."""
+    parts = PurePosixPath(pattern).parts
+    return root.joinpath(*parts[:next((number for number, part in enumerate(parts) if is_glob(part)), None)])
 
 
 def _translate(pattern: str) -> tuple[re.Pattern[str], bool]:
@@ -139,11 +143,12 @@ def _foreign(root: Path, paths: list[PurePosixPath]) -> int:
     return next((number for number in range(1, len(parts)) if _lies_there(root, "/".join(parts[number:]))), 1)
 
 
-def listed(entries: list[tuple[Path, Path | None]], root: Path, path: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+def listed(entries: list[tuple[Path, Path | None]], root: Path, path: Path, *,
+           masks_only: bool = False) -> tuple[dict[str, Path], dict[str, Path]]:
     """Return the images of a list by name, and the masks that it gives; names are paths below root without suffix.
 
     Raises:
-        UserError: If an image stands there twice, or a file is missing.
+        UserError: If an image stands there twice, or a file is missing; with masks_only an image may be.
     """
     images: dict[str, Path] = {}
     masks: dict[str, Path] = {}
@@ -154,8 +159,8 @@ def listed(entries: list[tuple[Path, Path | None]], root: Path, path: Path) -> t
         images[name] = image
         if mask is not None:
             masks[name] = mask
-    for file in (*images.values(), *masks.values()):
-        if not _lies_there(root, str(file)):
+    for file in (*(() if masks_only else images.values()), *masks.values()):
+        if not _lies_there(Path(), str(file)):
             raise UserError(f"{path} lists {file}, which is no file: correct the list, or add it.")
     return images, masks
 

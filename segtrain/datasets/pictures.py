@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from segtrain.errors import UserError
 from segtrain.labels import IGNORE_INDEX, Label
+from segtrain.metrics.confusion import count_values
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 # What is opened, whatever a file calls itself. Others are left out on purpose: Pillow hands EPS to a program.
@@ -85,7 +86,7 @@ def to_train_ids(mask: np.ndarray, labels: Sequence[Label], void: Sequence[int],
     for label in labels:
         table[label.label_id] = label.train_id
         known[label.label_id] = True
-    counts = np.bincount(mask.ravel(), minlength=256)
+    counts = count_values(mask)
     unknown = np.flatnonzero((counts > 0) & ~known)
     if len(unknown):
         found = ", ".join(f"{value} ({counts[value]} pixels)" for value in unknown[:5])
@@ -93,7 +94,7 @@ def to_train_ids(mask: np.ndarray, labels: Sequence[Label], void: Sequence[int],
         raise UserError(f"{path} holds the label {found}{more}, which is no class: the classes are "
                         f"{_ranges([label.label_id for label in labels])}, void is {_ranges(void)}. "
                         "Correct the mask or the class table.")
-    return table[mask]
+    return cv2.LUT(mask, table)
 
 
 def _ranges(values: Sequence[int]) -> str:
@@ -107,7 +108,9 @@ def _ranges(values: Sequence[int]) -> str:
     return ", ".join("..".join(str(value) for value in part) for part in parts)
 
 
-def pair_files(images: Path, masks: Path, key: str) -> tuple[list[str], list[Path], list[Path]]:
+def pair_files(
+    images: Path, masks: Path, key: str, *, targets_only: bool = False
+) -> tuple[list[str], list[Path], list[Path]]:
     """Match the pictures below one folder with the masks below another by their relative names without suffix.
 
     Files of other kinds, hidden files and folders, and masks without an image are left alone: an image that is to be
@@ -124,7 +127,9 @@ def pair_files(images: Path, masks: Path, key: str) -> tuple[list[str], list[Pat
     Raises:
         UserError: If a folder is missing or empty, or an image has no mask or two.
     """
-    found_images, found_masks = by_name(images, key), by_name(masks, key)
+    found_masks = by_name(masks, key)
+    alone = targets_only and not has_pictures(images)
+    found_images = {name: images / path.name for name, path in found_masks.items()} if alone else by_name(images, key)
     if not found_images:
         raise UserError(f"{images} holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))}): "
                         f"the split is empty; check {key}.")
@@ -159,6 +164,11 @@ def by_name(folder: Path, key: str) -> dict[str, Path]:
             raise UserError(f"{found[name]} and {path} have the same name: keep one of them.")
         found[name] = path
     return found
+
+
+def has_pictures(folder: Path) -> bool:
+    """Say whether a folder is there and holds a picture, in whatever subfolder."""
+    return folder.is_dir() and next(pictures_below(folder, str(folder)), None) is not None
 
 
 def pictures_below(folder: Path, key: str) -> Iterator[Path]:

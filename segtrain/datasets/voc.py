@@ -11,7 +11,7 @@ from segtrain.datasets.classes import read_classes
 from segtrain.datasets.colours import colours_to_train_ids, pack, read_either
 from segtrain.datasets.pictures import PICTURE_SUFFIXES, read_image, to_train_ids
 from segtrain.errors import UserError
-from segtrain.labels import IGNORE_INDEX, VOC
+from segtrain.labels import IGNORE_INDEX, VOC, Label
 from segtrain.suggest import nearest
 
 BORDER_COLOR = (224, 224, 192)  # of the index 255 in VOC's palette: the void seam around objects
@@ -32,39 +32,46 @@ class Voc:
         masks: The folder of the masks.
         objects: The folder of the maps of single objects, where there are any; None: they are not read.
         download: Whether to fetch VOC 2012 if root is missing or empty.
+        targets_only: Whether the images may be missing.
     """
 
     def __init__(self, split: str, root: str | None = None, classes: str | None = None,
                  masks: str = "SegmentationClass", objects: str | None = "SegmentationObject",
-                 download: bool = False) -> None:
+                 download: bool = False, targets_only: bool = False) -> None:
         if root is None:
             raise UserError("dataset.root is needed: the folder VOC2012 or one with JPEGImages and SegmentationClass, "
                             "dataset.root=/data/VOCdevkit/VOC2012")
         if download:
             sources.ensure(root, sources.VOC)
-        base = _base(Path(root).expanduser(), masks)
+        base = _base(Path(root).expanduser(), masks, masks if targets_only else "JPEGImages")
         self.labels = VOC if classes is None else read_classes(Path(root).expanduser() / classes)
+        self.prediction_palette = _palette(self.labels)
         self.names = _read_split(base / "ImageSets" / "Segmentation", split)
-        self._images = [_picture(base / "JPEGImages", name, split) for name in self.names]
+        self._images = [base / "JPEGImages" / f"{name}.jpg" if targets_only
+                        else _picture(base / "JPEGImages", name, split) for name in self.names]
         self._masks = [_picture(base / masks, name, split) for name in self.names]
         self._objects = base / objects if objects is not None else None
 
     def read(self, index: int) -> Sample:
-        image, mask = read_image(self._images[index]), read_either(self._masks[index])
-        _check_size(mask, self._masks[index], image)
+        image, (target, instances) = read_image(self._images[index]), self.read_target(index)
+        _check_size(target, self._masks[index], image, "image")
+        return Sample(image, target, instances)
+
+    def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        mask = read_either(self._masks[index])
         if mask.ndim == 3:
             target = colours_to_train_ids(mask, self.labels, [BORDER_COLOR], self._masks[index])
         else:
             target = to_train_ids(mask, self.labels, [IGNORE_INDEX], self._masks[index])
-        return Sample(image, target, self._read_instances(index, image))
+        return target, self._read_instances(index, target)
 
-    def _read_instances(self, index: int, image: np.ndarray) -> np.ndarray | None:
+    def _read_instances(self, index: int, target: np.ndarray) -> np.ndarray | None:
         """Read the map of single objects: a number or a colour for each, black where there is none."""
         path = _find(self._objects, self.names[index]) if self._objects is not None else None
         if path is None:
             return None
         found = read_either(path)
-        _check_size(found, path, image)
+        _check_size(found, path, target, "mask")
         if found.ndim == 2:
             return np.where(found == IGNORE_INDEX, 0, found).astype(np.int32)
         packed = pack(found)
@@ -79,14 +86,21 @@ class Voc:
         return self._images[index], self._masks[index]
 
 
-def _base(root: Path, masks: str) -> Path:
+def _base(root: Path, masks: str, sign: str) -> Path:
     for inner in INSIDE:
-        if (root / inner / "JPEGImages").is_dir():
+        if (root / inner / sign).is_dir():
             if not (root / inner / masks).is_dir():
                 raise UserError(f"{root / inner / masks} is not a folder: check dataset.root and dataset.masks.")
             return root / inner
-    raise UserError(f"{root / 'JPEGImages'} is not a folder, and there is none in {' or '.join(INSIDE[1:])}: "
+    raise UserError(f"{root / sign} is not a folder, and there is none in {' or '.join(INSIDE[1:])}: "
                     "check dataset.root, or fetch VOC 2012 into a new folder with dataset.download=true.")
+
+
+def _palette(labels: Sequence[Label]) -> list[tuple[int, int, int]]:
+    """Return the colours of the values 0..255 of a mask: those of the classes and of the seam, black between them."""
+    colors = [(0, 0, 0)] * IGNORE_INDEX + [BORDER_COLOR]
+    colors[:len(labels)] = [label.color for label in labels]
+    return colors
 
 
 def _read_split(folder: Path, split: str) -> list[str]:
@@ -131,8 +145,8 @@ def _find(folder: Path, name: str) -> Path | None:
     return next((path for ending in endings if (path := folder / f"{name}{ending}").is_file()), None)
 
 
-def _check_size(mask: np.ndarray, path: Path, image: np.ndarray) -> None:
-    if mask.shape[:2] != image.shape[:2]:
-        (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape[:2]
-        raise UserError(f"{path} is {mask_width}x{mask_height}, but its image is {width}x{height}: "
-                        "save it at the image's size.")
+def _check_size(found: np.ndarray, path: Path, other: np.ndarray, what: str) -> None:
+    if found.shape[:2] != other.shape[:2]:
+        (height, width), (other_height, other_width) = found.shape[:2], other.shape[:2]
+        raise UserError(f"{path} is {width}x{height}, but its {what} is {other_width}x{other_height}: "
+                        f"save it at the {what}'s size.")
