@@ -23,7 +23,7 @@ from segtrain.config import override_key, to_container
 from segtrain.datasets.base import Dataset
 from segtrain.datasets.views import Cached, Subset
 from segtrain.errors import UserError
-from segtrain.instantiate import call, guarded, is_trusted, locate, targets
+from segtrain.instantiate import call, guarded, is_trusted, locate, takes, targets
 from segtrain.parameters import grouped
 from segtrain.schedules import Schedule
 from segtrain.schema import DatasetSettings
@@ -50,16 +50,24 @@ TRUSTED = {
 # ---- the objects, in the order in which a run needs them
 
 
-def dataset(cfg: Any, split: str) -> Dataset:
+def dataset(cfg: Any, split: str, *, targets_only: bool = False) -> Dataset:
     """Build one split of cfg.dataset, reduced to train.num_images where it is the training split.
+
+    Args:
+        cfg: The config.
+        split: Which one.
+        targets_only: Whether only targets will be read, so that images may be missing where the class can do so.
 
     Raises:
         UserError: If the data is not there, or cfg.dataset.num_classes differs from the classes found.
     """
     settings = {item.name for item in fields(DatasetSettings)}
     node = to_container(cfg.dataset)
-    built = call({key: value for key, value in node.items() if key not in settings}, "dataset",
-                 known=settings, given={"split": split})
+    given: dict[str, Any] = {"split": split}
+    if takes(node, "targets_only", "dataset"):
+        given["targets_only"] = targets_only
+    built = call({key: value for key, value in node.items() if key not in settings}, "dataset", known=settings,
+                 given=given)
     if not all(hasattr(built, name) for name in ("labels", "names", "read", "files")):
         raise UserError(f"dataset._target_={node['_target_']} is no dataset: it needs labels, names, read and files, "
                         "as segtrain.datasets.base.Dataset describes them.")

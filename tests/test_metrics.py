@@ -9,23 +9,17 @@ import pytest
 import torch
 from sklearn import metrics as sklearn_metrics
 
-from segtrain.metrics.confusion import confusion_matrix
+from segtrain.labels import CAMVID, CITYSCAPES, CITYSCAPES_LABELS, CITYSCAPES_SIZES, Label
+from segtrain.metrics.categories import category_ids, category_scores
+from segtrain.metrics.confusion import class_counts, confusion_matrices, confusion_matrix
 from segtrain.metrics.instances import count_instances, label_components, mean_instance_sizes
-from segtrain.metrics.scores import compute_scores, resolve_class_sizes
+from segtrain.metrics.scores import compute_scores, pixel_scores, resolve_class_sizes
 
 ROOT = Path(__file__).parents[1]
 OFFICIAL = json.loads((ROOT / "tests/oracle/iiou_cases.json").read_text())["cases"]
 
-# The 19 evaluated classes of Cityscapes in train id order, with their label ids.
-CITYSCAPES = {
-    "road": 7, "sidewalk": 8, "building": 11, "wall": 12, "fence": 13, "pole": 17, "traffic light": 19,
-    "traffic sign": 20, "vegetation": 21, "terrain": 22, "sky": 23, "person": 24, "rider": 25, "car": 26, "truck": 27,
-    "bus": 28, "train": 31, "motorcycle": 32, "bicycle": 33,
-}  # fmt: skip
-CITYSCAPES_SIZES = {
-    "person": 3462.4756337644, "rider": 3930.4788056518, "car": 12794.0202738185, "truck": 27855.1264367816,
-    "bus": 35732.1511111111, "train": 67583.7075812274, "motorcycle": 6298.7200839748, "bicycle": 4672.3249222261,
-}  # fmt: skip
+# the ids that predictions are told apart by: 0..18 the evaluated classes, then the ignored labels
+OTHERS = [label for label in CITYSCAPES_LABELS if label.train_id == 255 and label.label_id >= 0]
 
 
 def score(pred, target, class_names, instances=None, class_ids=(), class_sizes=None):
@@ -172,7 +166,7 @@ def test_a_split_without_valid_pixels_has_no_scores(images):
     confusion = torch.zeros(3, 3, dtype=torch.int64)
     for target in images:
         confusion += confusion_matrix(torch.zeros(2, 3, dtype=torch.int64), torch.from_numpy(target), 2)
-    scores = compute_scores(confusion, ["a", "b"], np.zeros((0, 3), np.int64), {"b": 5.0})
+    scores = compute_scores(confusion, ["a", "b"], np.zeros((0, 4), np.int64), {"b": 5.0})
     assert scores.pop("confusion_matrix") == [[0, 0], [0, 0]]
     assert scores.pop("predicted_void") == [6 * len(images), 0]
     for key in ("iou_per_class", "acc_per_class", "iiou_per_class"):
@@ -189,9 +183,9 @@ def test_scores_are_plain_json():
 
 
 def test_scores_refuse_counts_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"2 classes .* \(3, 3\), not \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"2 classes .* 3 rows .* not of the shape \(2, 3\)"):
         compute_scores(torch.zeros(2, 3, dtype=torch.int64), ["a", "b"])
-    with pytest.raises(ValueError, match=r"\(U, 3\)"):
+    with pytest.raises(ValueError, match=r"\(U, 4\)"):
         compute_scores(torch.zeros(3, 3, dtype=torch.int64), ["a", "b"], np.zeros(3, np.int64))
 
 
@@ -212,6 +206,18 @@ def test_the_way_images_are_batched_changes_nothing(batch_size):
         confusion += confusion_matrix(torch.from_numpy(pred[batch]), torch.from_numpy(target[batch]), 3)
     counts = np.concatenate([count_instances(pred[i], target[i], instances[i], [1, 2]) for i in order])
     assert compute_scores(confusion, names, counts, sizes) == one_by_one  # to the last bit
+
+
+def test_each_image_has_counts_and_scores_of_its_own():
+    target = np.array([[[0, 0, 1, 255]], [[1, 1, 1, 1]]])
+    pred = np.array([[[0, 1, 1, 1]], [[1, 1, 0, 7]]])
+    matrices = confusion_matrices(torch.from_numpy(pred), torch.from_numpy(target), 2)
+    assert torch.equal(matrices.sum(0), confusion_matrix(torch.from_numpy(pred), torch.from_numpy(target), 2))
+    counts = class_counts(matrices).numpy()  # the 7 is a miss of class 1, the 1 on void is nothing
+    assert counts.tolist() == [[[1, 1], [0, 1], [1, 0]], [[0, 2], [1, 0], [0, 2]]]
+    first, second = (pixel_scores(each, ["a", "b"]) for each in counts)
+    assert (first["miou"], first["pacc"], first["acc_per_class"]) == (1 / 2, 2 / 3, {"a": 1 / 2, "b": 1.0})
+    assert (second["miou"], second["pacc"], second["acc_per_class"]) == (1 / 4, 1 / 2, {"a": None, "b": 1 / 2})
 
 
 # --- instances ---
@@ -258,7 +264,7 @@ def test_count_instances_by_hand():
         1 2 1 1
     """)
     # Instance 3 is an object of class 1 and another of class 2; the pixel of instance 0 is a crowd; void is in none.
-    expected = [[1, 2, 1], [1, 2, 2], [2, 3, 1], [2, 1, 1]]
+    expected = [[1, 2, 1, 1], [1, 2, 2, 2], [2, 3, 1, 1], [2, 1, 1, 1]]  # without categories the last two are equal
     counts = count_instances(pred, target, instances, [2, 1])
     assert counts.dtype == np.int64
     assert counts.tolist() == expected
@@ -270,7 +276,7 @@ def test_count_instances_without_objects():
     target = np.ones((2, 3), np.uint8)
     for instances, class_ids in ((np.zeros((2, 3), int), [1]), (np.ones((2, 3), int), [0]), (np.ones((2, 3), int), [])):
         counts = count_instances(target, target, instances, class_ids)
-        assert counts.shape == (0, 3)
+        assert counts.shape == (0, 4)
         assert counts.dtype == np.int64
         assert mean_instance_sizes(counts) == {}
     with pytest.raises(ValueError, match="differ in shape"):
@@ -305,7 +311,7 @@ def test_component_iiou_by_hand():
     # Their mean size is 8/3: iTP = 8/3 (4/5 + 0 + 1), iTP + iFN = 8/3 * 3.
     components = label_components(target, [1])
     counts = count_instances(pred, target, components, [1])
-    assert sorted(counts[:, 1:].tolist()) == [[1, 0], [2, 2], [5, 4]]
+    assert sorted(counts[:, 1:3].tolist()) == [[1, 0], [2, 2], [5, 4]]
     assert mean_instance_sizes(counts) == {1: 8 / 3}
     scores = score([pred], [target], ["road", "car"], [components], [1])
     assert scores["iiou"] == scores["iiou_per_class"]["car"] == pytest.approx(8 / 3 * 9 / 5 / (8 + 1), abs=1e-12)
@@ -341,7 +347,7 @@ def test_the_worked_example_of_the_docs():
 
 def test_a_class_without_a_size_takes_the_size_of_its_objects_here():
     names = ["road", "car", "bus", "person"]
-    counts = np.array([[1, 4, 4], [2, 10, 5], [2, 20, 20]])
+    counts = np.array([[1, 4, 4, 4], [2, 10, 5, 5], [2, 20, 20, 20]])
     expected = {"car": 8.0, "bus": 15.0, "person": None}
     for bus in ({}, {"bus": None}):
         assert resolve_class_sizes(names, counts, {"person": None, "car": 8.0, **bus}) == expected
@@ -364,7 +370,34 @@ def test_a_class_with_instances_that_is_only_predicted_scores_zero(size):
 @pytest.mark.parametrize("sizes", [{"cra": 5.0}, {"car": 0.0}, {"car": -1.0}, {"car": math.nan}, {"car": math.inf}])
 def test_senseless_class_sizes_are_refused(sizes):
     with pytest.raises(ValueError, match=f"class_sizes.*{next(iter(sizes))}"):
-        resolve_class_sizes(["road", "car"], np.zeros((0, 3), np.int64), sizes)
+        resolve_class_sizes(["road", "car"], np.zeros((0, 4), np.int64), sizes)
+
+
+# --- categories ---
+
+
+def test_categories_by_hand():
+    labels = [Label("road", 7, 0, (0, 0, 0), category="flat"), Label("path", 8, 1, (0, 0, 0), category="flat"),
+              Label("car", 26, 2, (0, 0, 0), True, "vehicle"), Label("bus", 28, 3, (0, 0, 0), True, "vehicle")]
+    caravan = Label("caravan", 29, 255, (0, 0, 0), True, "vehicle")
+    target = np.array([[0, 0, 0, 1, 2, 2, 2, 2, 3, 255]])
+    pred = np.array([[0, 1, 4, 2, 2, 3, 4, 0, 3, 3]])  # 4 is the caravan
+    objects = np.array([[0, 0, 0, 0, 1, 1, 1, 1, 1, 0]])
+    confusion = confusion_matrix(torch.from_numpy(pred), torch.from_numpy(target), 4, num_predicted=5)
+    counts = count_instances(pred, target, objects, [2, 3], category_ids([*labels, caravan]))
+    assert counts.tolist() == [[2, 4, 1, 3], [3, 1, 1, 1]]
+    scores = category_scores(confusion, labels, [caravan], counts, {"car": 8.0, "bus": 2.0})
+    # flat: 2 of 4 right, 1 vehicle taken for it. vehicle: 3 of 5 right as evaluated classes, 1 of flat taken for a car;
+    # its iIoU: 8 * 3/4 + 2 * 1, out of 10, and 2 false positives: the car and the caravan on flat.
+    assert scores["iou_per_category"] == {"flat": 2 / 5, "vehicle": 3 / 6}
+    assert scores["iiou_per_category"] == {"flat": None, "vehicle": 8 / 12}
+    assert (scores["category_miou"], scores["category_iiou"]) == (pytest.approx(0.45, abs=1e-15), 8 / 12)
+
+
+def test_classes_without_categories_have_no_category_scores():
+    assert category_ids(CAMVID) is None
+    scores = category_scores(torch.ones(12, 12, dtype=torch.int64), CAMVID)
+    assert scores == dict.fromkeys(["iou_per_category", "iiou_per_category", "category_miou", "category_iiou"])
 
 
 # --- the official Cityscapes scripts ---
@@ -372,21 +405,30 @@ def test_senseless_class_sizes_are_refused(sizes):
 
 @pytest.mark.parametrize("case", OFFICIAL)
 def test_scores_agree_with_the_official_cityscapes_scripts(case):
-    train_ids = np.full(256, 255, np.uint8)
-    train_ids[list(CITYSCAPES.values())] = range(len(CITYSCAPES))
-    names = list(CITYSCAPES)
-    pred, target, instances = [], [], []
+    train_ids, predicted_ids = np.full(256, 255, np.uint8), np.full(256, 255, np.uint8)
+    train_ids[[label.label_id for label in CITYSCAPES]] = range(len(CITYSCAPES))
+    predicted_ids[[label.label_id for label in (*CITYSCAPES, *OTHERS)]] = range(len(CITYSCAPES) + len(OTHERS))
+    names = [label.name for label in CITYSCAPES]
+    class_ids = [label.train_id for label in CITYSCAPES if label.has_instances]
+    sizes = {names[number]: CITYSCAPES_SIZES[names[number]] for number in class_ids}
+    confusion, objects = torch.zeros(20, 35, dtype=torch.int64), []
     for image in OFFICIAL[case]["images"]:
-        pred.append(train_ids[np.array(image["prediction"])])
-        target.append(train_ids[np.array(image["label_ids"])])
-        values = np.array(image["instance_ids"])
-        instances.append(np.where(values >= 1000, values, 0))
-    class_ids = [names.index(name) for name in CITYSCAPES_SIZES]
-    scores = score(pred, target, names, instances, class_ids, CITYSCAPES_SIZES)
+        pred = predicted_ids[np.array(image["prediction"])]
+        target = train_ids[np.array(image["label_ids"])]
+        instances = np.array(image["instance_ids"])
+        confusion += confusion_matrix(torch.from_numpy(pred), torch.from_numpy(target), 19, num_predicted=34)
+        objects.append(count_instances(pred, target, np.where(instances >= 1000, instances, 0), class_ids,
+                                       category_ids([*CITYSCAPES, *OTHERS])))
+    counts = np.concatenate(objects)
+    scores = compute_scores(confusion, names, counts, sizes) | category_scores(
+        confusion, CITYSCAPES, OTHERS, counts, sizes)
 
     expected = OFFICIAL[case]["expected"]
-    iiou = dict.fromkeys(names) | expected["class_iIoU"]
-    assert scores["iou_per_class"] == {k: v and pytest.approx(v, abs=1e-9) for k, v in expected["classIoU"].items()}
-    assert scores["iiou_per_class"] == {k: v and pytest.approx(v, abs=1e-9) for k, v in iiou.items()}
-    assert scores["miou"] == pytest.approx(expected["meanIoU"], abs=1e-9)
-    assert scores["iiou"] == pytest.approx(expected["mean_iIoU"], abs=1e-9)
+    assert expected["categoryIoU"].pop("void", None) is expected["category_iIoU"].pop("void", None) is None
+    for key, official in {"iou_per_class": expected["classIoU"], "iou_per_category": expected["categoryIoU"],
+                          "iiou_per_class": dict.fromkeys(names) | expected["class_iIoU"],
+                          "iiou_per_category": expected["category_iIoU"]}.items():
+        assert scores[key] == {k: v and pytest.approx(v, abs=1e-9) for k, v in official.items()}, key
+    for key, official in {"miou": "meanIoU", "iiou": "mean_iIoU", "category_miou": "categoryIoU_mean",
+                          "category_iiou": "category_iIoU_mean"}.items():
+        assert scores[key] == pytest.approx(expected[official], abs=1e-9)

@@ -124,7 +124,7 @@ def _look(dataset: Dataset, index: int, instances: str | None) -> Seen:
         sample = dataset.read(index)
         counts = check_sample(sample, dataset.labels, file)
         if instances == "maps":
-            find_instances(sample, dataset.labels, instances, file)
+            find_instances(sample.target, sample.instances, dataset.labels, instances, file)
         content = _content(sample, counts)
     except UserError as error:
         fault = str(error)

@@ -41,10 +41,8 @@ def find_pictures(root: Path, pattern: str, key: str) -> tuple[dict[str, Path], 
     if not is_glob(pattern):
         found = by_name(root / pattern, key)
         return found, {name: name for name in found}
-    parts = PurePosixPath(pattern).parts
-    first = next(number for number, part in enumerate(parts) if is_glob(part))
-    folder = root.joinpath(*parts[:first])
-    wanted, any_suffix = _translate("/".join(parts[first:]))
+    folder = start(root, pattern)
+    wanted, any_suffix = _translate("/".join((root / pattern).parts[len(folder.parts):]))
     paths: dict[str, Path] = {}
     names: dict[str, str] = {}
     for path in pictures_below(folder, key):
@@ -59,6 +57,12 @@ def find_pictures(root: Path, pattern: str, key: str) -> tuple[dict[str, Path], 
                             "or choose wildcards that tell them apart.")
         paths[identity], names[identity] = path, name
     return paths, names
+
+
+def start(root: Path, pattern: str) -> Path:
+    """Return the folder that a folder or a pattern starts in: all that comes before the first wildcard."""
+    parts = PurePosixPath(pattern).parts
+    return root.joinpath(*parts[:next((number for number, part in enumerate(parts) if is_glob(part)), None)])
 
 
 def _translate(pattern: str) -> tuple[re.Pattern[str], bool]:
@@ -197,11 +201,12 @@ def _foreign(root: Path, paths: list[PurePosixPath]) -> int:
     return next((number for number in range(1, len(parts)) if _lies_there(root, "/".join(parts[number:]))), 1)
 
 
-def listed(entries: list[tuple[Path, Path | None]], root: Path, path: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+def listed(entries: list[tuple[Path, Path | None]], root: Path, path: Path, *,
+           masks_only: bool = False) -> tuple[dict[str, Path], dict[str, Path]]:
     """Return the images of a list by name, and the masks that it gives; names are paths below root without suffix.
 
     Raises:
-        UserError: If an image stands there twice, or a file is missing.
+        UserError: If an image stands there twice, or a file is missing; with masks_only an image may be.
     """
     images: dict[str, Path] = {}
     masks: dict[str, Path] = {}
@@ -213,7 +218,8 @@ def listed(entries: list[tuple[Path, Path | None]], root: Path, path: Path) -> t
         images[name] = image
         if mask is not None:
             masks[name] = mask
-    missing = [str(file) for file in (*images.values(), *masks.values()) if not _lies_there(root, str(file))]
+    needed = [*(() if masks_only else images.values()), *masks.values()]
+    missing = [str(file) for file in needed if not _lies_there(Path(), str(file))]
     if missing:
         more = f", nor are {len(missing) - 1} others of the list" if len(missing) > 1 else ""
         bare = "" if Path(missing[0]).suffix.lower() in PICTURE_SUFFIXES else (

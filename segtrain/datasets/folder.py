@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from segtrain.datasets import finding
 from segtrain.datasets.base import Sample
 from segtrain.datasets.classes import read_class_file
@@ -44,6 +46,8 @@ class Folder:
         group: A regular expression with one group, searched in the images' names: images for which it gives the same
             text stay in one split.
         split_seed: Of that split.
+        targets_only: Whether a split whose images are missing is made of its masks, if it is told from their paths or
+            a list.
     """
 
     def __init__(self, split: str, root: str | None = None, classes: str = "classes.csv",
@@ -51,7 +55,8 @@ class Folder:
                  void: list[int | str | list[int]] | None = None, binary: bool = False, threshold: int | None = None,
                  nearest_colors: bool | int = False, palette: str | None = None, image_bits: int | None = None,
                  instance_maps: str | None = None, names: str | None = None, val_fraction: float | None = None,
-                 test_fraction: float | None = None, group: str | None = None, split_seed: int = 0) -> None:
+                 test_fraction: float | None = None, group: str | None = None, split_seed: int = 0,
+                 targets_only: bool = False) -> None:
         if root is None:
             raise UserError("dataset.root is needed: the folder that holds your images and masks, dataset.root=/data/x")
         if image_bits is not None and not 8 <= image_bits <= 16:
@@ -67,7 +72,9 @@ class Folder:
         self._bits = image_bits
         self._ungrouped = val_fraction is not None and group is None
         filled = {key: None if text is None else text.replace("{split}", split) for key, text in paths.items()}
-        pairs = _find(base, filled, mask_suffix, None if names is None else base / names.replace("{split}", split))
+        tells_split = names is not None or masks is None or ("{split}" in masks) == ("{split}" in images)
+        pairs = _find(base, filled, mask_suffix, None if names is None else base / names.replace("{split}", split),
+                      targets_only=targets_only and tells_split)
         if val_fraction is not None:
             kept = set(split_off([pair.name for pair in pairs], split, val_fraction, test_fraction, group=group,
                                  seed=split_seed))
@@ -77,13 +84,18 @@ class Folder:
 
     def read(self, index: int) -> Sample:
         pair = self._pairs[index]
-        image, target = read_image(pair.image, self._bits), read_target(pair.mask, self._rule)
+        image, (target, instances) = read_image(pair.image, self._bits), self.read_target(index)
         check_sizes(image, pair.image, target, pair.mask)
-        if pair.instances is None:
-            return Sample(image, target)
-        instances = read_instances(pair.instances)
-        check_sizes(image, pair.image, instances, pair.instances, "instance map")
         return Sample(image, target, instances)
+
+    def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        pair = self._pairs[index]
+        target = read_target(pair.mask, self._rule)
+        if pair.instances is None:
+            return target, None
+        instances = read_instances(pair.instances)
+        check_sizes(target, pair.mask, instances, pair.instances, "instance map")
+        return target, instances
 
     def files(self, index: int) -> str:
         return str(self._pairs[index].mask)
@@ -142,25 +154,35 @@ def _check_splitting(paths: dict[str, str | None], split: str, names: str | None
             "dataset.names; to evaluate them all, call the split otherwise, dataset.split=all.")
 
 
-def _find(base: Path, paths: dict[str, str | None], mask_suffix: str, listed: Path | None) -> list[_Pair]:
-    """Find images and what belongs to them, sorted by name; `listed` is a list of names, or None for all."""
+def _find(base: Path, paths: dict[str, str | None], mask_suffix: str, listed: Path | None, *,
+          targets_only: bool) -> list[_Pair]:
+    """Find images and what belongs to them, sorted by name.
+
+    `listed` is a list of names, or None for all. With targets_only no image need be there.
+    """
     images_at, masks_at, maps_at = str(paths["images"]), paths["masks"], paths["instance_maps"]
     where = base / (masks_at or images_at)
     masks: dict[str, Path] = {}
     if finding.is_list(images_at):
         path = base / images_at
-        images, masks = finding.listed(finding.read_list(path, base, "dataset.images"), base, path)
+        images, masks = finding.listed(finding.read_list(path, base, "dataset.images"), base, path,
+                                       masks_only=targets_only)
         names = {name: name for name in images}
         if not masks:
             masks = _beside(images, mask_suffix) if masks_at is None else finding.by_tail(
                 images, _masks(base, masks_at, mask_suffix), "dataset.masks")
     else:
         masks = _masks(base, images_at if masks_at is None else masks_at, mask_suffix)
-        images, names = finding.find_pictures(base, images_at, "dataset.root, dataset.images and dataset.split")
+        if targets_only and not finding.start(base, images_at).is_dir():
+            images, names = {}, {}
+        else:
+            images, names = finding.find_pictures(base, images_at, "dataset.root, dataset.images and dataset.split")
         mask_files = set(masks.values())
         some = bool(images)
         images = {identity: path for identity, path in images.items() if path not in mask_files}
-        if some and not images:
+        if targets_only and not images:
+            images, names = masks, {identity: identity for identity in masks}
+        elif some and not images:
             raise UserError(f"every picture of {base / images_at} is also a mask: tell them apart with "
                             "dataset.mask_suffix=_mask, or dataset.images and dataset.masks with wildcards.")
     if listed is not None:

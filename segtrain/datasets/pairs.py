@@ -8,7 +8,9 @@ from segtrain.datasets.pictures import PICTURE_SUFFIXES
 from segtrain.errors import UserError
 
 
-def pair_files(images: Path, masks: Path, key: str) -> tuple[list[str], list[Path], list[Path]]:
+def pair_files(
+    images: Path, masks: Path, key: str, *, targets_only: bool = False
+) -> tuple[list[str], list[Path], list[Path]]:
     """Match the pictures below one folder with the masks below another by their relative names without suffix.
 
     Files of other kinds, hidden files and folders, and masks without an image are left alone: an image that is to be
@@ -18,6 +20,7 @@ def pair_files(images: Path, masks: Path, key: str) -> tuple[list[str], list[Pat
         images: Folder of pictures, searched through all its subfolders.
         masks: Folder of masks.
         key: The configuration key to name where a folder is missing.
+        targets_only: Whether every mask counts where there are no images.
 
     Returns:
         Names (sorted), image paths, mask paths.
@@ -25,7 +28,9 @@ def pair_files(images: Path, masks: Path, key: str) -> tuple[list[str], list[Pat
     Raises:
         UserError: If a folder is missing or empty, or an image has no mask or two.
     """
-    found_images, found_masks = by_name(images, key), by_name(masks, key)
+    found_masks = by_name(masks, key)
+    alone = targets_only and not has_pictures(images)
+    found_images = {name: images / path.name for name, path in found_masks.items()} if alone else by_name(images, key)
     if not found_images:
         raise UserError(f"{images} holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))}): "
                         f"the split is empty; check {key}.")
@@ -60,6 +65,11 @@ def by_name(folder: Path, key: str) -> dict[str, Path]:
             raise UserError(f"{found[name]} and {path} have the same name: keep one of them.")
         found[name] = path
     return found
+
+
+def has_pictures(folder: Path) -> bool:
+    """Say whether a folder is there and holds a picture, in whatever subfolder."""
+    return folder.is_dir() and next(pictures_below(folder, str(folder)), None) is not None
 
 
 def pictures_below(folder: Path, key: str) -> Iterator[Path]:

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from segtrain.datasets.mask_colors import palette_fault
 from segtrain.errors import UserError
 from segtrain.labels import IGNORE_INDEX, Label
+from segtrain.metrics.confusion import count_values
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 # What is opened, whatever a file calls itself. Others are left out on purpose: Pillow hands EPS to a program.
@@ -99,14 +100,14 @@ def to_train_ids(mask: np.ndarray, labels: Sequence[Label], void: Sequence[int],
     for label in labels:
         table[label.label_id] = label.train_id
         known[label.label_id] = True
-    counts = np.bincount(mask.ravel(), minlength=256)
+    counts = count_values(mask)
     unknown = np.flatnonzero((counts > 0) & ~known)
     if len(unknown):
         found = ", ".join(f"{value} ({counts[value]} pixels)" for value in unknown[:5])
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise UserError(f"{path} holds the label {found}{more}, which is no class: the classes are "
                         f"{_ranges([label.label_id for label in labels])}, void is {_ranges(void) or 'none'}. {remedy}")
-    return table[mask]
+    return cv2.LUT(mask, table)
 
 
 def _ranges(values: Sequence[int]) -> str:

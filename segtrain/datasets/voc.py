@@ -1,8 +1,11 @@
 """PASCAL VOC 2012, and trees of one's own in its shape."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from segtrain.datasets import sources
 from segtrain.datasets.base import Sample
@@ -12,7 +15,7 @@ from segtrain.datasets.masks import mask_rule, read_instances, read_target
 from segtrain.datasets.pairs import by_name
 from segtrain.datasets.pictures import check_sizes, read_image
 from segtrain.errors import UserError
-from segtrain.labels import IGNORE_INDEX, VOC
+from segtrain.labels import IGNORE_INDEX, VOC, Label
 from segtrain.suggest import nearest
 
 BORDER_COLOR: Color = (224, 224, 192)  # of the index 255 in VOC's palette: the void seam around objects
@@ -39,18 +42,20 @@ class Voc:
         nearest_colors: Likewise.
         palette: Likewise.
         download: Whether to fetch VOC 2012 if root is missing or empty.
+        targets_only: Whether the images may be missing.
     """
 
     def __init__(self, split: str, root: str | None = None, classes: str | None = None,
                  masks: str = "SegmentationClass", objects: str | None = "SegmentationObject",
                  void: list[int | str | list[int]] | None = None, binary: bool = False, threshold: int | None = None,
-                 nearest_colors: bool | int = False, palette: str | None = None, download: bool = False) -> None:
+                 nearest_colors: bool | int = False, palette: str | None = None, download: bool = False,
+                 targets_only: bool = False) -> None:
         if root is None:
             raise UserError("dataset.root is needed: the folder VOC2012 or one with JPEGImages and SegmentationClass, "
                             "dataset.root=/data/VOCdevkit/VOC2012")
         if download:
             sources.ensure(root, sources.VOC)
-        base = _base(Path(root).expanduser(), masks)
+        base = _base(Path(root).expanduser(), masks, masks if targets_only else "JPEGImages")
         table = Classes(VOC, True) if classes is None else read_class_file(Path(root).expanduser() / classes)
         usual = void
         if void is None and not binary and threshold is None:
@@ -59,22 +64,28 @@ class Voc:
                          palette=palette)
         self._rule = replace(rule, void_given=void is not None)
         self.labels = self._rule.labels
+        self.prediction_palette = _palette(self.labels)
         path = base / "ImageSets" / "Segmentation" / f"{split}.txt"
         self.names = _read_split(path, split)
-        self._images = _listed(self.names, base / "JPEGImages", path)
+        self._images = ([base / "JPEGImages" / f"{name}.jpg" for name in self.names] if targets_only
+                        else _listed(self.names, base / "JPEGImages", path))
         self._masks = _listed(self.names, base / masks, path)
         found = by_name(base / objects, "dataset.objects") if objects and (base / objects).is_dir() else {}
         self._objects = [found.get(name) for name in self.names]
 
     def read(self, index: int) -> Sample:
-        image_path, mask_path, objects_path = self._images[index], self._masks[index], self._objects[index]
-        image, target = read_image(image_path), read_target(mask_path, self._rule)
-        check_sizes(image, image_path, target, mask_path)
-        if objects_path is None:
-            return Sample(image, target)
-        instances = read_instances(objects_path, IGNORE_INDEX, BORDER_COLOR)
-        check_sizes(image, image_path, instances, objects_path, "map of objects")
+        image, (target, instances) = read_image(self._images[index]), self.read_target(index)
+        check_sizes(image, self._images[index], target, self._masks[index])
         return Sample(image, target, instances)
+
+    def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        mask_path, objects_path = self._masks[index], self._objects[index]
+        target = read_target(mask_path, self._rule)
+        if objects_path is None:
+            return target, None
+        instances = read_instances(objects_path, IGNORE_INDEX, BORDER_COLOR)
+        check_sizes(target, mask_path, instances, objects_path, "map of objects")
+        return target, instances
 
     def files(self, index: int) -> str:
         return str(self._masks[index])
@@ -83,14 +94,21 @@ class Voc:
         return self._images[index], self._masks[index]
 
 
-def _base(root: Path, masks: str) -> Path:
+def _base(root: Path, masks: str, sign: str) -> Path:
     for inner in INSIDE:
-        if (root / inner / "JPEGImages").is_dir():
+        if (root / inner / sign).is_dir():
             if not (root / inner / masks).is_dir():
                 raise UserError(f"{root / inner / masks} is not a folder: check dataset.root and dataset.masks.")
             return root / inner
-    raise UserError(f"{root / 'JPEGImages'} is not a folder, and there is none in {' or '.join(INSIDE[1:])}: "
+    raise UserError(f"{root / sign} is not a folder, and there is none in {' or '.join(INSIDE[1:])}: "
                     "check dataset.root, or fetch VOC 2012 into a new folder with dataset.download=true.")
+
+
+def _palette(labels: Sequence[Label]) -> list[tuple[int, int, int]]:
+    """Return the colours of the values 0..255 of a mask: those of the classes and of the seam, black between them."""
+    colors = [(0, 0, 0)] * IGNORE_INDEX + [BORDER_COLOR]
+    colors[:len(labels)] = [label.color for label in labels]
+    return colors
 
 
 def _read_split(path: Path, split: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Counting of pixels by object, image by image: the integers behind iIoU."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -34,7 +34,8 @@ def label_components(target: IntArray, class_ids: Iterable[int]) -> npt.NDArray[
 
 
 def count_instances(
-    pred: IntArray, target: IntArray, instances: IntArray, class_ids: Iterable[int]
+    pred: IntArray, target: IntArray, instances: IntArray, class_ids: Iterable[int],
+    categories: Sequence[int] | None = None,
 ) -> npt.NDArray[np.int64]:
     """Count the pixels of each object of one image, and those predicted as its class.
 
@@ -47,10 +48,12 @@ def count_instances(
         instances: Instance ids. Shape (H, W), any integer dtype. Values below 1 mean no object, or a crowd whose
             members are not told apart; such pixels are not counted here.
         class_ids: The train ids of the classes that have instances.
+        categories: The category, 0 or above, of each predicted id 0..P-1, the train ids first. None: there are none.
 
     Returns:
-        Shape (U, 3), int64, a row for each object, ordered by class and instance id. The columns are the train id, the
-        number of pixels n (at least 1), and the number of correctly predicted pixels tp (0..n). No objects give (0, 3).
+        Shape (U, 4), int64, a row for each object, ordered by class and instance id. The columns are the train id, the
+        number of pixels n (at least 1), the number of them predicted as the object's class, and of those predicted as
+        any id of its class's category; without categories, the class alone. No objects give (0, 4).
 
     Raises:
         ValueError: If the shapes differ.
@@ -59,24 +62,31 @@ def count_instances(
         raise ValueError(
             f"pred, target and instances differ in shape: {pred.shape}, {target.shape} and {instances.shape}"
         )
-    pixels = np.flatnonzero((instances > 0) & np.isin(target, list(class_ids)))
+    pixels = np.flatnonzero(instances > 0)  # few, so all else is done with them alone
+    pixels = pixels[np.isin(target.ravel()[pixels], list(class_ids))]
     if pixels.size == 0:
-        return np.zeros((0, 3), np.int64)
+        return np.zeros((0, 4), np.int64)
     classes = target.ravel()[pixels].astype(np.int64)
     ids = instances.ravel()[pixels].astype(np.int64)
     num_ids = int(ids.max()) + 1
     keys = classes * num_ids + ids
     num_pixels = np.bincount(keys)
-    num_correct = np.bincount(keys[pred.ravel()[pixels] == classes], minlength=len(num_pixels))
+    predicted = pred.ravel()[pixels]
+    num_correct = num_of_category = np.bincount(keys[predicted == classes], minlength=len(num_pixels))
+    if categories is not None:
+        table = np.array([*categories, -1])  # the last for ids without a category
+        inside = (predicted >= 0) & (predicted < len(categories))
+        same = table[np.where(inside, predicted, -1)] == table[classes]
+        num_of_category = np.bincount(keys[same], minlength=len(num_pixels))
     found = np.flatnonzero(num_pixels)
-    return np.stack([found // num_ids, num_pixels[found], num_correct[found]], axis=1)
+    return np.stack([found // num_ids, num_pixels[found], num_correct[found], num_of_category[found]], axis=1)
 
 
 def mean_instance_sizes(counts: npt.NDArray[np.int64]) -> dict[int, float]:
     """Average the number of pixels of the objects of each class.
 
     Args:
-        counts: The rows of `count_instances` for any number of images. Shape (U, 3), int64.
+        counts: The rows of `count_instances` for any number of images. Shape (U, 4), int64.
 
     Returns:
         The mean size in pixels by train id, in ascending order. A class without objects has no entry.

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from segtrain.metrics.confusion import class_counts
 from segtrain.metrics.instances import mean_instance_sizes
 
 
@@ -23,10 +24,10 @@ def compute_scores(
     of a class that is not in the targets, everything if no pixel is valid. Means leave out the classes that are None.
 
     Args:
-        confusion: The sum of `confusion_matrix` over the split. Shape (K+1, K+1), int64, void targets in the last row,
-            predictions of no evaluated class in the last column.
+        confusion: The sum of `confusion_matrix` over the split. Shape (K+1, P+1), int64, P >= K: void targets in the
+            last row, predictions of no evaluated class in the columns behind the K first.
         class_names: The K names by train id.
-        instance_counts: The rows of `count_instances` for all images of the split, in any order. Shape (U, 3), int64.
+        instance_counts: The rows of `count_instances` for all images of the split, in any order. Shape (U, 4), int64.
             None if the dataset has no instances: then `iiou` and `iiou_per_class` are None.
         class_sizes: The mean size of an object in pixels, by class name; see `resolve_class_sizes`.
 
@@ -44,39 +45,52 @@ def compute_scores(
         semantic segmentation", 2015, section 5. iIoU: Cordts et al., "The Cityscapes dataset for semantic urban scene
         understanding", 2016, section 4.1, as computed by cityscapesScripts.
     """
-    shape = (len(class_names) + 1, len(class_names) + 1)
-    if confusion.shape != shape:
-        raise ValueError(f"{len(class_names)} classes need a confusion matrix of {shape}, not {tuple(confusion.shape)}")
-    counts = confusion.cpu().numpy()
-    matrix = counts[:-1, :-1]
-    correct = matrix.diagonal()
-    targets = counts[:-1].sum(1)  # with the last column: a prediction of no evaluated class misses its target's class
-    false_positives = matrix.sum(0) - correct  # without the last row: void is not scored
-
-    iou = list(map(_ratio, correct, targets + false_positives))
-    acc = list(map(_ratio, correct, targets))
-    iou_pixels = math.fsum(value * pixels for value, pixels in zip(iou, targets, strict=True) if value is not None)
+    num_classes = len(class_names)
+    if confusion.ndim != 2 or confusion.shape[0] != num_classes + 1 or confusion.shape[1] <= num_classes:
+        raise ValueError(f"{num_classes} classes need a confusion matrix of {num_classes + 1} rows and at least as "
+                         f"many columns, not of the shape {tuple(confusion.shape)}")
+    counts = class_counts(confusion).cpu().numpy()
     scores: dict[str, Any] = {
-        "miou": _mean(iou),
-        "macc": _mean(acc),
-        "pacc": _ratio(correct.sum(), targets.sum()),
-        "fwiou": _ratio(iou_pixels, targets.sum()),
+        **pixel_scores(counts, class_names),
         "iiou": None,
-        "iou_per_class": dict(zip(class_names, iou, strict=True)),
-        "acc_per_class": dict(zip(class_names, acc, strict=True)),
         "iiou_per_class": None,
-        "confusion_matrix": matrix.tolist(),
-        "predicted_void": counts[-1, :-1].tolist(),
+        "confusion_matrix": confusion[:-1, :num_classes].tolist(),
+        "predicted_void": confusion[-1, :num_classes].tolist(),
     }
     if instance_counts is not None:
         iiou: dict[str, float | None] = dict.fromkeys(class_names)  # None for a class that has no instances
         for name, size in resolve_class_sizes(class_names, instance_counts, class_sizes).items():
             train_id = class_names.index(name)
             objects = instance_counts[instance_counts[:, 0] == train_id]
-            iiou[name] = _iiou(objects, size, false_positives[train_id])
-        scores["iiou"] = _mean(iiou.values())
+            iiou[name] = _iiou(objects, size, counts[1, train_id])
+        scores["iiou"] = mean(iiou.values())
         scores["iiou_per_class"] = iiou
     return scores
+
+
+def pixel_scores(counts: npt.NDArray[np.int64], class_names: Sequence[str]) -> dict[str, Any]:
+    """Compute the scores that need no objects, of a split or of one image.
+
+    Args:
+        counts: The TP, FP and FN of `class_counts`. Shape (3, K), int64.
+        class_names: The K names by train id.
+
+    Returns:
+        `miou`, `macc`, `pacc`, `fwiou`, `iou_per_class`, `acc_per_class`, as `compute_scores`.
+    """
+    correct, false_positives, missed = counts
+    targets = correct + missed
+    iou = list(map(ratio, correct, targets + false_positives))
+    acc = list(map(ratio, correct, targets))
+    iou_pixels = math.fsum(value * pixels for value, pixels in zip(iou, targets, strict=True) if value is not None)
+    return {
+        "miou": mean(iou),
+        "macc": mean(acc),
+        "pacc": ratio(correct.sum(), targets.sum()),
+        "fwiou": ratio(iou_pixels, targets.sum()),
+        "iou_per_class": dict(zip(class_names, iou, strict=True)),
+        "acc_per_class": dict(zip(class_names, acc, strict=True)),
+    }
 
 
 def resolve_class_sizes(
@@ -92,7 +106,7 @@ def resolve_class_sizes(
 
     Args:
         class_names: The K names by train id.
-        instance_counts: The rows of `count_instances` for all images of the split. Shape (U, 3), int64.
+        instance_counts: The rows of `count_instances` for all images of the split. Shape (U, 4), int64.
         class_sizes: The mean size of an object in pixels, by class name. Its keys are the classes that have instances,
             with None for a class whose size is not known. None if no class is known.
 
@@ -101,11 +115,11 @@ def resolve_class_sizes(
         a class that has neither a given size nor objects here, where iIoU needs no size.
 
     Raises:
-        ValueError: If `instance_counts` is not (U, 3), if a name is not in `class_names`, or if a size is not above 0
+        ValueError: If `instance_counts` is not (U, 4), if a name is not in `class_names`, or if a size is not above 0
             and finite.
     """
-    if instance_counts.ndim != 2 or instance_counts.shape[1] != 3:
-        raise ValueError(f"instance_counts must have the shape (U, 3), not {instance_counts.shape}")
+    if instance_counts.ndim != 2 or instance_counts.shape[1] != 4:
+        raise ValueError(f"instance_counts must have the shape (U, 4), not {instance_counts.shape}")
     sizes = dict(class_sizes or {})
     if unknown := sorted(set(sizes) - set(class_names)):
         raise ValueError(f"class_sizes names classes that are not evaluated: {', '.join(unknown)}")
@@ -119,7 +133,7 @@ def resolve_class_sizes(
 
 
 def _iiou(objects: npt.NDArray[np.int64], size: float | None, false_positives: int) -> float | None:
-    """Compute the iIoU of one class from the rows of its objects. Shape (U, 3), int64.
+    """Compute the iIoU of one class from the rows of its objects. Shape (U, 4), int64.
 
     An object of n pixels weighs size / n, so iTP = size * sum(tp / n), and iTP + iFN = size * U.
     """
@@ -127,15 +141,15 @@ def _iiou(objects: npt.NDArray[np.int64], size: float | None, false_positives: i
         size = 0.0
     # An exactly rounded sum does not depend on the order of the images, so neither on the number of processes.
     found = math.fsum(objects[:, 2] / objects[:, 1])
-    return _ratio(size * found, size * len(objects) + int(false_positives))
+    return ratio(size * found, size * len(objects) + int(false_positives))
 
 
-def _ratio(numerator: float, denominator: float) -> float | None:
+def ratio(numerator: float, denominator: float) -> float | None:
     """Divide, with None for a denominator of 0."""
     return float(numerator) / float(denominator) if denominator else None
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
+def mean(values: Iterable[float | None]) -> float | None:
     """Average the values that are not None, with None if there are none."""
     known = [value for value in values if value is not None]
-    return _ratio(math.fsum(known), len(known))
+    return ratio(math.fsum(known), len(known))

@@ -18,7 +18,7 @@ from segtrain.datasets.leaks import across_splits, same_masks, unlearnt_classes
 from segtrain.datasets.survey import check_instances
 from segtrain.drawing import examples_figure, shrunk
 from segtrain.errors import UserError
-from segtrain.files import write_text, write_whole
+from segtrain.files import write_text
 from segtrain.tasks.doctor_tables import findings_text, tables
 from segtrain.tasks.evaluate import dataset_name
 
@@ -139,4 +139,4 @@ def _draw(cfg: Any, run_dir: Path, opened: dict[str, Dataset], splits: list[Spli
     total = sum(pixels.values()) or 1
     notes = [f"{100 * count / total:.2f} %" for count in pixels.values()]
     figure = examples_figure(rows, first.labels, notes, f"shares of the labelled pixels of {first.name}")
-    write_whole(run_dir / PICTURES, lambda file: figure.savefig(file, format="png"))
+    tracking.write_figure(run_dir / PICTURES, figure)

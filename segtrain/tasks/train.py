@@ -15,7 +15,8 @@ from segtrain.engine import Step, train_one_epoch, update_average
 from segtrain.errors import Stopped, UserError
 from segtrain.parameters import encoder_of
 from segtrain.stopping import StopRequest
-from segtrain.tasks.evaluate import Scored, dataset_name, score_split
+from segtrain.tasks.evaluate import dataset_name
+from segtrain.tasks.scoring import Scored, score_split
 from segtrain.tasks.training import Training, prepare, save_best, save_last
 
 log = tracking.log
