@@ -210,9 +210,10 @@ def _to_8_bits(values: np.ndarray, path: Path, bits: int | None) -> np.ndarray:
         raise UserError(f"{path} holds values from {lowest} to {highest}, but {bits or 16} bits hold 0 to {top}: "
                         + ("correct dataset.image_bits." if bits else "save it with 8 or 16 bits a channel."))
     if bits is None and 0 < highest < 2**12:
-        raise UserError(f"{path} has 16 bits a channel, but its highest value is {highest}, as of "
-                        f"{max(8, highest.bit_length())}-bit data: say how many bits the camera uses, "
-                        "dataset.image_bits=12, or 16 if the picture is just dark.")
+        used = max(8, highest.bit_length())
+        raise UserError(f"{path} has 16 bits a channel, but its highest value is {highest}, as of {used}-bit data: say "
+                        f"how many bits the camera uses, dataset.image_bits={used} or more, up to 16 if the picture is "
+                        "just dark.")
     return ((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
 
 
