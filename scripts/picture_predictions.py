@@ -18,6 +18,7 @@ from segtrain.datasets.loading import evaluation_batches
 from segtrain.datasets.views import Subset
 from segtrain.drawing import side_by_side, stack
 from segtrain.engine import predict_epoch
+from segtrain.inference import whole_pictures
 
 
 def main() -> None:
@@ -39,9 +40,10 @@ def main() -> None:
     sizes = [data.read(index).target.shape for index in range(len(data.names))]
     batches = evaluation_batches(data, sizes, instances=None, batch_size=1, workers=0, pin_memory=False)
     device = torch.device("cpu")
+    predict = whole_pictures(network, build.normalize(cfg, device), device=device)
     pictures = [
         side_by_side(batch.images[0].numpy(), batch.targets[0].numpy(), logits.argmax(1)[0].numpy(), data.labels)
-        for batch, logits in predict_epoch(network, batches, build.normalize(cfg, device), device=device)]
+        for batch, logits in predict_epoch(predict, batches, device=device)]
     columns = [stack(pictures[column::given.columns]) for column in range(given.columns)]
     height = max(column.shape[0] for column in columns)
     sheet = np.concatenate([np.pad(column, ((0, height - column.shape[0]), (0, 8), (0, 0)), constant_values=255)

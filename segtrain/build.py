@@ -3,6 +3,7 @@
 Everything that `auto` leaves open is settled here too, once, so that the settled value can be kept with the run.
 """
 
+import contextlib
 import importlib.util
 import inspect
 import math
@@ -10,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import albumentations
@@ -21,7 +23,7 @@ from segtrain.config import override_key, to_container
 from segtrain.datasets.base import Dataset
 from segtrain.datasets.views import Cached, Subset
 from segtrain.errors import UserError
-from segtrain.instantiate import call, guarded, is_trusted, locate, targets
+from segtrain.instantiate import call, guarded, is_trusted, locate, takes, targets
 from segtrain.parameters import grouped
 from segtrain.schedules import Schedule
 from segtrain.schema import DatasetSettings
@@ -48,17 +50,25 @@ TRUSTED = {
 # ---- the objects, in the order in which a run needs them
 
 
-def dataset(cfg: Any, split: str) -> Dataset:
+def dataset(cfg: Any, split: str, *, targets_only: bool = False) -> Dataset:
     """Build one split of cfg.dataset, reduced to train.num_images where it is the training split.
+
+    Args:
+        cfg: The config.
+        split: Which one.
+        targets_only: Whether only targets will be read, so that images may be missing where the class can do so.
 
     Raises:
         UserError: If the data is not there, or cfg.dataset.num_classes differs from the classes found.
     """
     settings = {item.name for item in fields(DatasetSettings)}
     node = to_container(cfg.dataset)
+    given: dict[str, Any] = {"split": split}
+    if takes(node, "targets_only", "dataset"):
+        given["targets_only"] = targets_only
     with distributed.main_first():  # it may have to download the data
-        built = call({key: value for key, value in node.items() if key not in settings}, "dataset",
-                     known=settings, given={"split": split})
+        built = call({key: value for key, value in node.items() if key not in settings}, "dataset", known=settings,
+                     given=given)
     if not all(hasattr(built, name) for name in ("labels", "names", "read", "files")):
         raise UserError(f"dataset._target_={node['_target_']} is no dataset: it needs labels, names, read and files, "
                         "as segtrain.datasets.base.Dataset describes them.")
@@ -262,7 +272,9 @@ def _can_compile() -> bool:
 
 
 def _free_memory() -> int:
-    """Return the bytes of memory that are free, 0 where the system does not say."""
+    """Return the bytes of memory that can be had, 0 where the system does not say."""
+    with contextlib.suppress(OSError, ValueError, IndexError):  # Linux counts in what its own file cache would give up
+        return 1024 * int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0])
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):

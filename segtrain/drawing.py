@@ -6,7 +6,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from segtrain.labels import Label
+from segtrain.labels import IGNORE_INDEX, Label
+
+VOID_COLOR = (0, 0, 0)
+ERROR_COLOR = (255, 0, 0)
+UNSCORED_COLOR = (200, 200, 200)
+LEGEND_COLUMNS = 4
+MOST_NUMBERED = 40  # classes up to which the cells of a confusion matrix hold their numbers
 
 
 def side_by_side(image: np.ndarray, target: np.ndarray, pred: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
@@ -41,25 +47,59 @@ def colorize(train_ids: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
     return table[train_ids]
 
 
-def confusion_figure(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> Any:
-    """Draw a confusion matrix, rows target and columns prediction, as percent of each row."""
+def confusion_figure(matrix: Sequence[Sequence[int]], class_names: Sequence[str], in_pixels: bool = False) -> Any:
+    """Draw a confusion matrix, rows target and columns prediction.
+
+    Args:
+        matrix: K x K pixel counts.
+        class_names: The K names.
+        in_pixels: Show counts, their colours on a logarithmic scale, instead of percent of each row.
+    """
+    from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
     counts = np.asarray(matrix, dtype=float)
     shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    size = 3 + 0.5 * len(class_names)
-    figure = Figure(figsize=(size, size), layout="constrained")
+    cell = 0.5 if len(class_names) <= MOST_NUMBERED else max(0.15, 0.5 * MOST_NUMBERED / len(class_names))
+    side = 3 + cell * len(class_names)
+    figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    axes.set_xticks(range(len(class_names)), class_names, rotation=90)
-    axes.set_yticks(range(len(class_names)), class_names)
+    if in_pixels:
+        depth = np.log1p(counts) / max(np.log1p(counts.max()), 1)
+        drawn = axes.imshow(np.maximum(counts, 1), cmap="Blues", norm=LogNorm(1, max(counts.max(), 2)))
+    else:
+        depth = shares / 100
+        drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    size = min(9.0, 60 * cell)
+    names = [shown(name) for name in class_names]
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
+    axes.set_yticks(range(len(names)), names, fontsize=size)
     axes.set_xlabel("prediction")
     axes.set_ylabel("target")
-    if len(class_names) <= 40:
+    axes.set_title("pixels" if in_pixels else "% of each target class", fontsize=10)
+    if len(class_names) <= MOST_NUMBERED:
         for row, column in np.ndindex(shares.shape):
-            axes.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", fontsize=8,
-                      color="white" if shares[row, column] > 50 else "black")
+            text = short_count(int(counts[row, column])) if in_pixels else f"{shares[row, column]:.0f}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, in_layout=False,  # else slow
+                      color="white" if depth[row, column] > (0.7 if in_pixels else 0.5) else "black")
+    else:
+        figure.colorbar(drawn, shrink=0.5)
     return figure
+
+
+def short_count(count: int) -> str:
+    """Write a count, 0 or above, in at most four characters: 7, 950, 1.2K, 35K, 1.2M, 120M, 3.4G."""
+    value, units = float(count), iter(("", "K", "M", "G", "T", "P"))
+    unit = next(units)
+    while value >= 999.5:
+        value, unit = value / 1000, next(units)
+    digits = 1 if unit and value < 9.95 else 0
+    return f"{value:.{digits}f}{unit}"
+
+
+def shown(text: str) -> str:
+    """Write a name so that matplotlib shows it as it is: a dollar sign would start a formula."""
+    return text.replace("$", r"\$")
 
 
 def shrunk(image: np.ndarray, target: np.ndarray, most: int = 800) -> tuple[np.ndarray, np.ndarray]:
@@ -81,23 +121,84 @@ def examples_figure(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], labels: 
         title: Of the legend.
     """
     from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
 
-    columns = 4
-    legend_height = 0.6 + 0.25 * -(-(len(labels) + 1) // columns)
+    legend_height = _legend_height(len(labels) + 1)
     heights = [5.4 * min(image.shape[0] / image.shape[1], 2) + 0.3 for _, image, _ in rows]
     figure = Figure(figsize=(11, sum(heights) + legend_height), layout="constrained")
     axes = figure.subplots(len(rows) + 1, 2, squeeze=False, height_ratios=[*heights, legend_height])
     for (name, image, target), (left, right) in zip(rows, axes[:-1], strict=True):
         left.imshow(image)
         right.imshow(colorize(target, labels), interpolation="nearest")
-        left.set_title(name.replace("$", r"\$"), fontsize=8, loc="left")
+        left.set_title(shown(name), fontsize=8, loc="left")
     for each in axes.ravel():
         each.set_axis_off()
-    texts = [f" {label.name}  {note}".replace("$", r"\$")  # matplotlib leaves out what starts with _
-             for label, note in zip(labels, notes, strict=True)]
-    patches = [Patch(facecolor="#" + bytes(label.color).hex(), edgecolor="grey", label=text)
-               for label, text in zip(labels, texts, strict=True)]
-    patches.append(Patch(facecolor="black", edgecolor="grey", label="void"))
-    figure.legend(handles=patches, title=title, ncols=columns, loc="lower center", fontsize=9)
+    entries = [(f"{label.name}  {note}", label.color) for label, note in zip(labels, notes, strict=True)]
+    _draw_legend(figure, [*entries, ("void", VOID_COLOR)], title)
     return figure
+
+
+def errors_figure(image: np.ndarray, target: np.ndarray, pred: np.ndarray, labels: Sequence[Label],
+                  notes: Sequence[str], title: str) -> Any:
+    """Draw an image, its target, its prediction and its errors, over a legend of the classes that occur.
+
+    Args:
+        image: uint8 (H, W, 3).
+        target: (H, W) train ids or 255, which is black.
+        pred: (H, W) train ids.
+        labels: The classes.
+        notes: What the legend says behind each class.
+        title: Of the picture.
+    """
+    from matplotlib.figure import Figure
+
+    panels = {"input": image, "target": colorize(target, labels), "prediction": colorize(pred, labels),
+              "errors": show_errors(image, target, pred)}
+    occurring = [label for label in labels if (target == label.train_id).any() or (pred == label.train_id).any()]
+    entries = [(f"{label.name}  {notes[label.train_id]}", label.color) for label in occurring]
+    entries += [("void in the target", VOID_COLOR), ("wrong", ERROR_COLOR), ("void: not scored", UNSCORED_COLOR)]
+    legend_height = _legend_height(len(entries)) - 0.4  # without a title
+    ratio = image.shape[0] / image.shape[1]
+    width = min(5.5, 11 / ratio)  # of a panel, in inches: a tall picture must not fill the screen
+    figure = Figure(figsize=(max(2 * width, 8), 2 * (width * ratio + 0.3) + legend_height + 0.4), layout="constrained")
+    axes = figure.subplots(3, 2, height_ratios=[width * ratio + 0.3, width * ratio + 0.3, legend_height])
+    for (name, panel), each in zip(panels.items(), axes.ravel(), strict=False):
+        each.imshow(panel, interpolation="nearest" if name in ("target", "prediction") else "antialiased")
+        each.set_title(name, fontsize=9, loc="left")
+    for each in axes.ravel():
+        each.set_axis_off()
+    figure.suptitle(shown(title), fontsize=10)
+    _draw_legend(figure, entries, None)
+    return figure
+
+
+def show_errors(image: np.ndarray, target: np.ndarray, pred: np.ndarray) -> np.ndarray:
+    """Show where a prediction is wrong: in red over the dimmed image, and void in grey.
+
+    Args:
+        image: uint8 (H, W, 3).
+        target: (H, W) train ids or 255.
+        pred: (H, W) train ids.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    grey = image.mean(-1, keepdims=True)
+    drawn = np.repeat(0.5 * grey, 3, axis=-1).astype(np.uint8)  # without colours, red is red
+    void = target == IGNORE_INDEX
+    drawn[void] = UNSCORED_COLOR
+    drawn[(target != pred) & ~void] = ERROR_COLOR
+    return drawn
+
+
+def _legend_height(entries: int) -> float:
+    """Return the inches that a legend of so many entries takes."""
+    return 0.6 + 0.25 * -(-entries // LEGEND_COLUMNS)
+
+
+def _draw_legend(figure: Any, entries: Sequence[tuple[str, Sequence[int]]], title: str | None) -> None:
+    """Draw the legend of texts and colours at the bottom of a figure."""
+    from matplotlib.patches import Patch
+
+    patches = [Patch(facecolor="#" + bytes(color).hex(), edgecolor="grey", label=shown(f" {text}"))
+               for text, color in entries]  # matplotlib leaves out what starts with _
+    figure.legend(handles=patches, title=title, ncols=LEGEND_COLUMNS, loc="lower center", fontsize=9)

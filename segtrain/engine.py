@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from segtrain import distributed, parallel
 from segtrain.datasets.loading import Batch
+from segtrain.inference import AUTOCAST, Predict
 from segtrain.losses import Loss
-
-AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -125,24 +124,21 @@ def mean_loss(sums: Tensor, normalizers: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def predict_epoch(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    normalize: Callable[[Tensor], Tensor],
-    *,
-    device: torch.device,
-    precision: str = "fp32",
+    predict: Predict, batches: Iterable[Batch], *, device: torch.device
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """Run a model over batches in evaluation mode, which it is left in.
+    """Predict batch after batch.
+
+    Args:
+        predict: uint8 (N, H, W, C) on the device -> float32 (N, K, H, W), as of `inference.predictor`.
+        batches: Of a split.
+        device: Where the network is.
 
     Yields:
-        The batch on the device, and its logits, float32 (N, K, H, W).
+        The batch on the device, and its logits.
     """
-    model.eval()
     for batch in batches:
         on_device = replace(batch, images=_to(batch.images, device), targets=_to(batch.targets, device))
-        with torch.autocast(device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):
-            logits = model(normalize(on_device.images))
-        yield on_device, logits.float()
+        yield on_device, predict(on_device.images)
 
 
 @torch.no_grad()

@@ -51,6 +51,16 @@ def call(node: Mapping[str, Any], key: str, *, given: Mapping[str, Any] | None =
     return guarded(key, target, **arguments, **given)
 
 
+def takes(node: Mapping[str, Any], argument: str, key: str) -> bool:
+    """Say whether a node's target has an argument of that name, as far as it tells.
+
+    Raises:
+        UserError: If there is no such target.
+    """
+    path = node.get("_target_")
+    return isinstance(path, str) and argument in (_parameters(locate(path, key)) or ())
+
+
 def nested(value: Any, key: str) -> Any:
     """Call every node with a target inside a value."""
     if isinstance(value, dict):

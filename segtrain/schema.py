@@ -53,7 +53,16 @@ class RuntimeSection:
 
 @dataclass
 class TaskSection:
-    name: str = value(one_of=("train", "evaluate", "benchmark", "convert", "doctor"))
+    name: str = value(one_of=("train", "evaluate", "score", "benchmark", "convert", "doctor"))
+
+
+@dataclass
+class EvaluateSection(TaskSection):
+    window: list[int] | None = value(image_size=True)
+    overlap: float = value(at_least=0, below=1)
+    flip: bool = value()
+    worst: int = value(at_least=0)
+    save_predictions: bool = value()
 
 
 @dataclass
@@ -79,8 +88,15 @@ class DoctorSection(TaskSection):
     examples: int = value(at_least=0)
 
 
+@dataclass
+class ScoreSection(TaskSection):
+    predictions: str | None = value()
+    class_sizes: Any = value()
+
+
 # the tasks that have keys of their own
-TASKS = {"benchmark": BenchmarkSection, "convert": ConvertSection, "doctor": DoctorSection}
+TASKS = {"evaluate": EvaluateSection, "score": ScoreSection, "benchmark": BenchmarkSection, "convert": ConvertSection,
+         "doctor": DoctorSection}
 
 
 @dataclass

@@ -8,7 +8,7 @@ import logging
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from segtrain import distributed
 from segtrain.drawing import confusion_figure, stack
-from segtrain.files import write_text
+from segtrain.files import write_text, write_whole
 
 log = logging.getLogger("segtrain")
 
@@ -52,6 +52,29 @@ def write_json(path: Path, value: Any) -> None:
     if not distributed.is_main():
         return
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a CSV file: a header, then a line for each row; None leaves a cell empty."""
+    write_text(path, csv_text([columns, *([row[name] for name in columns] for row in rows)]))
+
+
+def write_figure(path: Path, figure: Any) -> None:
+    """Write a figure of matplotlib as PNG."""
+    write_whole(path, lambda file: figure.savefig(file, format="png"))
+
+
+def write_confusion(run_dir: Path, matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> None:
+    """Draw a confusion matrix, K x K, as shares of its rows (confusion_matrix.png) and in pixels (*_pixels.png)."""
+    for name, in_pixels in (("confusion_matrix.png", False), ("confusion_matrix_pixels.png", True)):
+        write_figure(run_dir / name, confusion_figure(matrix, class_names, in_pixels=in_pixels))
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """Write rows as CSV; None is empty, and numbers are written so that they can be read back exactly."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
@@ -107,7 +130,7 @@ class Tracker:
             return
         self._path = run_dir / "metrics.csv"
         kept = [row for row in read_metrics(self._path) if int(row["epoch"]) <= epoch]
-        write_text(self._path, self._rows([self._columns, *([row[name] for name in self._columns] for row in kept)]))
+        write_rows(self._path, self._columns, kept)
         self._writer = SummaryWriter(str(run_dir), purge_step=step + 1 if step else None)
 
     def epoch(self, epoch: int, step: int, scalars: Mapping[str, float | None]) -> None:
@@ -115,9 +138,9 @@ class Tracker:
         if self._writer is None:
             return
         values = {"epoch": epoch, "step": step, **scalars}
-        row = ["" if values.get(name) is None else repr(values[name]) for name in self._columns]
+        row = [values.get(name) for name in self._columns]
         with self._path.open("a", encoding="utf-8", newline="") as file:
-            file.write(self._rows([row]))
+            file.write(csv_text([row]))
         for tag, value in scalars.items():
             if value is not None:
                 self._writer.add_scalar(tag, value, step)
@@ -136,12 +159,6 @@ class Tracker:
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
-
-    @staticmethod
-    def _rows(rows: Sequence[Sequence[Any]]) -> str:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        return text.getvalue()
 
 
 def add_hparams(run_dir: Path, config: Mapping[str, Any], scores: Mapping[str, float | None]) -> None:

@@ -34,15 +34,17 @@ def composed(*overrides):
     return config.check(compose("config", [*overrides]))
 
 
-@pytest.fixture
-def segtrain(monkeypatch):
-    """Run the command in this process: segtrain("train.epochs=1") -> its exit code."""
-
-    def run(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["segtrain", *arguments])
-        GlobalHydra.instance().clear()
+def segtrain_exits(*arguments: str) -> int:
+    """Run the command in this process and return its exit code; for fixtures of a module, tests have `segtrain`."""
+    GlobalHydra.instance().clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["segtrain", *arguments])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        return ended.value.code
+    return ended.value.code
 
-    return run
+
+@pytest.fixture
+def segtrain():
+    """Run the command in this process: segtrain("train.epochs=1") -> its exit code."""
+    return segtrain_exits

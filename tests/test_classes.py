@@ -22,6 +22,7 @@ def rows(classes):
 
 @pytest.mark.parametrize(("name", "text"), [
     ("hex.csv", "name,label_id,color,has_instances\nroad,7,#804080,false\ncar,9,#00008e,true\n"),
+    ("words.csv", "Class,ID,Colour,instances\nroad,7,#804080,false\ncar,9,#00008e,true\n"),
     ("rgb.csv", "Name, R, G, B, label_id, has_instances\nroad,128,64,128,7,false\ncar,0,0,142,9,True\n"),
     ("text.csv", 'name,label_id,color,has_instances\nroad,7,"128,64,128",0\ncar,9,"(0, 0, 142)",1\n'),
     ("list.json", json.dumps([{"name": "road", "label_id": 7, "color": [128, 64, 128]},

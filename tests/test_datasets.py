@@ -12,7 +12,8 @@ from segtrain.datasets.base import Sample
 from segtrain.datasets.camvid import CamVid
 from segtrain.datasets.classes import read_classes
 from segtrain.datasets.folder import Folder
-from segtrain.datasets.pictures import pair_files, read_image, read_mask, to_train_ids
+from segtrain.datasets.pairs import pair_files
+from segtrain.datasets.pictures import read_image, read_mask, to_train_ids
 from segtrain.datasets.streets import Streets
 from segtrain.datasets.survey import find_instances, survey
 from segtrain.datasets.views import Cached, Subset
@@ -310,7 +311,10 @@ def test_empty_split(tmp_path):
 def test_size_mismatch(tmp_path):
     camvid(tmp_path)
     save(tmp_path / "trainannot" / "1.png", blank((40, 32)))
-    with refused(tmp_path / "train" / "1.png", tmp_path / "trainannot" / "1.png", "40x32", "32x40", "save the mask"):
+    with refused(tmp_path / "train" / "1.png", tmp_path / "trainannot" / "1.png", "40x32", "32x40", "turn the mask"):
+        CamVid("train", str(tmp_path)).read(1)
+    save(tmp_path / "trainannot" / "1.png", blank((40, 31)))
+    with refused(tmp_path / "train" / "1.png", tmp_path / "trainannot" / "1.png", "40x32", "31x40", "save the mask"):
         CamVid("train", str(tmp_path)).read(1)
 
 
@@ -402,7 +406,7 @@ def test_class_file_as_spreadsheets_write_it(tmp_path):
     ("", ["lists no class"]),
     ("name\n", ["lists no class"]),
     ("road\ncar\n", ["starts with road", "header"]),
-    ("name,colour\nroad,#ffffff\n", ["name, colour", "color"]),
+    ("name,tint\nroad,#ffffff\n", ["name, tint", "color"]),
     ("name,name\nroad,car\n", ["each once"]),
     ("name;label_id\nroad;1\n", ["separated by commas"]),
     ("name\nroad\n\nroad\n", ["name road", "twice"]),
@@ -545,12 +549,12 @@ def test_survey_in_threads_sees_what_one_thread_sees():
 def test_find_instances():
     target = blank()
     target[0, 0] = target[5, 5] = 1
-    found = find_instances(sample(target), LABELS, "components", "x")
+    found = find_instances(target, None, LABELS, "components", "x")
     assert found.dtype == np.int32
     assert sorted({found[0, 0], found[5, 5]}) == [1, 2]
     assert found.sum() == 3
     numbers = np.ones(target.shape, np.int32)
-    assert find_instances(sample(target, numbers), LABELS, "maps", "x") is numbers
+    assert find_instances(target, numbers, LABELS, "maps", "x") is numbers
 
 
 def test_cache_reads_once_and_cannot_be_written():

@@ -12,6 +12,7 @@ from segtrain.cost import cost
 from segtrain.datasets.loading import Batch
 from segtrain.drawing import colorize, confusion_figure, side_by_side, stack
 from segtrain.engine import mean_loss, predict_epoch, train_one_epoch, update_average
+from segtrain.inference import whole_pictures
 from segtrain.labels import Label
 from segtrain.losses import CrossEntropy, Dice, WeightedSum
 from segtrain.transforms import Normalize
@@ -230,12 +231,16 @@ def test_mean_loss():
 # ---- prediction
 
 
+def predictions(model, data, **options):
+    return list(predict_epoch(whole_pictures(model, NORMALIZE, device=CPU, **options), data, device=CPU))
+
+
 def test_predictions_are_float32_in_order_in_evaluation_mode():
     check = ModeCheck()
     model = nn.Sequential(check, nn.Conv2d(3, K, 1), nn.BatchNorm2d(K), nn.Dropout(0.5)).train()
     before = copy.deepcopy(model.state_dict())
     data = batches([2, 3, 1])
-    found = list(predict_epoch(model, data, NORMALIZE, device=CPU))
+    found = predictions(model, data)
     assert not model.training
     assert check.modes == [False] * 3
     assert [batch.indices for batch, _ in found] == [[0, 1], [2, 3, 4], [5]]
@@ -246,19 +251,19 @@ def test_predictions_are_float32_in_order_in_evaluation_mode():
         torch.testing.assert_close(logits, model(NORMALIZE(given.images)))
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
-    _, logits = next(predict_epoch(model, data, NORMALIZE, device=CPU, precision="bf16"))
+    _, logits = predictions(model, data, precision="bf16")[0]
     assert logits.dtype == torch.float32
 
 
 def test_predictions_keep_instances():
     batch, = batches([2])
     batch.instances = [np.zeros((6, 7), np.int32)] * 2
-    (shown, _), = predict_epoch(network(), [batch], NORMALIZE, device=CPU)
+    (shown, _), = predictions(network(), [batch])
     assert shown.instances is batch.instances
 
 
 def test_gradients_are_on_again_between_predictions():
-    for _ in predict_epoch(network(), batches([1, 1]), NORMALIZE, device=CPU):
+    for _ in predict_epoch(whole_pictures(network(), NORMALIZE, device=CPU), batches([1, 1]), device=CPU):
         assert torch.is_grad_enabled()
         assert not torch.is_inference_mode_enabled()
 

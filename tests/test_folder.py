@@ -119,7 +119,7 @@ def test_list_from_another_machine(root):
     ("x.jpg m.png\nx.jpg\n", ["line 2", "1 values"]),
     ("x.jpg m.png m.png\n", ["line 1", "3 values"]),
     ("x.jpg,\n", ["line 1", "2 values"]),
-    ("x.jpg m.png\nx.jpg m.png\n", ["same name"]),
+    ("x.jpg m.png\nx.jpg m.png\n", ["x.jpg twice"]),
     ("x.jpg no.png\n", ["no.png, which is no file"]),
     ("a\0b.jpg\n", ["line 1", "plain text"]),
     ("a" * 5000 + ".jpg\n", ["which is no file"]),
@@ -183,13 +183,98 @@ def test_fraction_of_a_folder(root):
     assert Folder("val", str(root), **paths).files(1) == str(root / "masks" / f"{val[1]}.png")
     for changed, parts in (
             ({"group": "_[0-9]+"}, ["dataset.group", "one group"]), ({"group": "("}, ["no regular expression"]),
-            ({"group": "(w)"}, ["v0_0", "not found"]), ({"group": "(v)"}, ["all 8 are one"]),
+            ({"group": "(w)"}, ["v0_0", "not found"]), ({"group": "(v)"}, ["all 8 are in 1"]),
             ({"masks": "{split}/masks"}, ["dataset.masks={split}/masks", "dataset.val_fraction"]),
             ({"val_fraction": None}, ["dataset.group is for dataset.val_fraction"])):
         with refused(*parts):
             Folder("val", str(root), **{**paths, **changed})
-    with refused("dataset.split=test", "train and val"):
+    with refused("dataset.split=test", "train and val", "dataset.test_fraction"):
         Folder("test", str(root), **paths)
+
+
+@pytest.mark.parametrize("group", [None, "(seq[0-9]+)_"])
+def test_test_is_taken_from_train_and_val_stays_as_it_is(group):
+    frames = [f"seq{video:02}_{frame}" for video in range(40) for frame in range(video % 3 + 1)]
+    found = {split: split_off(frames, split, 0.2, 0.3, group=group, seed=0) for split in ("train", "val", "test")}
+    assert sorted(name for part in found.values() for name in part) == sorted(frames)
+    assert found["val"] == split_off(frames, "val", 0.2, group=group, seed=0)
+    assert [len(found[split]) / len(frames) for split in ("val", "test")] == pytest.approx([0.2, 0.3], abs=0.03)
+    if group is not None:
+        videos = [{name.split("_")[0] for name in part} for part in found.values()]
+        assert sum(map(len, videos)) == len(set.union(*videos)) == 40
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.001, 0.001), (0.99, 0.009), (0.01, 0.98)])
+def test_none_of_three_splits_is_empty(val, test):
+    for count in (3, 4, 10):
+        for split in ("train", "val", "test"):
+            assert split_off([f"{number}" for number in range(count)], split, val, test, group=None, seed=0)
+    with refused("3 splits need 3 groups", "all 2 are in 2"):
+        split_off(["a", "b"], "val", val, test, group=None, seed=0)
+
+
+def test_test_fraction_of_a_folder(root):
+    place(root, *(f"images/{number}.jpg" for number in range(10)), *(f"masks/{number}.png" for number in range(10)))
+    paths = {"images": "images", "masks": "masks", "val_fraction": 0.2}
+    assert [len(names(root, split, **paths, test_fraction=0.3)) for split in ("train", "val", "test")] == [5, 2, 3]
+    assert names(root, "val", **paths, test_fraction=0.3) == names(root, "val", **paths)
+    with refused("dataset.test_fraction is for dataset.val_fraction"):
+        Folder("train", str(root), test_fraction=0.3)
+    for wrong in (0.0, 0.8, 1.0):
+        with pytest.raises(ValueError, match="test_fraction"):
+            Folder("train", str(root), **paths, test_fraction=wrong)
+
+
+# ---- lists of names
+
+
+def listed(root, text, split="train"):
+    (root / f"{split}.txt").write_text(text)
+    return {"images": "images", "masks": "masks", "names": "{split}.txt"}
+
+
+@pytest.mark.parametrize("text", ["1\n0003\n", "\ufeff# mine\n1.jpg\r\n\r\nday/0003.jpg\n", "./1\nday/0003\n"])
+def test_names_pick_the_images_of_a_split(root, text):
+    place(root, "images/1.jpg", "images/2.jpg", "images/day/0003.jpg", "images/without.jpg",
+          "masks/1.png", "masks/2.png", "masks/day/0003.png")
+    options = listed(root, text)
+    listed(root, "2\n", "val")
+    assert names(root, **options) == ["1", "day/0003"]
+    assert names(root, "val", **options) == ["2"]
+    with refused("1 of 1 images have no mask", root / "images" / "without.jpg"):
+        names(root, "test", **listed(root, "without\n", "test"))
+
+
+def test_names_under_a_pattern_are_those_of_files_or_what_wildcards_stand_for(root):
+    place(root, *(f"all/{name}_{kind}" for name in ("a.1", "a.2", "b") for kind in ("rgb.jpg", "gt.png")))
+    for text in ("a.1\nb\n", "a.1_rgb\nb_rgb.jpg\n"):
+        options = {**listed(root, text), "images": "all/*_rgb.jpg", "masks": "all/*_gt.png"}
+        assert names(root, **options) == ["a.1_rgb", "b_rgb"]
+
+
+@pytest.mark.parametrize(("text", "parts"), [
+    ("1\n1\n", ["line 2", "1 stands in", "line 1", "keep one"]), ("", ["lists no name", "dataset.split"]),
+    ("1\n8\n9\n", ["2 of the 3 names", "the first is 8", "dataset.images"]),
+    ("2\n", ["lists 2", "day/2.jpg", "night/2.jpg", "with its folder"]), ("../../1\n", ["1 of the 1 names"]),
+])
+def test_bad_lists_of_names(root, text, parts):
+    place(root, "images/1.jpg", "images/day/2.jpg", "images/night/2.jpg",
+          "masks/1.png", "masks/day/2.png", "masks/night/2.png")
+    with refused(root / "train.txt", *parts):
+        Folder("train", str(root), **listed(root, text))
+
+
+def test_names_exclude_other_ways_of_splitting(root):
+    place(root, "images/1.jpg", "masks/1.png")
+    options = listed(root, "1\n")
+    for changed, parts in (({"val_fraction": 0.5}, ["dataset.val_fraction exclude"]),
+                           ({"images": "{split}.txt"}, ["dataset.images={split}.txt", "a list itself"]),
+                           ({"masks": "{split}/masks"}, ["dataset.names", "dataset.masks={split}/masks"]),
+                           ({"names": "train.txt"}, ["dataset.images=images", "same images", "dataset.names"])):
+        with refused(*parts):
+            Folder("train", str(root), **{**options, **changed})
+    with refused(root / "val.txt", "cannot be read", "dataset.names"):
+        Folder("val", str(root), **options)
 
 
 @pytest.mark.parametrize("argument", [

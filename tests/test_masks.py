@@ -7,6 +7,7 @@ from test_datasets import blank, refused, save
 
 from segtrain.datasets.classes import Classes
 from segtrain.datasets.masks import mask_rule, read_instances, read_target
+from segtrain.datasets.pictures import read_mask
 from segtrain.labels import Label
 
 ROAD, CAR, SKY = (128, 64, 128), (0, 0, 142), (70, 130, 180)
@@ -213,6 +214,23 @@ def test_jpeg_masks_are_cut_only_when_asked(tmp_path):
     Image.fromarray(pattern()).save(path, quality=100)
     with refused(path, "JPEG is lossy"):  # no matter that all its values are classes
         target(path)
+
+
+def test_whatever_is_saved_lossily_is_refused(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 3, (32, 40), dtype=np.uint8)
+    made = {"a.jpg": {"quality": 100}, "a.tif": {"compression": "jpeg", "quality": 100}, "a.webp": {"quality": 100}}
+    for name, options in made.items():
+        Image.fromarray(noise).save(tmp_path / name, **options)
+        with refused(tmp_path / name, "Save masks as PNG"):
+            target(tmp_path / name, Classes(LABELS, False))
+        if name != "a.webp":  # those are always in colours
+            with refused(tmp_path / name, "saved lossily"):
+                read_mask(tmp_path / name)
+    for name, options in {"b.tif": {"compression": "tiff_lzw"}, "b.webp": {"lossless": True}}.items():
+        Image.fromarray(noise).save(tmp_path / name, **options)
+        np.testing.assert_array_equal(target(tmp_path / name, Classes(LABELS, False)), noise)
+    Image.fromarray(blank(value=1)).save(tmp_path / "one.jpg")
+    assert (read_mask(tmp_path / "one.jpg") == 1).all()  # there is no edge that could change
 
 
 def test_bad_settings_for_two_classes():

@@ -1,5 +1,6 @@
 """What the documents say is true: their commands run, their examples work, their files and targets exist."""
 
+import json
 import os
 import re
 import shlex
@@ -41,7 +42,7 @@ def in_small(arguments, number):
                  .replace("num_val=64", "num_val=3") for argument in arguments]
     if not any(argument.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for argument in arguments):
         arguments.append(f"hydra.run.dir=outputs/{number}")  # two runs may start in the same second
-    if {"task=evaluate", "task=convert", "task=doctor"} & set(arguments):
+    if {"task=evaluate", "task=score", "task=convert", "task=doctor"} & set(arguments):
         return arguments
     if "task=benchmark" in arguments:
         return [*(each for each in arguments if not each.startswith("task.size=")), "task.size=[32,32]",
@@ -78,6 +79,7 @@ def make_data(root):
             save(root / "cityscapes/gtFine" / split / "aachen" / f"{name}_gtFine_labelIds.png", ids)
             instances = root / "cityscapes/gtFine" / split / "aachen" / f"{name}_gtFine_instanceIds.png"
             save(instances, ids.astype(np.uint16))
+            save(root / "predictions" / f"{name}.png", ids)
             save(root / "VOCdevkit/VOC2012/JPEGImages" / f"{name}.jpg", image)
             save(root / "VOCdevkit/VOC2012/SegmentationClass" / f"{name}.png", rng.integers(0, 21, (40, 48), np.uint8))
 
@@ -106,7 +108,7 @@ def test_every_command_runs(segtrain, tmp_path, monkeypatch, capsys, name):
         assert code == 0, f"{name}: segtrain {' '.join(arguments)} exits {code}\n{''.join(capsys.readouterr())}"
     if name == "README.md":
         for file in re.findall(r"^\| `([\w./*]+)` \|", README, re.MULTILINE):
-            assert list(Path("outputs/first").glob(file)), f"README.md: a run leaves no {file} behind"
+            assert list(Path("outputs").glob(f"*/{file}")), f"README.md: no run leaves {file} behind"
         assert Path("multirun/optimizers/leaderboard.csv").exists()
 
 
@@ -134,6 +136,38 @@ def test_the_examples_of_extending_work(tmp_path):
                               env={**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"})
         assert done.returncode == 0, f"segtrain {' '.join(arguments)}\n{done.stdout}"
         assert str(ROOT / "segtrain") not in done.stdout
+
+
+def test_the_tutorial_leads_from_a_folder_to_a_score(segtrain, tmp_path, monkeypatch, capsys):
+    """Make the tutorial's data, only fewer images, and run its commands on it, in their order."""
+    text = (ROOT / "docs" / "tutorial.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    numbers = "num_train=120, num_val=40"
+    (script,) = blocks(text, "python")
+    assert numbers in script
+    Path(script.split()[1]).write_text(script.replace(numbers, "num_train=6, num_val=3"))
+    refused = [shlex.split(line, comments=True) for line in re.findall(r"^segtrain .*  # refused$", text, re.MULTILINE)]
+    outcomes = []
+    for number, (program, *arguments) in enumerate(commands(text)):
+        if program == "python":
+            file = (ROOT if arguments[0].startswith("scripts/") else tmp_path) / arguments[0]
+            subprocess.run([sys.executable, file, *arguments[1:]], check=True,
+                           env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
+        elif program not in NOT_RUN:
+            assert program == "segtrain"
+            code = segtrain(*in_small(arguments, number))
+            said = "".join(capsys.readouterr())
+            outcomes.append(code)
+            is_refused = [program, *arguments] in refused
+            assert code == (2 if is_refused else 0), f"segtrain {' '.join(arguments)} exits {code}\n{said}"
+            assert not is_refused or "if 255 is car, use dataset.binary=true" in said  # what the next command does
+    assert outcomes.count(2) == 1
+    assert Path("cars.png").exists()
+    results = [json.loads(file.read_text()) for file in Path("outputs").glob("*/results.json")]
+    trained = json.loads(Path("outputs/cars/results.json").read_text())
+    (scored,) = (each for each in results if each["task"] == "evaluate")
+    assert {key: scored[key] for key in ("miou", "iiou", "confusion_matrix")} == {
+        key: trained[key] for key in ("miou", "iiou", "confusion_matrix")}
 
 
 def test_every_make_target_exists_and_is_listed():

@@ -18,8 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 RESULT_KEYS = {
     "task", "dataset", "split", "num_images", "checkpoint", "loss", "miou", "macc", "pacc", "fwiou", "iiou",
     "iiou_source", "iou_per_class", "acc_per_class", "iiou_per_class", "iou_per_category", "iiou_per_category",
-    "category_miou", "category_iiou", "confusion_matrix", "predicted_void", "policy", "params", "macs", "seconds",
-    "images_per_second"}
+    "category_miou", "category_iiou", "confusion_matrix", "predicted_void", "policy", "inference", "params", "macs",
+    "seconds", "images_per_second"}
 TIMES = {"train/images_per_second", "train/data_wait"}
 
 

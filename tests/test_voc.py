@@ -9,9 +9,10 @@ from conftest import composed
 from PIL import Image
 from test_datasets import blank, picture, refused, save
 
-from segtrain.datasets.colours import colours_to_train_ids, pack, read_either, to_rows
+from segtrain.datasets.mask_colors import from_colors, pack, to_rows
 from segtrain.datasets.survey import survey
 from segtrain.datasets.voc import Voc
+from segtrain.errors import UserError
 from segtrain.labels import VOC, Label
 
 PALETTE = [value for label in VOC for value in label.color]
@@ -91,7 +92,7 @@ def test_colour_masks_and_colour_objects(tmp_path):
     read = Voc("train", str(tree(tmp_path, mask=mask, objects=objects))).read(0)
     assert read.target[:3, 0].tolist() == [15, 255, 0]
     assert read.instances.dtype == np.int32
-    assert read.instances[:2, ::20].tolist() == [[2, 1], [0, 0]]
+    assert read.instances[:2, ::20].tolist() == [[1, 2], [0, 0]]
     save(tmp_path / "SegmentationObject" / "a.png", np.full((32, 40, 3), 9, np.uint8))
     assert (Voc("train", str(tmp_path)).read(0).instances == 1).all()  # one object fills the picture
 
@@ -139,7 +140,7 @@ def test_missing_folders_and_splits(tmp_path):
     lists = tmp_path / "ImageSets" / "Segmentation"
     with refused("dataset.split=trian", lists / "trian.txt", "the splits train", "mean 'train'"):
         Voc("trian", str(tmp_path))
-    for text, part in (("\n \n", "empty"), ("a\nb 1\na\n", "a twice")):
+    for text, part in (("\n \n", "empty"), ("a\nb 1\na\n", "a twice"), ("a\nb\nb\na\n", "and 1 other names")):
         (lists / "val.txt").write_text(text)
         with refused(lists / "val.txt", part):
             Voc("val", str(tmp_path))
@@ -155,9 +156,20 @@ def test_missing_folders_and_splits(tmp_path):
 
 @pytest.mark.parametrize("folder", ["JPEGImages", "SegmentationClass"])
 def test_missing_pictures_are_named(tmp_path, folder):
-    tree(tmp_path)
-    next((tmp_path / folder).glob("b.*")).unlink()
-    with refused(tmp_path / folder / "b", "train.txt lists b"):
+    tree(tmp_path, "abc")
+    for name in "bc":
+        next((tmp_path / folder).glob(f"{name}.*")).unlink()
+    with pytest.raises(UserError, match=r"2 of the 3 names in .*train\.txt .* the first is b: add") as caught:
+        Voc("train", str(tmp_path))
+    assert caught.value.files == [str(tmp_path / folder / name) for name in "bc"]
+
+
+@pytest.mark.parametrize("folder", ["JPEGImages", "SegmentationClass", "SegmentationObject"])
+def test_a_picture_in_two_formats_is_not_chosen_from(tmp_path, folder):
+    tree(tmp_path, objects=blank())
+    first = next((tmp_path / folder).glob("b.*"))
+    save(tmp_path / folder / "b.bmp", blank())
+    with refused(first, tmp_path / folder / "b.bmp", "keep one"):
         Voc("train", str(tmp_path))
 
 
@@ -167,15 +179,18 @@ def test_bad_masks_are_named(tmp_path):
     def read(mask=None, **options):
         return Voc("train", **{"root": str(tree(tmp_path, mask=mask)), **options}).read(0)
 
+    tree(tmp_path)
+    save(path, blank(value=21))
     with refused(path, "21 (1280 pixels)", "0..20", "255"):
-        read(blank(value=21))
+        Voc("train", str(tmp_path)).read(0)
     with refused(path, "40x32", "32x40"):
         read(blank((40, 32)))
     unknown = np.zeros((32, 40, 3), np.uint8)
     unknown[:2], unknown[2, :4] = (1, 2, 3), 9
-    with refused(path, "#010203 (80 pixels), #090909 (4 pixels)", "class table"):
+    with refused(path, "#010203 (80 pixels), nearest background", "#090909 (4 pixels)", "dataset.nearest_colors"):
         read(unknown)
-    with refused(path, "#101010", "stands for two"):
+    assert set(np.unique(read(unknown, nearest_colors=True).target)) == {0}
+    with refused(path, "floor and chair the same colour #101010"):
         read(unknown, **own(tmp_path, "name,color\nfloor,#101010\nchair,#101010\n"))
     tree(tmp_path)
     path.write_bytes(path.read_bytes()[:60])
@@ -199,17 +214,26 @@ def test_colours_are_found_in_a_table():
     assert to_rows(colours[:1], table)[1] == {}
     assert pack(colours)[:2].tolist() == [[0xff, 0xff0000], [0x100, 0]]
     labels = (Label("a", 9, 0, (0, 0, 255)), Label("b", 3, 1, (255, 0, 0)))
-    assert colours_to_train_ids(colours[:1], labels, [(0, 0, 0)], "x").tolist() == [[0, 1]]
-    assert colours_to_train_ids(colours[1:2, 1:], labels, [(0, 0, 0)], "x").tolist() == [[255]]
+    how = {"path": "x", "nearest": False, "remark": ""}
+    assert from_colors(colours[:1], labels, [(0, 0, 0)], **how).tolist() == [[0, 1]]
+    assert from_colors(colours[1:2, 1:], labels, [(0, 0, 0)], **how).tolist() == [[255]]
 
 
-def test_either_kind_of_mask_is_read_as_it_is(tmp_path):
-    assert read_either(save(tmp_path / "grey.png", blank(value=3))).shape == (32, 40)
-    assert read_either(save_palette(tmp_path / "palette.png", blank(value=3)))[0, 0] == 3
-    assert read_either(save(tmp_path / "rgb.png", picture())).shape == (32, 40, 3)
-    assert read_either(save(tmp_path / "rgba.png", np.dstack([picture(), blank()]))).shape == (32, 40, 3)
-    with refused(tmp_path / "no.png", "cannot be read"):
-        read_either(tmp_path / "no.png")
+def test_alpha_of_colour_masks_is_dropped(tmp_path):
+    mask = np.zeros((32, 40, 4), np.uint8)
+    mask[0, :, :3] = VOC[15].color
+    assert Voc("train", str(tree(tmp_path, mask=mask))).read(0).target[:2, 0].tolist() == [15, 0]
+
+
+def test_masks_of_two_classes_in_black_and_white(tmp_path):
+    mask = blank()
+    mask[0] = 255
+    save(tree(tmp_path) / "SegmentationClass" / "a.png", mask)
+    options = own(tmp_path)
+    with refused("255 (40 pixels)", "dataset.binary=true", "dataset.void=[255]"):
+        Voc("train", **options).read(0)
+    assert Voc("train", **options, binary=True).read(0).target[:2, 0].tolist() == [1, 0]
+    assert Voc("train", **options, void=[255]).read(0).target[:2, 0].tolist() == [255, 0]
 
 
 # ---- the command

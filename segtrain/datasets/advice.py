@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from segtrain.datasets.checkup import Split, class_pixels, image_pixels, mask_values
-from segtrain.datasets.colours import spelled
+from segtrain.datasets.mask_colors import spelled
 from segtrain.labels import IGNORE_INDEX
 from segtrain.losses import class_weights
 
@@ -62,6 +62,7 @@ def _void(train: Split) -> dict[str, Any]:
     refused = mask_values([each for each in train.seen if each.content is None])
     return {
         "index": IGNORE_INDEX, "share": void / total if total else None,
-        "values": sorted(int(value) for value in known - classes if value.isdigit()),
+        # without void, values that are no class have been given a meaning: the 255 of a black and white mask
+        "values": sorted(int(value) for value in known - classes if value.isdigit()) if void else [],
         "only_in_refused": {value: entry for value, entry in refused.items() if value not in known | classes},
     }

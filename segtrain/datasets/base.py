@@ -30,6 +30,14 @@ class Dataset(Protocol):
     method paths(index) -> tuple[Path, Path | None]: the files of a sample's image and of its mask; and class_sizes: the
     mean pixels of an object by class name, where the dataset's own iIoU fixes them.
 
+    For task=score, which needs no image, it may have a method read_target(index) -> tuple[target, instances or None],
+    as of Sample; an argument targets_only: bool = False of its class, with which the images may be missing; and
+    file_labels: all labels of its label files, if predictions to be scored hold their label ids and have file names
+    that only begin with the sample's name. Without these, samples are read whole, and predictions hold train ids.
+
+    For predictions that are saved, it may have prediction_ending: what their file names have behind the sample's name;
+    and prediction_palette: a palette for them, [r, g, b] for each value. With file_labels they hold label ids.
+
     Attributes:
         labels: The classes, in the order of their train ids.
         names: A name for each sample: unique, and the file's stem where there is a file.

@@ -9,8 +9,9 @@ from segtrain.datasets.base import Sample
 from segtrain.datasets.camvid_classes import COLORS, MERGES, ORIGINAL, merged_ids
 from segtrain.datasets.camvid_layouts import Frames, is_merged, merged_frames, original_frames
 from segtrain.datasets.camvid_splits import SPLITS, official, shuffled
-from segtrain.datasets.colours import Color, counted, to_rows
-from segtrain.datasets.pictures import pair_files, read_image, read_mask, read_pair, to_train_ids
+from segtrain.datasets.mask_colors import Color, counted, to_rows
+from segtrain.datasets.pairs import pair_files
+from segtrain.datasets.pictures import check_sizes, read_image, read_mask, to_train_ids
 from segtrain.errors import UserError
 from segtrain.labels import CAMVID, CAMVID_VOID, IGNORE_INDEX, Label
 
@@ -38,11 +39,12 @@ class CamVid:
         include_void: Whether void is a class of its own, trained and scored.
         download: Whether to fetch CamVid if root is missing or empty: the 480x360 release, or, for another merge than
             that of SegNet, the original one.
+        targets_only: Whether a split whose images are missing is made of its labels.
     """
 
     def __init__(self, split: str, root: str | None = None, splits: str = "official", seed: int = 0,
                  num_train: int | None = None, num_val: int | None = None, merge: str = "segnet",
-                 include_void: bool = False, download: bool = False) -> None:
+                 include_void: bool = False, download: bool = False, targets_only: bool = False) -> None:
         if root is None:
             raise UserError("dataset.root is needed: the folder that holds CamVid's train and trainannot, or its "
                             "701_StillsRaw_full and LabeledApproved_full, dataset.root=/data/CamVid")
@@ -67,30 +69,33 @@ class CamVid:
         self._merged_ids = merged_ids(merge, CAMVID_VOID.train_id if include_void else IGNORE_INDEX)
         self._is_random = splits == "random"
         if self._is_random:
-            frames = merged_frames(base) if self._is_merged else original_frames(base, split)
+            frames = (merged_frames(base, targets_only) if self._is_merged
+                      else original_frames(base, split, targets_only))
             frames = {name: frames[name] for name in shuffled(sorted(frames), split, seed, num_train, num_val)}
         elif self._is_merged:
-            names, images, masks = pair_files(base / split, base / f"{split}annot", "dataset.root")
+            names, images, masks = pair_files(base / split, base / f"{split}annot", "dataset.root",
+                                              targets_only=targets_only)
             frames = dict(zip(names, zip(images, masks, strict=True), strict=True))
         else:
-            frames = _official(original_frames(base, split), base, split)
+            frames = _official(original_frames(base, split, targets_only), base, split)
         self.names = list(frames)
         self._frames = list(frames.values())
         self._unknown: dict[int, dict[Color, int]] = {}  # colours of no class, by index
 
     def read(self, index: int) -> Sample:
         image_path, label_path = self._frames[index]
+        image, (target, _) = read_image(image_path), self.read_target(index)
+        check_sizes(image, image_path, target, label_path)
+        return Sample(image, target)
+
+    def read_target(self, index: int) -> tuple[np.ndarray, None]:
         if self._is_merged:
-            image, mask = read_pair(image_path, label_path)
+            path = self._frames[index][1]
             void = [value for value in (CAMVID_VOID.label_id, IGNORE_INDEX) if value >= len(self.labels)]
-            return Sample(image, to_train_ids(mask, self.labels, void, label_path))
-        image, rows = read_image(image_path), self._read_rows(index)
-        if image.shape[:2] != rows.shape:
-            raise UserError(f"{image_path} is {image.shape[1]}x{image.shape[0]} but its label {label_path} is "
-                            f"{rows.shape[1]}x{rows.shape[0]}: both must have one size.")
+            return to_train_ids(read_mask(path, self.labels), self.labels, void, path), None
         table = np.full(256, self._merged_ids[VOID_ROW], dtype=np.uint8)
         table[:len(COLORS)] = self._merged_ids
-        return Sample(image, table[rows])
+        return table[self._read_rows(index)], None
 
     def _read_rows(self, index: int) -> np.ndarray:
         """Read a label of the original release as rows of its class table, uint8 (H, W); 255 for none of them."""

@@ -1,6 +1,6 @@
 """The 32 classes of the original CamVid release, and how they are merged to 11."""
 
-from segtrain.datasets.colours import Color
+from segtrain.datasets.mask_colors import Color
 from segtrain.labels import CAMVID, CAMVID_VOID
 
 VOID = CAMVID_VOID.name

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from segtrain.datasets.camvid_splits import SPLITS
-from segtrain.datasets.pictures import PICTURE_SUFFIXES, pair_files
+from segtrain.datasets.pairs import has_pictures, pair_files
+from segtrain.datasets.pictures import PICTURE_SUFFIXES
 from segtrain.errors import UserError
 
 Frames = dict[str, tuple[Path, Path]]  # image and label by the frame's name
@@ -19,18 +20,19 @@ def is_merged(base: Path) -> bool:
     return any((base / f"{split}annot").is_dir() for split in SPLITS)
 
 
-def merged_frames(base: Path) -> Frames:
-    """Return all frames of the 480x360 release, of whatever splits are there."""
+def merged_frames(base: Path, targets_only: bool = False) -> Frames:
+    """Return all frames of the 480x360 release, of whatever splits are there; images may be missing if told so."""
     frames: Frames = {}
     for split in SPLITS:
         if (base / f"{split}annot").is_dir():
-            names, images, masks = pair_files(base / split, base / f"{split}annot", "dataset.root")
+            names, images, masks = pair_files(base / split, base / f"{split}annot", "dataset.root",
+                                              targets_only=targets_only)
             frames |= _new(frames, dict(zip(names, zip(images, masks, strict=True), strict=True)))
     return frames
 
 
-def original_frames(base: Path, split: str) -> Frames:
-    """Return all frames of the original release, of whatever folders are there.
+def original_frames(base: Path, split: str, targets_only: bool = False) -> Frames:
+    """Return all frames of the original release, of whatever folders are there; images may be missing if told so.
 
     Raises:
         UserError: If it is not there, or a frame has no label or two; `split` is for the message.
@@ -46,13 +48,17 @@ def original_frames(base: Path, split: str) -> Frames:
                         "dataset.download=true.")
     frames: Frames = {}
     for images, labels in folders:
-        frames |= _new(frames, _labelled(images, labels))
+        frames |= _new(frames, _labelled(images, labels, targets_only))
     return frames
 
 
-def _labelled(images: Path, labels: Path) -> Frames:
-    """Match images with labels; a label without an image is left alone."""
-    found_images, found_labels = _pictures_in(images), _pictures_in(labels)
+def _labelled(images: Path, labels: Path, targets_only: bool) -> Frames:
+    """Match images with labels; a label without an image is left alone, unless there is no image at all."""
+    found_labels = _pictures_in(labels)
+    if targets_only and not has_pictures(images):
+        found_images = {name: images / f"{name}.png" for name in map(_frame, found_labels)}
+    else:
+        found_images = _pictures_in(images)
     frames: Frames = {}
     for name, image in found_images.items():
         fitting = [found_labels[name + ending] for ending in LABEL_ENDINGS if name + ending in found_labels]
@@ -64,11 +70,21 @@ def _labelled(images: Path, labels: Path) -> Frames:
     return frames
 
 
+def _frame(label: str) -> str:
+    """Return the name of the frame that a label's name belongs to."""
+    return label.removesuffix(next(ending for ending in LABEL_ENDINGS if label.endswith(ending)))
+
+
 def _pictures_in(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: check dataset.root.")
-    return {path.stem: path for path in sorted(folder.iterdir())
-            if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()}
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and not path.is_dir():
+            if path.stem in found:
+                raise UserError(f"{found[path.stem]} and {path} have the same name: keep one of them.")
+            found[path.stem] = path
+    return found
 
 
 def _new(frames: Frames, more: Frames) -> Frames:

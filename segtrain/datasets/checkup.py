@@ -12,6 +12,7 @@ from segtrain.datasets import raw
 from segtrain.datasets.base import Dataset, Sample
 from segtrain.datasets.duplicates import difference_hash, digest
 from segtrain.datasets.survey import check_sample, find_instances, in_order
+from segtrain.datasets.symptoms import blended, grey_rows, is_plain, mixed_objects
 from segtrain.errors import UserError
 from segtrain.labels import IGNORE_INDEX, Label
 
@@ -28,6 +29,11 @@ class Content:
         image_digest: The same for images that are the same, pixel by pixel.
         target_digest: Likewise for targets.
         near_hash: The image's difference_hash.
+        is_plain: Whether the target is so simple that others may be the same.
+        grey_rows: Rows at the bottom of the image that look as if its file were cut off.
+        blended: The share of the target's boundaries that look interpolated; None where that cannot be said.
+        mixed_objects: Objects of the instance map that lie on several classes.
+        num_objects: All its objects.
     """
 
     size: tuple[int, int]
@@ -37,6 +43,11 @@ class Content:
     image_digest: bytes
     target_digest: bytes
     near_hash: int | None
+    is_plain: bool
+    grey_rows: int
+    blended: float | None
+    mixed_objects: int
+    num_objects: int
 
     @property
     def labelled(self) -> int:
@@ -52,6 +63,7 @@ class Seen:
         file: The name that its dataset gives it in messages.
         image: The image's file, or `file` where the dataset does not tell.
         image_kind: As "PNG, RGB, 8 bits"; None where the dataset does not tell its files.
+        orientation: How the image is turned to stand upright, 1..8 as in EXIF; 1 is not at all.
         mask_kind: Likewise.
         values: Pixels by the values of the mask's file, before any table; empty where the dataset does not tell.
         content: None where the sample cannot be used.
@@ -61,6 +73,7 @@ class Seen:
     file: str
     image: str
     image_kind: str | None
+    orientation: int
     mask_kind: str | None
     values: dict[str, int]
     content: Content | None
@@ -79,7 +92,12 @@ class Split:
     @property
     def usable(self) -> list[Content]:
         """The samples without a fault."""
-        return [each.content for each in self.seen if each.content is not None]
+        return [content for _, content in used_of(self)]
+
+
+def used_of(split: Split) -> list[tuple[Seen, Content]]:
+    """Return the samples without a fault, with what they hold."""
+    return [(each, each.content) for each in split.seen if each.content is not None]
 
 
 def read_split(dataset: Dataset, instances: str | None) -> Iterator[Seen]:
@@ -106,22 +124,25 @@ def _look(dataset: Dataset, index: int, instances: str | None) -> Seen:
         sample = dataset.read(index)
         counts = check_sample(sample, dataset.labels, file)
         if instances == "maps":
-            find_instances(sample, dataset.labels, instances, file)
+            find_instances(sample.target, sample.instances, dataset.labels, instances, file)
         content = _content(sample, counts)
     except UserError as error:
         fault = str(error)
     return Seen(file, file if image is None else str(image), None if image is None else raw.kind(image),
-                None if mask is None else raw.kind(mask), {} if mask is None else raw.values(mask), content, fault)
+                1 if image is None else raw.turn(image), None if mask is None else raw.kind(mask),
+                {} if mask is None else raw.values(mask), content, fault)
 
 
 def _content(sample: Sample, counts: np.ndarray) -> Content:
     levels = np.arange(256)
     channels = [np.bincount(sample.image[..., channel].ravel(), minlength=256) for channel in range(3)]
+    mixed = (0, 0) if sample.instances is None else mixed_objects(sample.target, sample.instances)
     return Content(
         (sample.target.shape[0], sample.target.shape[1]),
         {int(train_id): int(counts[train_id]) for train_id in np.flatnonzero(counts)},
         tuple(int(channel @ levels) for channel in channels), tuple(int(channel @ levels**2) for channel in channels),
-        digest(sample.image), digest(sample.target), difference_hash(sample.image))
+        digest(sample.image), digest(sample.target), difference_hash(sample.image),
+        is_plain(sample.target), grey_rows(sample.image), blended(sample.target), *mixed)
 
 
 # ---- sums over a split

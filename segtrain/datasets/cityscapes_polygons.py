@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from segtrain.datasets.pictures import decode
 from segtrain.errors import UserError
 from segtrain.labels import CITYSCAPES_LABELS
 from segtrain.suggest import nearest
@@ -93,15 +94,12 @@ def read_instance_ids(path: Path) -> np.ndarray:
     Raises:
         UserError: If the file cannot be decoded.
     """
-    try:
-        with Image.open(path) as picture:
-            if picture.mode not in ("I", "I;16", "I;16B", "L"):
-                raise ValueError(f"it is of mode {picture.mode}, not of 16 bits a pixel")
-            return np.asarray(picture).astype(np.int32)
-    except MemoryError:
-        raise
-    except Exception as error:  # broken files bring forth OSError, SyntaxError, struct.error, zlib.error, ...
-        raise UserError(f"{path} cannot be read as a map of instances ({error}): replace or remove it.") from error
+    def numbers(picture: Image.Image) -> np.ndarray:
+        if picture.mode not in ("I", "I;16", "I;16B", "L"):
+            raise ValueError(f"it is of mode {picture.mode}, not of 16 bits a pixel")
+        return np.asarray(picture).astype(np.int32)
+
+    return decode(path, numbers)
 
 
 def _save(drawing: Image.Image, path: Path) -> None:

@@ -20,11 +20,12 @@ COLUMNS = ("name", "label_id", "color", "has_instances")
 MAX_BYTES = 1_000_000
 # What the tools call the same thing: COCO, CVAT, Mapillary, Label Studio.
 SYNONYMS = {
-    "name": ("name", "label", "title"),
+    "name": ("name", "label", "title", "class"),
     "label_id": ("label_id", "id", "value"),
     "color": ("color", "colour", "color_rgb"),
     "has_instances": ("has_instances", "isthing", "instances"),
 }
+_COLUMN = {synonym: column for column, synonyms in SYNONYMS.items() for synonym in synonyms}
 LISTS = ("classes", "categories", "names", "labels")  # under which a file may hold its classes
 
 
@@ -52,7 +53,7 @@ class _Row:
 def read_class_file(path: Path) -> Classes:
     """Read a class file, by its suffix.
 
-    - .csv: the column name, and optionally label_id, color (#rrggbb) or r, g, b, and has_instances;
+    - .csv: the column name (or class), and optionally label_id, color (#rrggbb) or r, g, b, and has_instances;
     - .json, .yaml: a list of names, or of mappings with these keys (or id, isthing: COCO); a mapping from names to
       colours, values or such mappings, or from values to names; all of it may stand under classes, categories, names
       or labels. Other keys are left alone: label tools write many;
@@ -110,7 +111,7 @@ def _read_text(path: Path) -> str:
                             "check dataset.classes.")
         return data.decode("utf-8-sig")
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): it must list the classes, one a row, "
+        raise UserError(f"{path} cannot be read ({error}): it must list the classes as UTF-8, one a row, "
                         "under the header: name,label_id,color,has_instances; or be JSON or YAML "
                         "(dataset.classes).") from error
 
@@ -129,7 +130,7 @@ def _csv_rows(path: Path, text: str) -> list[_Row]:
             if not any(values):
                 continue
             if not columns:
-                columns = [value.lower() for value in values]
+                columns = [_COLUMN.get(value.lower(), value.lower()) for value in values]
                 _check_header(path, columns)
             elif len(values) != len(columns):
                 raise UserError(f"{where}: it must have {len(columns)} values, as the header: {', '.join(columns)}.")

@@ -51,5 +51,10 @@ def nearest_hash(own: int, others: np.ndarray) -> tuple[int, int]:
     return place, int(distances[place])
 
 
+def differing_bits(one: int, other: int) -> int:
+    """Return how many bits of two hashes differ."""
+    return (one ^ other).bit_count()
+
+
 # How many bits are set in each number of 16 bits; numpy's bitwise_count is newer than the oldest numpy we run with.
 BITS = np.unpackbits(np.arange(2**16, dtype=np.uint16).view(np.uint8).reshape(-1, 2), axis=1).sum(1, dtype=np.uint8)

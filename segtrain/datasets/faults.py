@@ -3,19 +3,16 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from segtrain.datasets.base import Dataset
-from segtrain.datasets.checkup import Content, Seen, Split, class_pixels, paths_of
-from segtrain.datasets.duplicates import nearest_hash, same
+from segtrain.datasets.checkup import Split, class_pixels, paths_of, used_of
+from segtrain.datasets.duplicates import same
 from segtrain.datasets.pictures import PICTURE_SUFFIXES
 from segtrain.datasets.survey import all_void
 
 ERROR, WARNING = "error", "warning"
+BLENDED = 0.15  # of the boundaries: interpolation leaves 0.17 and more, drawn masks have 0.1 at most
 
 
 @dataclass(frozen=True)
@@ -52,26 +49,32 @@ def in_split(split: Split, crop: Sequence[int]) -> list[Finding]:
         return Finding(severity, kind, [split.name], message, list(files))
 
     found = [finding(ERROR, "unusable", each.fault, [each.file]) for each in split.seen if each.fault is not None]
-    used = _used(split)
+    used = used_of(split)
     if used and not any(content.labelled for _, content in used):
         return [*found, finding(ERROR, "all_void", all_void(len(used), used[0][0].file))]
     found += [finding(WARNING, "void", f"{each.file} is void in every pixel: remove it, or label it.", [each.file])
               for each, content in used if not content.labelled]
     found += [finding(WARNING, "flat", f"{each.image} has hardly any contrast: look whether it is blank.",
                       [each.image]) for each, content in used if content.near_hash is None]
+    pixels = dict(zip([label.name for label in split.labels], class_pixels(split), strict=True))
+    shown = [name for name, count in pixels.items() if count]
     effect = "it cannot be learnt" if split.name == "train" else "it is not scored"
-    found += [finding(WARNING, "absent_class", f"no pixel of {split.name} is of the class {label.name}: {effect}.")
-              for label, count in zip(split.labels, class_pixels(split), strict=True) if used and not count]
+    if 2 * len(used) < len(split.seen):
+        pass  # what most images are refused for comes first: the few others say little about the classes
+    elif len(shown) == 1 and len(pixels) > 1:
+        first = used[0][0].file
+        found.append(finding(WARNING, "one_class", f"every labelled pixel of {split.name} is {shown[0]}, the first "
+                             f"mask is {first}: there is nothing to tell apart; look how the masks are saved, and "
+                             "what is void.", [first]))
+    elif shown:
+        found += [finding(WARNING, "absent_class", f"no pixel of {split.name} is of the class {name}: {effect}.")
+                  for name, count in pixels.items() if not count]
     found += [finding(WARNING, "remark", remark) for remark in split.remarks]
-    return [*found, *_sizes(split, crop), *_same_within(split)]
-
-
-def _used(split: Split) -> list[tuple[Seen, Content]]:
-    return [(each, each.content) for each in split.seen if each.content is not None]
+    return [*found, *_sizes(split, crop), *_same_within(split), *_suspicious(split), *_kinds(split)]
 
 
 def _sizes(split: Split, crop: Sequence[int]) -> list[Finding]:
-    used = _used(split)
+    used = used_of(split)
     found = []
     sizes = Counter(content.size for _, content in used)
     if len(sizes) > 1:
@@ -81,7 +84,7 @@ def _sizes(split: Split, crop: Sequence[int]) -> list[Finding]:
             WARNING, "sizes", [split.name], f"the images of {split.name} have {len(sizes)} sizes: {count} are "
             f"{width}x{height}, {len(other)} are not, the first is {other[0]}. Validation takes those of one size at "
             "once.", other))
-    small = [each.file for each, content in used if content.size[0] < crop[0] or content.size[1] < crop[1]]
+    small = [each.image for each, content in used if content.size[0] < crop[0] or content.size[1] < crop[1]]
     if small and split.name == "train":
         found.append(Finding(
             WARNING, "smaller_than_crop", [split.name], f"{len(small)} of {len(used)} images are smaller than "
@@ -89,8 +92,59 @@ def _sizes(split: Split, crop: Sequence[int]) -> list[Finding]:
     return found
 
 
+def _suspicious(split: Split) -> list[Finding]:
+    """Return files that can be read, and look as if they had been damaged before."""
+    def finding(kind: str, message: str, files: list[str]) -> Finding:
+        return Finding(WARNING, kind, [split.name], message, files)
+
+    found = []
+    for each, content in used_of(split):
+        if content.grey_rows >= max(8, content.size[0] // 16):
+            found.append(finding("cut_off", f"{each.image} is grey, #808080, in its lowest {content.grey_rows} of "
+                                 f"{content.size[0]} rows, as a JPEG that was cut off: fetch it anew, or remove it.",
+                                 [each.image]))
+        if content.blended is not None and content.blended > BLENDED:
+            found.append(finding("interpolated", f"{each.file} has values in between at {100 * content.blended:.0f} % "
+                                 "of the boundaries of its classes, as a mask that was resized with interpolation: "
+                                 "save it anew, resized with nearest.", [each.file]))
+        if content.mixed_objects:
+            found.append(finding("mixed_objects", f"{content.mixed_objects} of the {content.num_objects} objects in "
+                                 f"the instance map of {each.file} lie on several classes, a tenth or more outside "
+                                 "their own: look whether the map belongs to this mask.", [each.file]))
+    names: dict[tuple[int, int, int], list[str]] = {}
+    for label in split.labels:
+        names.setdefault(label.color, []).append(label.name)
+    found += [finding("same_color", f"the classes {' and '.join(doubled)} have the same colour: no picture tells them "
+                      "apart; give each its own in the class file.", []) for doubled in names.values()
+              if len(doubled) > 1]
+    turned = [each for each, _ in used_of(split) if each.orientation != 1]
+    if turned:
+        found.append(finding("exif", f"{len(turned)} images of {split.name} are turned or mirrored as their EXIF "
+                             f"orientation says, the first is {turned[0].image} ({turned[0].orientation}): their masks "
+                             "must show the upright view; look at them, or save the images upright.",
+                             [each.image for each in turned]))
+    return found
+
+
+def _kinds(split: Split) -> list[Finding]:
+    """Return the files whose mode or bits are not those of most others, whatever their format."""
+    found = []
+    for what in ("image", "mask"):
+        kinds = {each.image if what == "image" else each.file: kind.partition(", ")[2]
+                 for each, _ in used_of(split)
+                 if (kind := each.image_kind if what == "image" else each.mask_kind) is not None}
+        counts = Counter(kinds.values())
+        if len(counts) > 1:
+            usual, count = counts.most_common(1)[0]
+            files = [file for file, kind in kinds.items() if kind != usual]
+            found.append(Finding(
+                WARNING, f"{what}_kinds", [split.name], f"{count} {what}s of {split.name} are {usual}, {len(files)} "
+                f"are not, the first is {files[0]} ({kinds[files[0]]}): look whether they show the same.", files))
+    return found
+
+
 def _same_within(split: Split) -> list[Finding]:
-    used = _used(split)
+    used = used_of(split)
     found = []
     for group in same([content.image_digest for _, content in used]):
         files = [used[place][0].image for place in group]
@@ -98,66 +152,6 @@ def _same_within(split: Split) -> list[Finding]:
             "with different masks, which contradict each other")
         found.append(Finding(WARNING, "duplicate", [split.name], f"{' and '.join(files)} are the same image, {masks}: "
                              "keep one of them.", files))
-    return found
-
-
-# ---- from split to split
-
-
-def across_splits(splits: Sequence[Split], near_distance: int | None) -> tuple[list[Finding], list[dict[str, Any]]]:
-    """Look for images of one split that stand in another, too.
-
-    Args:
-        splits: In their order, train first: each is compared with those before it.
-        near_distance: Most bits in which the hashes of near-duplicates differ; None: only the same images are found.
-
-    Returns:
-        The findings; and for each pair of splits a summary: how many images of one are in the other.
-    """
-    findings: list[Finding] = []
-    leaks: list[dict[str, Any]] = []
-    for first, second in combinations(splits, 2):
-        exact = _exact(first, second)
-        near = [] if near_distance is None else _near(first, second, near_distance)
-        total = len(second.usable)
-        count = sum(len(each.files) - 1 for each in exact) + len(near)
-        findings += exact + near
-        leaks.append({"of": second.name, "in": first.name, "images": total,
-                      "exact": sum(len(each.files) - 1 for each in exact),
-                      "near": None if near_distance is None else len(near), "near_distance": near_distance,
-                      "share": count / total if total else None})
-    return findings, leaks
-
-
-def _exact(first: Split, second: Split) -> list[Finding]:
-    """Return a finding for each image of the first split that is in the second; its files start with that image."""
-    known = {content.image_digest: each.image for each, content in _used(first)}
-    copies: dict[bytes, list[str]] = {}
-    for each, content in _used(second):
-        if content.image_digest in known:
-            copies.setdefault(content.image_digest, []).append(each.image)
-    return [Finding(WARNING, "duplicate_across", [first.name, second.name],
-                    f"{known[key]} ({first.name}) and {' and '.join(files)} ({second.name}) are the same image: the "
-                    "scores come out too good, keep it in one split.", [known[key], *files])
-            for key, files in copies.items()]
-
-
-def _near(first: Split, second: Split, most: int) -> list[Finding]:
-    same_images = {content.image_digest for content in first.usable}
-    hashed = [(each.image, content.near_hash) for each, content in _used(first) if content.near_hash is not None]
-    if not hashed:
-        return []
-    hashes = np.array([near_hash for _, near_hash in hashed], dtype=np.uint64)
-    found = []
-    for each, content in _used(second):
-        if content.near_hash is None or content.image_digest in same_images:
-            continue
-        place, distance = nearest_hash(content.near_hash, hashes)
-        if distance <= most:
-            found.append(Finding(
-                WARNING, "near_duplicate", [first.name, second.name], f"{each.image} ({second.name}) looks like "
-                f"{hashed[place][0]} ({first.name}): {distance} of 64 bits of their hashes differ.",
-                [hashed[place][0], each.image]))
     return found
 
 
@@ -170,17 +164,20 @@ def unused_files(datasets: Sequence[Dataset]) -> list[Finding]:
     Only datasets that tell the files of their samples can be asked.
     """
     used: set[Path] = set()
-    folders: dict[Path, None] = {}
+    endings: dict[Path, set[str]] = {}  # by folder, what masks are called behind their samples: "", "_mask", "_L"
     for dataset in datasets:
-        for index in range(len(dataset.names)):
+        for index, name in enumerate(dataset.names):
             image, mask = paths_of(dataset, index)
             used |= {path for path in (image, mask) if path is not None}
             if mask is not None:
-                folders[mask.parent] = None
+                last = name.rpartition("/")[2]
+                endings.setdefault(mask.parent, set()).add(
+                    mask.stem.removeprefix(last) if mask.stem.startswith(last) else "")
     found = []
-    for folder in folders:
+    for folder, known in endings.items():
         alone = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES
-                       and not path.name.startswith(".") and path not in used)
+                       and path.stem.endswith(tuple(known)) and not path.name.startswith(".") and path not in used
+                       and not path.is_dir())
         if alone:
             found.append(Finding(WARNING, "unused", [], f"{len(alone)} pictures in {folder}, among the masks, belong "
                                  f"to no sample that was read, the first is {alone[0]}: add its image, or leave it.",

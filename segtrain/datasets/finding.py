@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from segtrain.datasets.pictures import PICTURE_SUFFIXES, by_name, pictures_below
+from segtrain.datasets.pairs import by_name, pictures_below
+from segtrain.datasets.pictures import PICTURE_SUFFIXES
 from segtrain.errors import UserError
 
 LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".lst", ".list")
@@ -40,10 +41,8 @@ def find_pictures(root: Path, pattern: str, key: str) -> tuple[dict[str, Path], 
     if not is_glob(pattern):
         found = by_name(root / pattern, key)
         return found, {name: name for name in found}
-    parts = PurePosixPath(pattern).parts
-    first = next(number for number, part in enumerate(parts) if is_glob(part))
-    folder = root.joinpath(*parts[:first])
-    wanted, any_suffix = _translate("/".join(parts[first:]))
+    folder = start(root, pattern)
+    wanted, any_suffix = _translate("/".join((root / pattern).parts[len(folder.parts):]))
     paths: dict[str, Path] = {}
     names: dict[str, str] = {}
     for path in pictures_below(folder, key):
@@ -58,6 +57,12 @@ def find_pictures(root: Path, pattern: str, key: str) -> tuple[dict[str, Path], 
                             "or choose wildcards that tell them apart.")
         paths[identity], names[identity] = path, name
     return paths, names
+
+
+def start(root: Path, pattern: str) -> Path:
+    """Return the folder that a folder or a pattern starts in: all that comes before the first wildcard."""
+    parts = PurePosixPath(pattern).parts
+    return root.joinpath(*parts[:next((number for number, part in enumerate(parts) if is_glob(part)), None)])
 
 
 def _translate(pattern: str) -> tuple[re.Pattern[str], bool]:
@@ -81,16 +86,9 @@ def read_list(path: Path, root: Path, key: str) -> list[tuple[Path, Path | None]
     Raises:
         UserError: If the list cannot be read, is empty, or a path leads out of root; it names file and line.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): it must list an image a line; check {key}.") from error
     rows: list[list[PurePosixPath]] = []
     width = 0
-    for number, line in enumerate(text.splitlines(), 1):
-        where = f"{path}, line {number}"
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
+    for where, line in _lines(path, key):
         fields = _fields(line, root)
         if not rows and {field.lower() for field in fields} <= HEADER_WORDS:
             continue
@@ -104,6 +102,70 @@ def read_list(path: Path, root: Path, key: str) -> list[tuple[Path, Path | None]
     foreign = _foreign(root, [given for row in rows for given in row])
     entries = [[root.joinpath(*given.parts[foreign if given.is_absolute() else 0:]) for given in row] for row in rows]
     return [(files[0], files[1] if len(files) == 2 else None) for files in entries]
+
+
+def _lines(path: Path, key: str) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a list that say something, and where they stand."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): it must list an image a line, as UTF-8; "
+                        f"check {key}.") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            yield f"{path}, line {number}", line
+
+
+def read_names(path: Path, key: str) -> list[str]:
+    """Read a list of names, one a line; empty lines and those that start with # are skipped.
+
+    Raises:
+        UserError: If the list cannot be read, is empty, or holds a name twice; it names file and line.
+    """
+    names: dict[str, str] = {}
+    for where, line in _lines(path, key):
+        name = line.strip().replace("\\", "/").removeprefix("./")
+        if name in names:
+            raise UserError(f"{where}: {name} stands in {names[name]}, too: keep one of them.")
+        names[name] = where
+    if not names:
+        raise UserError(f"{path} lists no name: the split is empty; check {key} and dataset.split.")
+    return list(names)
+
+
+def named(images: dict[str, Path], names: dict[str, str], wanted: list[str], path: Path) -> dict[str, Path]:
+    """Pick images by their names, with or without suffix, or by the ends of those: a/b/x, b/x, or x.
+
+    Args:
+        images: The paths by what identifies an image.
+        names: The names by the same.
+        wanted: The names that the list gives.
+        path: The list, for messages.
+
+    Raises:
+        UserError: If a name is no image's, or those of several; it names the first, and holds all.
+    """
+    owners: dict[str, list[str]] = {}
+    for identity in images:
+        for end in {*_ends(names[identity]), *_ends(identity)}:
+            owners.setdefault(end, []).append(identity)
+    picked: dict[str, Path] = {}
+    missing = []
+    for name in wanted:
+        given = PurePosixPath(name)
+        is_file = given.suffix.lower() in PICTURE_SUFFIXES
+        found = owners.get(name) or (owners.get(given.with_suffix("").as_posix()) if is_file else None) or []
+        if len(found) > 1:
+            raise UserError(f"{path} lists {name}, which is {images[found[0]]} and {images[found[1]]}: list it with "
+                            "its folder.")
+        if found:
+            picked[found[0]] = images[found[0]]
+        else:
+            missing.append(name)
+    if missing:
+        raise UserError(f"{len(missing)} of the {len(wanted)} names in {path} are no image, the first is {missing[0]}: "
+                        "correct the list, add the image, or check dataset.images.", missing)
+    return picked
 
 
 def _fields(line: str, root: Path) -> list[str]:
@@ -139,24 +201,31 @@ def _foreign(root: Path, paths: list[PurePosixPath]) -> int:
     return next((number for number in range(1, len(parts)) if _lies_there(root, "/".join(parts[number:]))), 1)
 
 
-def listed(entries: list[tuple[Path, Path | None]], root: Path, path: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+def listed(entries: list[tuple[Path, Path | None]], root: Path, path: Path, *,
+           masks_only: bool = False) -> tuple[dict[str, Path], dict[str, Path]]:
     """Return the images of a list by name, and the masks that it gives; names are paths below root without suffix.
 
     Raises:
-        UserError: If an image stands there twice, or a file is missing.
+        UserError: If an image stands there twice, or a file is missing; with masks_only an image may be.
     """
     images: dict[str, Path] = {}
     masks: dict[str, Path] = {}
     for image, mask in entries:
         name = image.relative_to(root).with_suffix("").as_posix()
         if name in images:
-            raise UserError(f"{path} lists {image} and {images[name]}, which have the same name: keep one of them.")
+            both = "twice" if image == images[name] else f"and {images[name]}, which have the same name"
+            raise UserError(f"{path} lists {image} {both}: keep one of them.")
         images[name] = image
         if mask is not None:
             masks[name] = mask
-    for file in (*images.values(), *masks.values()):
-        if not _lies_there(root, str(file)):
-            raise UserError(f"{path} lists {file}, which is no file: correct the list, or add it.")
+    needed = [*(() if masks_only else images.values()), *masks.values()]
+    missing = [str(file) for file in needed if not _lies_there(Path(), str(file))]
+    if missing:
+        more = f", nor are {len(missing) - 1} others of the list" if len(missing) > 1 else ""
+        bare = "" if Path(missing[0]).suffix.lower() in PICTURE_SUFFIXES else (
+            " A list of names without folder and suffix is dataset.names, next to dataset.images and dataset.masks.")
+        raise UserError(f"{path} lists {missing[0]}, which is no file{more}: correct the list, or add it.{bare}",
+                        missing)
     return images, masks
 
 

@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from segtrain.datasets import finding
 from segtrain.datasets.base import Sample
 from segtrain.datasets.classes import read_class_file
 from segtrain.datasets.masks import mask_rule, read_instances, read_target
-from segtrain.datasets.pictures import PICTURE_SUFFIXES, check_sizes, partners, read_image
+from segtrain.datasets.pairs import partners
+from segtrain.datasets.pictures import PICTURE_SUFFIXES, check_sizes, read_image
 from segtrain.datasets.splits import split_off
 from segtrain.errors import UserError
 
@@ -36,55 +39,63 @@ class Folder:
         image_bits: How many bits a channel images of 16 bits use, 8..16; None: all, and fewer are reported.
         instance_maps: Maps of the separate objects, a folder or a path with wildcards: a number each, 8 or 16 bits, or
             as R + 256 G + 65536 B; 0 = none.
+        names: A list file for each split, a name a line: stems, or paths below the images' folder. It picks the split
+            out of one set of images.
         val_fraction: Split one set of images: this share, between 0 and 1, is val, the others are train.
+        test_fraction: Likewise a share that is test; val is the same with it and without.
         group: A regular expression with one group, searched in the images' names: images for which it gives the same
             text stay in one split.
         split_seed: Of that split.
+        targets_only: Whether a split whose images are missing is made of its masks, if it is told from their paths or
+            a list.
     """
 
     def __init__(self, split: str, root: str | None = None, classes: str = "classes.csv",
                  images: str = "{split}/images", masks: str | None = "{split}/masks", mask_suffix: str = "",
                  void: list[int | str | list[int]] | None = None, binary: bool = False, threshold: int | None = None,
                  nearest_colors: bool | int = False, palette: str | None = None, image_bits: int | None = None,
-                 instance_maps: str | None = None, val_fraction: float | None = None, group: str | None = None,
-                 split_seed: int = 0) -> None:
+                 instance_maps: str | None = None, names: str | None = None, val_fraction: float | None = None,
+                 test_fraction: float | None = None, group: str | None = None, split_seed: int = 0,
+                 targets_only: bool = False) -> None:
         if root is None:
             raise UserError("dataset.root is needed: the folder that holds your images and masks, dataset.root=/data/x")
-        if threshold is not None and not 1 <= threshold <= 255:
-            raise ValueError(f"threshold={threshold} must be from 1 to 255")
         if image_bits is not None and not 8 <= image_bits <= 16:
             raise ValueError(f"image_bits={image_bits} must be from 8 to 16")
-        if nearest_colors is not True and nearest_colors < 0:
-            raise ValueError(f"nearest_colors={nearest_colors} must be true, false or a distance of at least 0")
-        if palette not in ("index", "colors", None):
-            raise ValueError(f"palette={palette} must be index, colors or null")
         base = Path(root).expanduser()
         if not base.is_dir():
             raise UserError(f"{base} is not a folder: check dataset.root.")
         paths = {"images": images, "masks": masks, "instance_maps": instance_maps}
-        _check_splitting(paths, split, val_fraction, group)
+        _check_splitting(paths, split, names, val_fraction, test_fraction, group)
         self._rule = mask_rule(read_class_file(base / classes), void, binary=binary, threshold=threshold,
                                nearest_colors=nearest_colors, palette=palette)
         self.labels = self._rule.labels
         self._bits = image_bits
         self._ungrouped = val_fraction is not None and group is None
         filled = {key: None if text is None else text.replace("{split}", split) for key, text in paths.items()}
-        pairs = _find(base, filled, mask_suffix)
+        tells_split = names is not None or masks is None or ("{split}" in masks) == ("{split}" in images)
+        pairs = _find(base, filled, mask_suffix, None if names is None else base / names.replace("{split}", split),
+                      targets_only=targets_only and tells_split)
         if val_fraction is not None:
-            kept = set(split_off([pair.name for pair in pairs], split, val_fraction, group=group, seed=split_seed))
+            kept = set(split_off([pair.name for pair in pairs], split, val_fraction, test_fraction, group=group,
+                                 seed=split_seed))
             pairs = [pair for pair in pairs if pair.name in kept]
         self.names = [pair.name for pair in pairs]
         self._pairs = pairs
 
     def read(self, index: int) -> Sample:
         pair = self._pairs[index]
-        image, target = read_image(pair.image, self._bits), read_target(pair.mask, self._rule)
+        image, (target, instances) = read_image(pair.image, self._bits), self.read_target(index)
         check_sizes(image, pair.image, target, pair.mask)
-        if pair.instances is None:
-            return Sample(image, target)
-        instances = read_instances(pair.instances)
-        check_sizes(image, pair.image, instances, pair.instances, "instance map")
         return Sample(image, target, instances)
+
+    def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        pair = self._pairs[index]
+        target = read_target(pair.mask, self._rule)
+        if pair.instances is None:
+            return target, None
+        instances = read_instances(pair.instances)
+        check_sizes(target, pair.mask, instances, pair.instances, "instance map")
+        return target, instances
 
     def files(self, index: int) -> str:
         return str(self._pairs[index].mask)
@@ -95,7 +106,7 @@ class Folder:
     def remarks(self) -> list[str]:
         """Warn of a split that may leak."""
         return ["dataset.val_fraction without dataset.group: where several images show one place, as the frames of a "
-                "video do, near-duplicates stand in train and val, and the scores are too good."] * self._ungrouped
+                "video do, near-duplicates stand in several splits, and the scores are too good."] * self._ungrouped
 
 
 @dataclass(frozen=True)
@@ -108,50 +119,74 @@ class _Pair:
     instances: Path | None
 
 
-def _check_splitting(paths: dict[str, str | None], split: str, val_fraction: float | None, group: str | None) -> None:
+def _check_splitting(paths: dict[str, str | None], split: str, names: str | None, val_fraction: float | None,
+                     test_fraction: float | None, group: str | None) -> None:
     """Check that train and val will not be the same images.
 
     Raises:
         UserError: If they would, or two ways of splitting are mixed.
     """
     if val_fraction is None:
-        if group is not None:
-            raise UserError("dataset.group is for dataset.val_fraction: set both, or none.")
-        if "{split}" not in (paths["images"] or "") and split in ("train", "val"):
-            raise UserError(
-                f"dataset.images={paths['images']} has no {{split}}, so train and val would be the same images: write "
-                "{split} where their paths differ, or split them with dataset.val_fraction=0.2; to evaluate them all, "
-                "call the split otherwise, dataset.split=all.")
-        return
-    if not 0 < val_fraction < 1:
+        for key, value in (("group", group), ("test_fraction", test_fraction)):
+            if value is not None:
+                raise UserError(f"dataset.{key} is for dataset.val_fraction: set both, or none.")
+    elif not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction={val_fraction} must be between 0 and 1")
-    for key, path in paths.items():
-        if path is not None and "{split}" in path:
-            raise UserError(f"dataset.val_fraction splits one set of images, but dataset.{key}={path} has {{split}}: "
-                            f"set dataset.{key} to the path of them all, or dataset.val_fraction=null.")
+    elif test_fraction is not None and not 0 < test_fraction < 1 - val_fraction:
+        raise ValueError(f"test_fraction={test_fraction} must be above 0, and leave a share for train: val_fraction is "
+                         f"{val_fraction}")
+    if names is not None and val_fraction is not None:
+        raise UserError("dataset.names and dataset.val_fraction exclude each other: the lists say what is in a split, "
+                        "or the share does.")
+    if names is not None and finding.is_list(paths["images"] or ""):
+        raise UserError(f"dataset.names picks out of a folder, but dataset.images={paths['images']} is a list itself: "
+                        "set one of them.")
+    if val_fraction is not None or (names is not None and "{split}" in names):
+        by, why = ("names", "picks out of") if val_fraction is None else ("val_fraction", "splits")
+        for key, path in paths.items():
+            if path is not None and "{split}" in path:
+                raise UserError(f"dataset.{by} {why} one set of images, but dataset.{key}={path} has {{split}}: "
+                                f"set dataset.{key} to the path of them all, or dataset.{by}=null.")
+    elif "{split}" not in (paths["images"] or "") and split in ("train", "val"):
+        raise UserError(
+            f"dataset.images={paths['images']} has no {{split}}, so train and val would be the same images: write "
+            "{split} where their paths differ, split them with dataset.val_fraction=0.2, or list what is in each with "
+            "dataset.names; to evaluate them all, call the split otherwise, dataset.split=all.")
 
 
-def _find(base: Path, paths: dict[str, str | None], mask_suffix: str) -> list[_Pair]:
-    """Find images and what belongs to them, sorted by name."""
+def _find(base: Path, paths: dict[str, str | None], mask_suffix: str, listed: Path | None, *,
+          targets_only: bool) -> list[_Pair]:
+    """Find images and what belongs to them, sorted by name.
+
+    `listed` is a list of names, or None for all. With targets_only no image need be there.
+    """
     images_at, masks_at, maps_at = str(paths["images"]), paths["masks"], paths["instance_maps"]
     where = base / (masks_at or images_at)
     masks: dict[str, Path] = {}
     if finding.is_list(images_at):
         path = base / images_at
-        images, masks = finding.listed(finding.read_list(path, base, "dataset.images"), base, path)
+        images, masks = finding.listed(finding.read_list(path, base, "dataset.images"), base, path,
+                                       masks_only=targets_only)
         names = {name: name for name in images}
         if not masks:
             masks = _beside(images, mask_suffix) if masks_at is None else finding.by_tail(
                 images, _masks(base, masks_at, mask_suffix), "dataset.masks")
     else:
         masks = _masks(base, images_at if masks_at is None else masks_at, mask_suffix)
-        images, names = finding.find_pictures(base, images_at, "dataset.root, dataset.images and dataset.split")
+        if targets_only and not finding.start(base, images_at).is_dir():
+            images, names = {}, {}
+        else:
+            images, names = finding.find_pictures(base, images_at, "dataset.root, dataset.images and dataset.split")
         mask_files = set(masks.values())
         some = bool(images)
         images = {identity: path for identity, path in images.items() if path not in mask_files}
-        if some and not images:
+        if targets_only and not images:
+            images, names = masks, {identity: identity for identity in masks}
+        elif some and not images:
             raise UserError(f"every picture of {base / images_at} is also a mask: tell them apart with "
                             "dataset.mask_suffix=_mask, or dataset.images and dataset.masks with wildcards.")
+    if listed is not None:
+        images = finding.named(images, names, finding.read_names(listed, "dataset.names"), listed)
     if not images:
         raise UserError(f"{base / images_at} holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))}): the split is "
                         "empty; check dataset.root, dataset.images and dataset.split.")

@@ -104,7 +104,8 @@ class _EvaluationSamples:
         sample = self._dataset.read(index)
         if self._instances is None:
             return sample.image, sample.target, index, None
-        found = find_instances(sample, self._dataset.labels, self._instances, self._dataset.files(index))
+        found = find_instances(sample.target, sample.instances, self._dataset.labels, self._instances,
+                               self._dataset.files(index))
         return sample.image, sample.target, index, found
 
 

@@ -1,13 +1,44 @@
-"""From a colour mask to train ids, and what to say about colours that are in no table."""
+"""Masks that show their classes by colours: from colours to train ids, and what to say about those in no table."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from segtrain.datasets.colours import NO_ROW, Color, counted, pack, spelled, to_rows
 from segtrain.errors import UserError
 from segtrain.labels import IGNORE_INDEX, Label
+
+Color = tuple[int, int, int]
+
+NO_ROW = 255  # what to_rows gives for a colour that is not in the table
+
+
+def pack(colors: np.ndarray) -> np.ndarray:
+    """Turn colours, uint8 (H, W, 3), into one number a pixel, int32 (H, W): 0xrrggbb."""
+    red, green, blue = np.moveaxis(colors.astype(np.int32), -1, 0)
+    return red << 16 | green << 8 | blue
+
+
+def to_rows(colors: np.ndarray, table: Sequence[Color]) -> tuple[np.ndarray, dict[Color, int]]:
+    """Find colours in a table.
+
+    Args:
+        colors: uint8 (H, W, 3) RGB.
+        table: Fewer than 255 different colours.
+
+    Returns:
+        The rows of the table, uint8 (H, W), 255 for a colour that is not there; and the pixels of each such colour.
+    """
+    numbers = np.array([red << 16 | green << 8 | blue for red, green, blue in table], dtype=np.int32)
+    order = np.argsort(numbers)
+    packed = pack(colors)
+    places = np.minimum(np.searchsorted(numbers[order], packed), len(numbers) - 1)
+    known = numbers[order][places] == packed
+    rows = np.where(known, order[places], NO_ROW).astype(np.uint8)
+    unknown = {} if known.all() else {
+        (int(number) >> 16, int(number) >> 8 & 255, int(number) & 255): int(count)
+        for number, count in zip(*np.unique(packed[~known], return_counts=True), strict=True)}
+    return rows, unknown
 
 
 def from_colors(values: np.ndarray, labels: Sequence[Label], void: Sequence[Color], path: Path, *,
@@ -30,7 +61,7 @@ def from_colors(values: np.ndarray, labels: Sequence[Label], void: Sequence[Colo
         UserError: If a colour is in no table and may not be replaced; it names the colours with their pixels and the
             nearest classes. Or if two classes share a colour.
     """
-    table = _table(labels, void)
+    table = _table(labels, void, path)
     train_ids = np.full(256, IGNORE_INDEX, np.uint8)
     train_ids[:len(labels)] = [label.train_id for label in labels]
     rows, unknown = to_rows(values, table)
@@ -46,8 +77,9 @@ def from_colors(values: np.ndarray, labels: Sequence[Label], void: Sequence[Colo
             more = f"; and {len(beyond) - 5} more colours" if len(beyond) > 5 else ""
             apart = "" if nearest is False else f", farther than dataset.nearest_colors={nearest} from any"
             raise UserError(f"{path} holds colours that are no class{apart}: {shown}{more}. {remark}Add them to the "
-                            "class file, name those that are void (dataset.void=['#000000']), or take the nearest "
-                            "colours with dataset.nearest_colors=true, or a number for the largest distance.")
+                            f"class file, name those that are void ('dataset.void=[\"{spelled(found[beyond[0]])}\"]'), "
+                            "or take the nearest colours with dataset.nearest_colors=true, or a number for the "
+                            "largest distance.")
         place = {int(pack(np.array(color))): row for color, row in zip(found, near.tolist(), strict=True)}
         packed, where = np.unique(pack(values[rows == NO_ROW]), return_inverse=True)
         rows[rows == NO_ROW] = np.array([place[color] for color in packed.tolist()], np.uint8)[where]
@@ -61,13 +93,48 @@ def commonest(values: np.ndarray) -> str:
                     for color, count in zip(packed.tolist(), counts.tolist(), strict=True)})
 
 
-def _table(labels: Sequence[Label], void: Sequence[Color]) -> list[Color]:
+def palette_fault(values: np.ndarray, palette: np.ndarray, labels: Sequence[Label]) -> str | None:
+    """Say which index a palette picture paints in the colour of another class than the one that it stands for.
+
+    Args:
+        values: uint8 (H, W), the index.
+        palette: uint8 (256, 3) RGB, the colour of each index.
+        labels: The classes with the colours of their class table; one that several share says nothing.
+
+    Returns:
+        What is wrong, to be followed by the remedy; None if nothing is.
+    """
+    names = {label.label_id: label.name for label in labels}
+    colors = [label.color for label in labels]
+    for index in np.flatnonzero(np.bincount(values.ravel())).tolist():
+        color = (int(palette[index, 0]), int(palette[index, 1]), int(palette[index, 2]))
+        if colors.count(color) == 1 and names.get(index) != labels[colors.index(color)].name:
+            return (f"is a palette picture that paints its index {index} in {spelled(color)}, which is "
+                    f"{labels[colors.index(color)].name} in the class table, but the value {index} is "
+                    f"{names.get(index, 'no class')}")
+    return None
+
+
+def counted(colors: dict[Color, int]) -> str:
+    """Write colours with their pixels for a message: "#404040 (12 pixels) and 3 more"."""
+    most = sorted(colors, key=lambda color: (-colors[color], color))
+    more = f" and {len(most) - 3} more" if len(most) > 3 else ""
+    return ", ".join(f"{spelled(color)} ({colors[color]} pixels)" for color in most[:3]) + more
+
+
+def spelled(color: Color) -> str:
+    """Write a colour as #rrggbb."""
+    return "#" + bytes(color).hex()
+
+
+def _table(labels: Sequence[Label], void: Sequence[Color], path: Path) -> list[Color]:
     table = [label.color for label in labels]
     for number, label in enumerate(labels):
         if label.color in table[:number]:
-            raise UserError(f"the class file gives {labels[table.index(label.color)].name} and {label.name} the same "
-                            f"colour {spelled(label.color)}, and the masks are read by colour: give each its own, or "
-                            "leave one out (dataset.classes, dataset.void).")
+            raise UserError(f"{path} shows its classes by colours, but the class file gives "
+                            f"{labels[table.index(label.color)].name} and {label.name} the same colour "
+                            f"{spelled(label.color)}: give each its own, or leave one out (dataset.classes, "
+                            "dataset.void).")
     table += sorted(set(void))
     if len(table) >= NO_ROW:
         raise UserError(f"there are {len(table)} colours of classes and void, but a colour mask is read with "

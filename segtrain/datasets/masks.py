@@ -8,15 +8,12 @@ import numpy as np
 from PIL import Image
 
 from segtrain.datasets.classes import Classes, read_color
-from segtrain.datasets.colours import Color, spelled
-from segtrain.datasets.mask_colors import commonest, from_colors
-from segtrain.datasets.pictures import decode, is_deep, to_train_ids
+from segtrain.datasets.mask_colors import Color, commonest, from_colors, palette_fault, spelled
+from segtrain.datasets.pictures import LOSSY, decode, is_deep, is_lossy, palette_table, to_train_ids
 from segtrain.errors import UserError
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.suggest import nearest
 
-LOSSY = ("JPEG is lossy: it changes the values at every edge. Save masks as PNG, drawn anew and not converted from "
-         "this file")
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 
 
@@ -50,7 +47,7 @@ class MaskRule:
 
 @dataclass(frozen=True)
 class _Pixels:
-    """A mask as it was read: uint8 or larger (H, W), or uint8 (H, W, 3); lossy where JPEG may have changed it.
+    """A mask as it was read: uint8 or larger (H, W), or uint8 (H, W, 3); lossy where saving may have changed it.
 
     A palette picture has its index as values, and the palette, uint8 (256, 3).
     """
@@ -76,7 +73,14 @@ def mask_rule(classes: Classes, void: Sequence[int | str | Sequence[int]] | None
 
     Raises:
         UserError: Names the key at fault and the remedy.
+        ValueError: If an argument is out of range.
     """
+    if threshold is not None and not 1 <= threshold <= 255:
+        raise ValueError(f"threshold={threshold} must be from 1 to 255")
+    if nearest_colors is not True and nearest_colors < 0:
+        raise ValueError(f"nearest_colors={nearest_colors} must be true, false or a distance of at least 0")
+    if palette not in ("index", "colors", None):
+        raise ValueError(f"palette={palette} must be index, colors or null")
     two = binary or threshold is not None
     values: list[int] = [] if two or void is not None else [IGNORE_INDEX]
     colors: list[Color] = []
@@ -145,8 +149,13 @@ def read_target(path: Path, rule: MaskRule) -> np.ndarray:
     return _from_two(values, rule, path) if rule.binary else _from_values(values, pixels.lossy, rule, path)
 
 
-def read_instances(path: Path) -> np.ndarray:
+def read_instances(path: Path, seam: int | None = None, seam_color: Color | None = None) -> np.ndarray:
     """Read an instance map: 8 or 16 bits grey, a palette's index, or R + 256 G + 65536 B.
+
+    Args:
+        path: The file.
+        seam: A number that means none, as 0 does.
+        seam_color: Likewise a colour.
 
     Returns:
         int32 (H, W): 1..number of objects, 0 = none. Numbers are made small; their order is kept.
@@ -155,7 +164,11 @@ def read_instances(path: Path) -> np.ndarray:
         UserError: If the file cannot be read, or holds a number below 0.
     """
     values = decode(path, _pixels).values.astype(np.int64)
-    numbers = values[..., 0] + 256 * values[..., 1] + 65536 * values[..., 2] if values.ndim == 3 else values
+    if values.ndim == 3:
+        numbers = values[..., 0] + 256 * values[..., 1] + 65536 * values[..., 2]
+        numbers[(values == (seam_color or BLACK)).all(-1)] = 0
+    else:
+        numbers = np.where(values == seam, 0, values)
     if numbers.min() < 0:
         raise UserError(f"{path} holds the instance {numbers.min()}: numbers start at 1, 0 is none.")
     found, places = np.unique(numbers, return_inverse=True)
@@ -163,19 +176,16 @@ def read_instances(path: Path) -> np.ndarray:
 
 
 def _pixels(picture: Image.Image) -> _Pixels:
-    lossy = picture.format in ("JPEG", "MPO")
+    lossy = is_lossy(picture)
     if is_deep(picture) and not picture.mode.startswith("I"):
         raise ValueError("a coloured mask needs 8 bits a channel")
     if picture.mode == "P":
-        palette = np.zeros(768, np.uint8)
-        colors = picture.getpalette() or []
-        palette[:len(colors)] = colors
-        return _Pixels(np.array(picture), lossy, palette.reshape(256, 3))
+        return _Pixels(np.array(picture), lossy, palette_table(picture))
     if picture.mode in ("1", "L") or picture.mode.startswith("I"):
         values = np.array(picture)
         return _Pixels(values.astype(np.uint8) if values.dtype == bool else values, lossy)
     if picture.mode == "F":
-        raise ValueError("real numbers are no classes")
+        raise ValueError("real numbers are no classes, save whole ones")
     return _Pixels(np.array(picture.convert("L" if picture.mode == "LA" else "RGB")), lossy)
 
 
@@ -186,14 +196,11 @@ def _from_palette(values: np.ndarray, palette: np.ndarray, rule: MaskRule, path:
         return palette[values]
     if rule.palette == "index":
         return values
-    by_value = {label.label_id: label.name for label in rule.labels}
-    colors = [label.color for label in rule.labels] if rule.has_colors else []
-    for index, color in used.items():
-        if colors.count(color) == 1 and by_value.get(index) != rule.labels[colors.index(color)].name:
-            raise UserError(f"{path} is a palette picture that paints its index {index} in {spelled(color)}, which is "
-                            f"{rule.labels[colors.index(color)].name} in the class file, but the value {index} is "
-                            f"{by_value.get(index, 'no class')}: say what counts, dataset.palette=colors or index.")
-    if len(rule.labels) == 2 and not colors and not rule.binary and (used.get(0), used.get(1)) == (WHITE, BLACK):
+    fault = palette_fault(values, palette, rule.labels) if rule.has_colors else None
+    if fault is not None:
+        raise UserError(f"{path} {fault}: say what counts, dataset.palette=colors or index.")
+    is_inverted = (used.get(0), used.get(1)) == (WHITE, BLACK)
+    if len(rule.labels) == 2 and not rule.has_colors and not rule.binary and is_inverted:
         raise UserError(f"{path} is a palette picture that paints its index 0 white and 1 black: if white is "
                         f"{rule.labels[1].name}, use dataset.binary=true; else say dataset.palette=index.")
     return values
@@ -248,9 +255,12 @@ def _from_values(values: np.ndarray, lossy: bool, rule: MaskRule, path: Path) ->
                         "with dataset.void=[255].")
     if lossy and len(held) > 1:
         remedy = ", or cut it at a brightness with dataset.threshold=128" if len(rule.labels) == 2 else ""
-        raise UserError(f"{path} is a JPEG mask with {len(held)} different values, {_most(counts)}. "
+        raise UserError(f"{path} is a mask of {len(held)} different values, {_most(counts)}, saved lossily. "
                         f"{LOSSY}{remedy}.")
-    return to_train_ids(values, rule.labels, rule.void_values, path)
+    known = {*rule.void_values, *(label.label_id for label in rule.labels)}
+    void = ",".join(map(str, sorted({*rule.void_values, *(held - known)})[:8]))
+    return to_train_ids(values, rule.labels, rule.void_values, path,
+                        f"Correct the mask or the class file, or say what is void: dataset.void=[{void}].")
 
 
 def _most(counts: np.ndarray) -> str:

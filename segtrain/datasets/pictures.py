@@ -1,7 +1,6 @@
-"""Read pictures and masks from files, with errors that name the file."""
+"""Read images and masks from picture files, with errors that name the file."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -10,13 +9,17 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from segtrain.datasets.mask_colors import palette_fault
 from segtrain.errors import UserError
 from segtrain.labels import IGNORE_INDEX, Label
+from segtrain.metrics.confusion import count_values
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 # What is opened, whatever a file calls itself. Others are left out on purpose: Pillow hands EPS to a program.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "TGA", "JPEG2000")
 ORIENTATION = 0x0112  # the EXIF tag
+LOSSY = ("JPEG is lossy, and so are some files of other kinds: the values at every edge change. Save masks as PNG, "
+         "drawn anew and not converted from this file")
 T = TypeVar("T")
 
 
@@ -36,22 +39,26 @@ def read_image(path: Path, bits: int | None = None) -> np.ndarray:
     return decode(path, lambda picture: _to_rgb(picture, path, bits))
 
 
-def read_mask(path: Path) -> np.ndarray:
+def read_mask(path: Path, labels: Sequence[Label] = ()) -> np.ndarray:
     """Read an index mask as uint8 (H, W): the grey value, the palette's index, or 0 and 1 of a 1-bit mask.
 
+    Args:
+        path: The file.
+        labels: The classes whose colours a palette must not contradict.
+
     Raises:
-        UserError: If the file cannot be decoded, or does not hold one 8-bit class number a pixel.
+        UserError: If the file cannot be decoded, or does not hold one 8-bit class number a pixel, or not for sure.
     """
-    return decode(path, lambda picture: _to_index(picture, path))
+    return decode(path, lambda picture: _to_index(picture, path, labels))
 
 
-def read_pair(image_path: Path, mask_path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_pair(image_path: Path, mask_path: Path, labels: Sequence[Label] = ()) -> tuple[np.ndarray, np.ndarray]:
     """Read an image with its mask, uint8 (H, W, 3) and uint8 (H, W).
 
     Raises:
-        UserError: If one cannot be read, or their sizes differ.
+        UserError: If one cannot be read, as read_image and read_mask say, or their sizes differ.
     """
-    image, mask = read_image(image_path), read_mask(mask_path)
+    image, mask = read_image(image_path), read_mask(mask_path, labels)
     check_sizes(image, image_path, mask, mask_path)
     return image, mask
 
@@ -60,11 +67,18 @@ def check_sizes(image: np.ndarray, image_path: Path, mask: np.ndarray, mask_path
     """Raise UserError if an image (H, W, 3) and what belongs to it (H, W) differ in size."""
     if image.shape[:2] != mask.shape:
         (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
+        remedy = f"save the {what} at the image's size."
+        if (height, width) == (mask_width, mask_height):
+            turn = decode(image_path, orientation)
+            remedy = f"turn the {what} by 90 degrees." if turn == 1 else (
+                f"the image is shown upright by its EXIF orientation, {turn}, and the {what} is not; turn the {what} "
+                "likewise, or take the orientation out of the image.")
         raise UserError(f"{image_path} is {width}x{height} but its {what} {mask_path} is {mask_width}x{mask_height}: "
-                        f"save the {what} at the image's size.")
+                        f"{remedy}")
 
 
-def to_train_ids(mask: np.ndarray, labels: Sequence[Label], void: Sequence[int], path: Path) -> np.ndarray:
+def to_train_ids(mask: np.ndarray, labels: Sequence[Label], void: Sequence[int], path: Path,
+                 remedy: str = "Correct the mask or the class table.") -> np.ndarray:
     """Turn the values of a mask into train ids.
 
     Args:
@@ -72,6 +86,7 @@ def to_train_ids(mask: np.ndarray, labels: Sequence[Label], void: Sequence[int],
         labels: The classes.
         void: Values that mean void.
         path: The mask's file, for the message.
+        remedy: The message's last sentence.
 
     Returns:
         uint8 (H, W), 0..K-1 or 255.
@@ -85,15 +100,14 @@ def to_train_ids(mask: np.ndarray, labels: Sequence[Label], void: Sequence[int],
     for label in labels:
         table[label.label_id] = label.train_id
         known[label.label_id] = True
-    counts = np.bincount(mask.ravel(), minlength=256)
+    counts = count_values(mask)
     unknown = np.flatnonzero((counts > 0) & ~known)
     if len(unknown):
         found = ", ".join(f"{value} ({counts[value]} pixels)" for value in unknown[:5])
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise UserError(f"{path} holds the label {found}{more}, which is no class: the classes are "
-                        f"{_ranges([label.label_id for label in labels])}, void is {_ranges(void)}. "
-                        "Correct the mask or the class table.")
-    return table[mask]
+                        f"{_ranges([label.label_id for label in labels])}, void is {_ranges(void) or 'none'}. {remedy}")
+    return cv2.LUT(mask, table)
 
 
 def _ranges(values: Sequence[int]) -> str:
@@ -105,84 +119,6 @@ def _ranges(values: Sequence[int]) -> str:
         else:
             parts.append([value])
     return ", ".join("..".join(str(value) for value in part) for part in parts)
-
-
-def pair_files(images: Path, masks: Path, key: str) -> tuple[list[str], list[Path], list[Path]]:
-    """Match the pictures below one folder with the masks below another by their relative names without suffix.
-
-    Files of other kinds, hidden files and folders, and masks without an image are left alone: an image that is to be
-    left out of a split may go without its mask being hunted down.
-
-    Args:
-        images: Folder of pictures, searched through all its subfolders.
-        masks: Folder of masks.
-        key: The configuration key to name where a folder is missing.
-
-    Returns:
-        Names (sorted), image paths, mask paths.
-
-    Raises:
-        UserError: If a folder is missing or empty, or an image has no mask or two.
-    """
-    found_images, found_masks = by_name(images, key), by_name(masks, key)
-    if not found_images:
-        raise UserError(f"{images} holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))}): "
-                        f"the split is empty; check {key}.")
-    names = sorted(found_images)
-    return names, [found_images[name] for name in names], partners(found_images, found_masks, masks)
-
-
-def partners(images: dict[str, Path], others: dict[str, Path], where: Path, what: str = "mask") -> list[Path]:
-    """Return what belongs to each image, in the order of the images' sorted names.
-
-    Raises:
-        UserError: If an image has none; it names the first, and holds them all.
-    """
-    alone = sorted(images.keys() - others.keys())
-    if alone:
-        raise UserError(f"{len(alone)} of {len(images)} images have no {what} below {where}, the first is "
-                        f"{images[alone[0]]}: add its {what}, {alone[0]}.png, or remove the image.",
-                        [str(images[name]) for name in alone])
-    return [others[name] for name in sorted(images)]
-
-
-def by_name(folder: Path, key: str) -> dict[str, Path]:
-    """Find the pictures below a folder by their relative names without suffix.
-
-    Raises:
-        UserError: If the folder is missing, or two have one name.
-    """
-    found: dict[str, Path] = {}
-    for path in pictures_below(folder, key):
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise UserError(f"{found[name]} and {path} have the same name: keep one of them.")
-        found[name] = path
-    return found
-
-
-def pictures_below(folder: Path, key: str) -> Iterator[Path]:
-    """Yield the pictures below a folder, sorted; links to folders are followed, hidden files and folders left alone.
-
-    Raises:
-        UserError: If the folder is missing, or one in it cannot be listed.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder: check {key}.")
-
-    def give_up(error: OSError) -> None:
-        raise UserError(f"{error.filename} cannot be listed ({error.strerror}): make it readable.") from error
-
-    found: list[Path] = []
-    for inner, folders, files in os.walk(folder, onerror=give_up, followlinks=True):
-        # A link that leads back to a folder above would be followed for ever.
-        above = {os.path.realpath(inner), *map(str, Path(os.path.realpath(inner)).parents)}
-        folders[:] = [name for name in folders
-                      if not name.startswith(".") and os.path.realpath(Path(inner, name)) not in above]
-        # what macOS and Jupyter leave behind is hidden: ._x.png
-        found += [Path(inner, name) for name in files
-                  if not name.startswith(".") and Path(name).suffix.lower() in PICTURE_SUFFIXES]
-    yield from sorted(found)
 
 
 def decode(path: Path, convert: Callable[[Image.Image], T]) -> T:
@@ -203,7 +139,7 @@ def decode(path: Path, convert: Callable[[Image.Image], T]) -> T:
         raise UserError(f"{path} is refused, for its size may be an attack ({_line(error)}): "
                         "cut it into tiles, or remove it.") from error
     except Exception as error:  # broken files bring forth OSError, SyntaxError, struct.error, zlib.error, ...
-        reason = "the file is empty" if _is_empty(path) else _line(error)
+        reason = _state(path) or _line(error)
         raise UserError(f"{path} cannot be read as a picture ({reason}): replace or remove it.") from error
 
 
@@ -214,23 +150,43 @@ def is_deep(picture: Image.Image) -> bool:
     return picture.mode.startswith("I") or ";16" in unpacked
 
 
+def is_lossy(picture: Image.Image) -> bool:
+    """Say whether a picture that was opened is of a kind that does not keep the values as they were saved."""
+    if picture.format == "WEBP":  # its lossless pixels are a chunk of that name
+        return b"VP8L" not in Path(str(getattr(picture, "filename", ""))).read_bytes()
+    return picture.format in ("JPEG", "MPO") or picture.info.get("compression") == "jpeg"  # the latter is a TIFF's
+
+
+def orientation(picture: Image.Image) -> int:
+    """Return how a picture is to be turned to stand upright, 1..8 as in EXIF; 1 is not at all."""
+    with suppress(Exception):  # EXIF data that cannot be read are no reason to refuse the picture
+        found = picture.getexif().get(ORIENTATION, 1)
+        return found if found in range(1, 9) else 1
+    return 1
+
+
 def _line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _is_empty(path: Path) -> bool:
+def _state(path: Path) -> str | None:
+    """Say what a path is that holds no picture for sure."""
     with suppress(OSError, ValueError):  # a name too long, or with a zero byte
-        return path.is_file() and not path.stat().st_size
-    return False
+        if path.is_symlink() and not path.exists():
+            return f"it is a link to {path.readlink()}, which is not there"
+        if path.is_dir():
+            return "it is a folder"
+        return "the file is empty" if path.is_file() and not path.stat().st_size else None
+    return None
 
 
 def _to_rgb(picture: Image.Image, path: Path, bits: int | None) -> np.ndarray:
     if picture.mode == "F":
         raise UserError(f"{path} is an image of mode F, of real numbers: save it with 8 or 16 bits a channel.")
     if is_deep(picture):
-        orientation = picture.getexif().get(ORIENTATION, 1)
+        turn = orientation(picture)
         picture = Image.fromarray(_to_8_bits(_deep_values(picture, path), path, bits))
-        picture.getexif()[ORIENTATION] = orientation
+        picture.getexif()[ORIENTATION] = turn
     picture.load()
     with suppress(Exception):  # EXIF data that cannot be read are no reason to refuse the picture
         picture = ImageOps.exif_transpose(picture)
@@ -254,14 +210,30 @@ def _to_8_bits(values: np.ndarray, path: Path, bits: int | None) -> np.ndarray:
         raise UserError(f"{path} holds values from {lowest} to {highest}, but {bits or 16} bits hold 0 to {top}: "
                         + ("correct dataset.image_bits." if bits else "save it with 8 or 16 bits a channel."))
     if bits is None and 0 < highest < 2**12:
-        raise UserError(f"{path} has 16 bits a channel, but its highest value is {highest}, as of "
-                        f"{max(8, highest.bit_length())}-bit data: say how many bits the camera uses, "
-                        "dataset.image_bits=12, or 16 if the picture is just dark.")
+        used = max(8, highest.bit_length())
+        raise UserError(f"{path} has 16 bits a channel, but its highest value is {highest}, as of {used}-bit data: say "
+                        f"how many bits the camera uses, dataset.image_bits={used} or more, up to 16 if the picture is "
+                        "just dark.")
     return ((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
 
 
-def _to_index(picture: Image.Image, path: Path) -> np.ndarray:
+def _to_index(picture: Image.Image, path: Path, labels: Sequence[Label]) -> np.ndarray:
     if picture.mode not in ("L", "P", "1"):
         raise UserError(f"{path} is a mask of mode {picture.mode}: save it as one 8-bit class number "
                         "per pixel (grey or palette PNG).")
-    return np.array(picture, dtype=np.uint8)
+    values = np.array(picture, dtype=np.uint8)
+    if picture.mode == "P" and labels:
+        fault = palette_fault(values, palette_table(picture), labels)
+        if fault is not None:
+            raise UserError(f"{path} {fault}: save it in the order of the classes, or as grey values.")
+    if is_lossy(picture) and values.min() != values.max():
+        raise UserError(f"{path} is saved lossily. {LOSSY}.")
+    return values
+
+
+def palette_table(picture: Image.Image) -> np.ndarray:
+    """Return the colours of a palette picture by their index, uint8 (256, 3); black where it has none."""
+    table = np.zeros(768, np.uint8)
+    colors = picture.getpalette() or []
+    table[:len(colors)] = colors
+    return table.reshape(256, 3)

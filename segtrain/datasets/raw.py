@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segtrain.datasets.colours import pack, spelled
-from segtrain.datasets.pictures import decode, is_deep
+from segtrain.datasets.mask_colors import pack, spelled
+from segtrain.datasets.pictures import decode, is_deep, orientation
 from segtrain.errors import UserError
 
 MOST = 64  # different values kept of one file; a JPEG mask has thousands
@@ -19,6 +19,14 @@ def kind(path: Path) -> str | None:
         return decode(path, _kind)
     except UserError:
         return None  # whoever reads the sample reports it
+
+
+def turn(path: Path) -> int:
+    """Return how a picture is turned to stand upright, 1..8 as in EXIF; 1 for what cannot be opened."""
+    try:
+        return decode(path, orientation)
+    except UserError:
+        return 1
 
 
 def values(path: Path) -> dict[str, int]:

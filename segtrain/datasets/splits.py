@@ -1,4 +1,4 @@
-"""Share the images of one folder out over train and val, the same way wherever and whenever it is done."""
+"""Share the images of one folder out over train, val and test, the same way wherever and whenever it is done."""
 
 import hashlib
 import re
@@ -8,16 +8,18 @@ from collections.abc import Sequence
 from segtrain.errors import UserError
 
 
-def split_off(names: Sequence[str], split: str, fraction: float, *, group: str | None, seed: int) -> list[str]:
+def split_off(names: Sequence[str], split: str, val_fraction: float, test_fraction: float | None = None, *,
+              group: str | None, seed: int) -> list[str]:
     """Return the names of one split.
 
-    The groups are put in an order that only their own names and the seed decide, and the first of them are val: as many
-    as come nearest to the fraction of all images. The order of the files plays no part.
+    The groups are put in an order that only their own names and the seed decide. The first of them are val: as many as
+    come nearest to the fraction of all images; the next are test, likewise. The order of the files plays no part.
 
     Args:
         names: All of them.
-        split: "train" or "val".
-        fraction: The share of val, between 0 and 1.
+        split: "train", "val", or "test" where it has a fraction.
+        val_fraction: The share of val, between 0 and 1.
+        test_fraction: The share of test; None: there is none.
         group: A regular expression with one group, searched in each name: images for which it gives the same text (the
             frames of a video) stay together. None: each image is a group of its own.
         seed: Another seed, another split.
@@ -25,22 +27,33 @@ def split_off(names: Sequence[str], split: str, fraction: float, *, group: str |
     Raises:
         UserError: Names the key at fault and the remedy.
     """
-    if split not in ("train", "val"):
-        raise UserError(f"dataset.split={split}: dataset.val_fraction makes the splits train and val.")
+    fractions = [val_fraction] if test_fraction is None else [val_fraction, test_fraction]
+    splits = ["train", "val", "test"][:len(fractions) + 1]
+    if split not in splits:
+        raise UserError(f"dataset.split={split}: dataset.val_fraction makes the splits train and val, "
+                        "dataset.test_fraction makes test.")
     of = {name: _group_of(name, pattern) for pattern in [_compile(group)] for name in names}
     sizes = Counter(of.values())
-    if len(sizes) < 2:
-        raise UserError(f"dataset.val_fraction needs two groups of images at least, but all {len(names)} are one"
-                        + (f": check dataset.group={group}." if group else ": add images."))
+    if len(sizes) < len(splits):
+        raise UserError(f"{len(splits)} splits need {len(splits)} groups of images at least, but all {len(names)} are "
+                        f"in {len(sizes)}" + (f": check dataset.group={group}." if group else ": add images."))
     order = sorted(sizes, key=lambda name: (hashlib.sha256(f"{seed}:{name}".encode()).digest(), name))
-    wanted, taken, best = fraction * len(names), 0, 1
-    distance = float("inf")
-    for number, name in enumerate(order[:-1], 1):
+    taken: dict[str, str] = {}
+    for number, (name, fraction) in enumerate(zip(splits[1:], fractions, strict=True), 1):
+        spare = len(splits) - 1 - number  # groups that the splits after this one need, besides train's one
+        free = order[len(taken):len(order) - 1 - spare]
+        taken |= dict.fromkeys(_first_groups(free, sizes, fraction * len(names)), name)
+    return [name for name in names if taken.get(of[name], "train") == split]
+
+
+def _first_groups(order: Sequence[str], sizes: Counter[str], wanted: float) -> Sequence[str]:
+    """Return as many of the first groups, at least one, as come nearest to a number of images."""
+    taken, best, distance = 0, 1, float("inf")
+    for number, name in enumerate(order, 1):
         taken += sizes[name]
         if abs(taken - wanted) < distance:
             distance, best = abs(taken - wanted), number
-    val = set(order[:best])
-    return [name for name in names if (of[name] in val) == (split == "val")]
+    return order[:best]
 
 
 def _compile(group: str | None) -> re.Pattern[str] | None:

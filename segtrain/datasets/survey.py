@@ -39,13 +39,14 @@ class Survey:
     remarks: list[str] = field(default_factory=list)
 
 
-def survey_once(dataset: Dataset, instances: str | None) -> Survey:
+def survey_once(dataset: Dataset, instances: str | None, *, may_be_void: bool = False) -> Survey:
     """Survey a split in the first of several processes, which tells the others; they fill their caches then.
 
     Raises:
         UserError: As `survey` does, in the first process.
     """
-    found = distributed.broadcast(survey(dataset, instances) if distributed.is_main() else None)
+    found = survey(dataset, instances, may_be_void=may_be_void) if distributed.is_main() else None
+    found = distributed.broadcast(found)
     assert found is not None, "the first process gives it"
     if isinstance(dataset, Cached) and not distributed.is_main():
         for _ in in_order(dataset.read, len(dataset.names)):
@@ -53,12 +54,13 @@ def survey_once(dataset: Dataset, instances: str | None) -> Survey:
     return found
 
 
-def survey(dataset: Dataset, instances: str | None) -> Survey:
+def survey(dataset: Dataset, instances: str | None, *, may_be_void: bool = False) -> Survey:
     """Read every sample of a split, on all cores, and check it.
 
     Args:
         dataset: The split.
         instances: Where objects come from: "maps", "components" or None.
+        may_be_void: Whether a split is of use in which no pixel has a class.
 
     Raises:
         UserError: Names the first file at fault: unreadable, of another size than its mask, with a label that is no
@@ -74,9 +76,9 @@ def survey(dataset: Dataset, instances: str | None) -> Survey:
         sizes.append((height, width))
         pixel_counts[index] = check_sample(sample, dataset.labels, dataset.files(index))[:len(dataset.labels)]
         if instances is not None:
-            found = find_instances(sample, dataset.labels, instances, dataset.files(index))
+            found = find_instances(sample.target, sample.instances, dataset.labels, instances, dataset.files(index))
             objects.append(count_instances(sample.target, sample.target, found, class_ids))
-    if not pixel_counts.any():
+    if not may_be_void and not pixel_counts.any():
         raise UserError(all_void(len(dataset.names), dataset.files(0)))
     class_sizes = None
     if instances is not None:
@@ -102,11 +104,16 @@ def check_sample(sample: Sample, labels: tuple[Label, ...], file: str) -> np.nda
     if min(height, width) < 32:
         raise UserError(f"{file} is {width}x{height}: images need at least 32x32 pixels, enlarge or remove it.")
     counts = np.bincount(sample.target.ravel(), minlength=IGNORE_INDEX + 1)
+    check_counts(counts, labels, file)
+    return counts
+
+
+def check_counts(counts: np.ndarray, labels: tuple[Label, ...], file: str) -> None:
+    """Raise UserError if a target, given the pixels (256,) of each of its values, holds what is no train id."""
     for train_id in np.flatnonzero(counts[:IGNORE_INDEX]):
         if train_id >= len(labels):
             raise UserError(f"the target of {file} holds the train id {train_id} ({counts[train_id]} pixels): "
                             f"a dataset gives 0..{len(labels) - 1} or 255.")
-    return counts
 
 
 def check_instances(labels: tuple[Label, ...], instances: str | None) -> None:
@@ -127,18 +134,19 @@ def instance_classes(labels: tuple[Label, ...]) -> list[int]:
     return [label.train_id for label in labels if label.has_instances]
 
 
-def find_instances(sample: Sample, labels: tuple[Label, ...], instances: str, file: str) -> np.ndarray:
-    """Return a sample's instance map, int32 (H, W), from where dataset.instances says.
+def find_instances(target: np.ndarray, own: np.ndarray | None, labels: tuple[Label, ...], instances: str,
+                   file: str) -> np.ndarray:
+    """Return a target's instance map, int32 (H, W), from where dataset.instances says; `own` is the dataset's.
 
     Raises:
         UserError: If maps are asked for and the sample has none.
     """
     if instances == "components":
-        return label_components(sample.target, instance_classes(labels))
-    if sample.instances is None:
+        return label_components(target, instance_classes(labels))
+    if own is None:
         raise UserError(f"dataset.instances=maps, but {file} has no instance map: "
                         "use dataset.instances=components or null.")
-    return sample.instances
+    return own
 
 
 def in_order(function: Callable[[int], T], count: int) -> Iterator[T]:

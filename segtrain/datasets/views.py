@@ -2,6 +2,9 @@
 
 from segtrain.datasets.base import Dataset, Sample
 
+# what base.py says a dataset may have
+OPTIONAL = ("paths", "remarks", "class_sizes", "read_target", "file_labels", "prediction_ending", "prediction_palette")
+
 
 class Cached:
     """A dataset whose samples stay in memory once read, locked against writing.
@@ -11,7 +14,7 @@ class Cached:
 
     def __init__(self, dataset: Dataset) -> None:
         self.labels, self.names, self.files = dataset.labels, dataset.names, dataset.files
-        self.remarks, self.class_sizes = getattr(dataset, "remarks", list), getattr(dataset, "class_sizes", None)
+        _offer(self, dataset)
         self._dataset = dataset
         self._samples: list[Sample | None] = [None] * len(dataset.names)
 
@@ -31,5 +34,11 @@ class Subset:
     def __init__(self, dataset: Dataset, num_samples: int) -> None:
         self.labels, self.read, self.files = dataset.labels, dataset.read, dataset.files
         self.names = dataset.names[:num_samples]
-        self.paths = getattr(dataset, "paths", None)
-        self.remarks, self.class_sizes = getattr(dataset, "remarks", list), getattr(dataset, "class_sizes", None)
+        _offer(self, dataset)
+
+
+def _offer(view: Dataset, dataset: Dataset) -> None:
+    """Give a view what its dataset has beyond what all have."""
+    for name in OPTIONAL:
+        if hasattr(dataset, name):
+            setattr(view, name, getattr(dataset, name))

@@ -1,27 +1,32 @@
 """PASCAL VOC 2012, and trees of one's own in its shape."""
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from segtrain.datasets import sources
 from segtrain.datasets.base import Sample
-from segtrain.datasets.classes import read_classes
-from segtrain.datasets.colours import colours_to_train_ids, pack, read_either
-from segtrain.datasets.pictures import PICTURE_SUFFIXES, read_image, to_train_ids
+from segtrain.datasets.classes import Classes, read_class_file
+from segtrain.datasets.mask_colors import Color, spelled
+from segtrain.datasets.masks import mask_rule, read_instances, read_target
+from segtrain.datasets.pairs import by_name
+from segtrain.datasets.pictures import check_sizes, read_image
 from segtrain.errors import UserError
-from segtrain.labels import IGNORE_INDEX, VOC
+from segtrain.labels import IGNORE_INDEX, VOC, Label
 from segtrain.suggest import nearest
 
-BORDER_COLOR = (224, 224, 192)  # of the index 255 in VOC's palette: the void seam around objects
+BORDER_COLOR: Color = (224, 224, 192)  # of the index 255 in VOC's palette: the void seam around objects
 INSIDE = ("", "VOC2012", "VOCdevkit/VOC2012")  # where the folders may stand below root
 
 
 class Voc:
     """JPEGImages, SegmentationClass, SegmentationObject, and the splits in ImageSets/Segmentation/<split>.txt.
 
-    Masks are palette pictures or pictures in the classes' colours, as labelling tools export them.
+    Masks are what dataset=folder reads: palette pictures, as VOC's own, or those in the classes' colours, as labelling
+    tools export them.
 
     Source: Everingham et al., "The PASCAL visual object classes challenge: a retrospective" (IJCV 2015).
 
@@ -31,46 +36,56 @@ class Voc:
         classes: A class file relative to root, as for dataset=folder; None: VOC's 21 classes.
         masks: The folder of the masks.
         objects: The folder of the maps of single objects, where there are any; None: they are not read.
+        void: As for dataset=folder; None: 255 and #e0e0c0, nothing with binary or threshold.
+        binary: As for dataset=folder.
+        threshold: Likewise.
+        nearest_colors: Likewise.
+        palette: Likewise.
         download: Whether to fetch VOC 2012 if root is missing or empty.
+        targets_only: Whether the images may be missing.
     """
 
     def __init__(self, split: str, root: str | None = None, classes: str | None = None,
                  masks: str = "SegmentationClass", objects: str | None = "SegmentationObject",
-                 download: bool = False) -> None:
+                 void: list[int | str | list[int]] | None = None, binary: bool = False, threshold: int | None = None,
+                 nearest_colors: bool | int = False, palette: str | None = None, download: bool = False,
+                 targets_only: bool = False) -> None:
         if root is None:
             raise UserError("dataset.root is needed: the folder VOC2012 or one with JPEGImages and SegmentationClass, "
                             "dataset.root=/data/VOCdevkit/VOC2012")
         if download:
             sources.ensure(root, sources.VOC)
-        base = _base(Path(root).expanduser(), masks)
-        self.labels = VOC if classes is None else read_classes(Path(root).expanduser() / classes)
-        self.names = _read_split(base / "ImageSets" / "Segmentation", split)
-        self._images = [_picture(base / "JPEGImages", name, split) for name in self.names]
-        self._masks = [_picture(base / masks, name, split) for name in self.names]
-        self._objects = base / objects if objects is not None else None
+        base = _base(Path(root).expanduser(), masks, masks if targets_only else "JPEGImages")
+        table = Classes(VOC, True) if classes is None else read_class_file(Path(root).expanduser() / classes)
+        usual = void
+        if void is None and not binary and threshold is None:
+            usual = [IGNORE_INDEX, spelled(BORDER_COLOR)]
+        rule = mask_rule(table, usual, binary=binary, threshold=threshold, nearest_colors=nearest_colors,
+                         palette=palette)
+        self._rule = replace(rule, void_given=void is not None)
+        self.labels = self._rule.labels
+        self.prediction_palette = _palette(self.labels)
+        path = base / "ImageSets" / "Segmentation" / f"{split}.txt"
+        self.names = _read_split(path, split)
+        self._images = ([base / "JPEGImages" / f"{name}.jpg" for name in self.names] if targets_only
+                        else _listed(self.names, base / "JPEGImages", path))
+        self._masks = _listed(self.names, base / masks, path)
+        found = by_name(base / objects, "dataset.objects") if objects and (base / objects).is_dir() else {}
+        self._objects = [found.get(name) for name in self.names]
 
     def read(self, index: int) -> Sample:
-        image, mask = read_image(self._images[index]), read_either(self._masks[index])
-        _check_size(mask, self._masks[index], image)
-        if mask.ndim == 3:
-            target = colours_to_train_ids(mask, self.labels, [BORDER_COLOR], self._masks[index])
-        else:
-            target = to_train_ids(mask, self.labels, [IGNORE_INDEX], self._masks[index])
-        return Sample(image, target, self._read_instances(index, image))
+        image, (target, instances) = read_image(self._images[index]), self.read_target(index)
+        check_sizes(image, self._images[index], target, self._masks[index])
+        return Sample(image, target, instances)
 
-    def _read_instances(self, index: int, image: np.ndarray) -> np.ndarray | None:
-        """Read the map of single objects: a number or a colour for each, black where there is none."""
-        path = _find(self._objects, self.names[index]) if self._objects is not None else None
-        if path is None:
-            return None
-        found = read_either(path)
-        _check_size(found, path, image)
-        if found.ndim == 2:
-            return np.where(found == IGNORE_INDEX, 0, found).astype(np.int32)
-        packed = pack(found)
-        packed[(found == BORDER_COLOR).all(-1)] = 0
-        colors, places = np.unique(packed, return_inverse=True)  # small numbers: whoever counts makes room for all
-        return (places.reshape(packed.shape) + (colors[0] != 0)).astype(np.int32)
+    def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        mask_path, objects_path = self._masks[index], self._objects[index]
+        target = read_target(mask_path, self._rule)
+        if objects_path is None:
+            return target, None
+        instances = read_instances(objects_path, IGNORE_INDEX, BORDER_COLOR)
+        check_sizes(target, mask_path, instances, objects_path, "map of objects")
+        return target, instances
 
     def files(self, index: int) -> str:
         return str(self._masks[index])
@@ -79,19 +94,26 @@ class Voc:
         return self._images[index], self._masks[index]
 
 
-def _base(root: Path, masks: str) -> Path:
+def _base(root: Path, masks: str, sign: str) -> Path:
     for inner in INSIDE:
-        if (root / inner / "JPEGImages").is_dir():
+        if (root / inner / sign).is_dir():
             if not (root / inner / masks).is_dir():
                 raise UserError(f"{root / inner / masks} is not a folder: check dataset.root and dataset.masks.")
             return root / inner
-    raise UserError(f"{root / 'JPEGImages'} is not a folder, and there is none in {' or '.join(INSIDE[1:])}: "
+    raise UserError(f"{root / sign} is not a folder, and there is none in {' or '.join(INSIDE[1:])}: "
                     "check dataset.root, or fetch VOC 2012 into a new folder with dataset.download=true.")
 
 
-def _read_split(folder: Path, split: str) -> list[str]:
+def _palette(labels: Sequence[Label]) -> list[tuple[int, int, int]]:
+    """Return the colours of the values 0..255 of a mask: those of the classes and of the seam, black between them."""
+    colors = [(0, 0, 0)] * IGNORE_INDEX + [BORDER_COLOR]
+    colors[:len(labels)] = [label.color for label in labels]
+    return colors
+
+
+def _read_split(path: Path, split: str) -> list[str]:
     """Read the names of a split, one a line; what follows a name on its line is left alone."""
-    path = folder / f"{split}.txt"
+    folder = path.parent
     if not path.is_file():
         found = sorted(each.stem for each in folder.glob("*.txt")) if folder.is_dir() else []
         raise UserError(f"dataset.split={split}: {path} is not there; {folder} lists the splits "
@@ -99,40 +121,30 @@ def _read_split(folder: Path, split: str) -> list[str]:
     try:
         names = [line.split()[0] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({error}): it must list the names of the split, one a line.") from error
+        raise UserError(f"{path} cannot be read ({error}): it must list the names of the split, one a line, "
+                        "as UTF-8.") from error
     if not names:
         raise UserError(f"{path} lists no name: the split is empty.")
-    doubled = _first_doubled(names)
-    if doubled is not None:
-        raise UserError(f"{path} lists {doubled} twice: keep one of them.")
+    outside = next((name for name in names if ".." in name.split("/") or name.startswith("/")), None)
+    if outside is not None:
+        raise UserError(f"{path} lists {outside}, which leads out of the folders of images and masks: correct it.")
+    doubled = [name for name, count in Counter(names).items() if count > 1]
+    if doubled:
+        more = f", and {len(doubled) - 1} other names, too" if len(doubled) > 1 else ""
+        raise UserError(f"{path} lists {doubled[0]} twice{more}: keep one of them.")
     return names
 
 
-def _first_doubled(names: Sequence[str]) -> str | None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None
+def _listed(names: list[str], folder: Path, path: Path) -> list[Path]:
+    """Return the picture of each name, of whatever kind.
 
-
-def _picture(folder: Path, name: str, split: str) -> Path:
-    found = _find(folder, name)
-    if found is None:
-        raise UserError(f"{folder / name}.* is not there, but ImageSets/Segmentation/{split}.txt lists {name}: "
-                        f"add it, or remove {name} from the list.")
-    return found
-
-
-def _find(folder: Path, name: str) -> Path | None:
-    """Return the picture of that name, of whatever kind; .png and .jpg are tried first."""
-    endings = sorted(PICTURE_SUFFIXES, key=lambda ending: ending not in (".png", ".jpg"))
-    return next((path for ending in endings if (path := folder / f"{name}{ending}").is_file()), None)
-
-
-def _check_size(mask: np.ndarray, path: Path, image: np.ndarray) -> None:
-    if mask.shape[:2] != image.shape[:2]:
-        (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape[:2]
-        raise UserError(f"{path} is {mask_width}x{mask_height}, but its image is {width}x{height}: "
-                        "save it at the image's size.")
+    Raises:
+        UserError: If some are not there; it names the first, and holds them all.
+    """
+    found = by_name(folder, "dataset.root")
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise UserError(f"{len(missing)} of the {len(names)} names in {path} have no picture in {folder}, the first is "
+                        f"{missing[0]}: add {folder / missing[0]}.png or .jpg, or remove the name from the list.",
+                        [str(folder / name) for name in missing])
+    return [found[name] for name in names]

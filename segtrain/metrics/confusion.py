@@ -1,9 +1,14 @@
 """Counting of pixels by target class and predicted class: the integers behind every score but iIoU."""
 
+import cv2
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from segtrain.labels import IGNORE_INDEX
+
+MOST_PIXELS = 2**24  # OpenCV returns counts as float32, which is exact up to here
 
 
 def confusion_matrix(
@@ -58,6 +63,71 @@ def confusion_matrices(
     counts = cells.new_zeros(*cells.shape[:-1], height * width)
     counts.scatter_add_(-1, cells, cells.new_ones(()).expand_as(cells))
     return counts.reshape(*counts.shape[:-1], height, width)
+
+
+def count_pairs(pred: npt.NDArray[np.uint8], target: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Count the pixels of each (target value, predicted value) of one image of 8 bits, on a CPU.
+
+    `fold_pairs` makes of it what `confusion_matrix` counts, several times as fast. Python's lock is not held meanwhile.
+
+    Args:
+        pred: Shape (H, W), uint8, any values.
+        target: Shape (H, W), uint8, any values.
+
+    Returns:
+        Shape (256, 256), int64. Rows are targets, columns are predictions.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    if pred.shape != target.shape:
+        raise ValueError(f"pred and target differ in shape: {pred.shape} and {target.shape}")
+    return _histogram(target, pred)
+
+
+def count_values(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Count the pixels of each value of a picture of 8 bits: np.bincount, several times as fast.
+
+    Args:
+        values: Shape (H, W), uint8.
+
+    Returns:
+        Shape (256,), int64.
+    """
+    return _histogram(values)
+
+
+def _histogram(*pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Count the values, or combinations of values, of pictures of one size; an axis of 256 for each picture."""
+    axes = len(pictures)
+    counts = np.zeros((256,) * axes, np.int64)
+    flat = [picture.reshape(1, -1) for picture in pictures]
+    for start in range(0, flat[0].size, MOST_PIXELS):
+        parts = [picture[:, start:start + MOST_PIXELS] for picture in flat]
+        found = cv2.calcHist(parts, list(range(axes)), None, [256] * axes, [0, 256] * axes)
+        counts += found.reshape(counts.shape).astype(np.int64)
+    return counts
+
+
+def fold_pairs(
+    pairs: npt.NDArray[np.int64], predicted_ids: npt.NDArray[np.integer], num_classes: int, num_predicted: int
+) -> Tensor:
+    """Turn the counts of values into a confusion matrix.
+
+    Args:
+        pairs: As of `count_pairs`; the target values are train ids, and those outside 0..K-1 are void.
+        predicted_ids: What each predicted value means, 0..P-1, or P for no class at all. Shape (256,), any integer
+            dtype.
+        num_classes: K, the number of evaluated classes.
+        num_predicted: P, as of `confusion_matrices`.
+
+    Returns:
+        Shape (K+1, P+1), int64, as of `confusion_matrix`.
+    """
+    matrix = np.zeros((num_classes + 1, num_predicted + 1), np.int64)
+    rows, columns = np.nonzero(pairs)
+    np.add.at(matrix, (np.minimum(rows, num_classes), predicted_ids[columns]), pairs[rows, columns])
+    return torch.from_numpy(matrix)
 
 
 def class_counts(confusion: Tensor) -> Tensor:

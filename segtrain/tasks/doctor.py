@@ -13,11 +13,12 @@ from segtrain import build, config, tracking
 from segtrain.datasets.advice import advise
 from segtrain.datasets.base import Dataset
 from segtrain.datasets.checkup import Split, read_split, summary
-from segtrain.datasets.faults import ERROR, WARNING, Finding, across_splits, in_split, merged, unused_files
+from segtrain.datasets.faults import ERROR, WARNING, Finding, in_split, merged, unused_files
+from segtrain.datasets.leaks import across_splits, same_masks, unlearnt_classes
 from segtrain.datasets.survey import check_instances
 from segtrain.drawing import examples_figure, shrunk
 from segtrain.errors import UserError
-from segtrain.files import write_text, write_whole
+from segtrain.files import write_text
 from segtrain.tasks.doctor_tables import findings_text, tables
 from segtrain.tasks.evaluate import dataset_name
 
@@ -42,8 +43,8 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     for split in splits:
         findings += in_split(split, cfg.dataset.crop)
     across, leaks = across_splits(splits, cfg.task.near_distance)
-    findings += across
-    if cfg.train.num_images is None:
+    findings += [*across, *same_masks(splits, cfg.task.near_distance or 0), *unlearnt_classes(splits)]
+    if cfg.train.num_images is None and not any(each.kind == "split" for each in findings):
         findings += unused_files(list(opened.values()))
     findings = merged(findings)
     num_images = sum(len(split.seen) for split in splits)
@@ -138,4 +139,4 @@ def _draw(cfg: Any, run_dir: Path, opened: dict[str, Dataset], splits: list[Spli
     total = sum(pixels.values()) or 1
     notes = [f"{100 * count / total:.2f} %" for count in pixels.values()]
     figure = examples_figure(rows, first.labels, notes, f"shares of the labelled pixels of {first.name}")
-    write_whole(run_dir / PICTURES, lambda file: figure.savefig(file, format="png"))
+    tracking.write_figure(run_dir / PICTURES, figure)

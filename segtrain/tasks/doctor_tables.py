@@ -6,7 +6,7 @@ from typing import Any
 from segtrain.datasets.faults import Finding
 from segtrain.tracking import percent
 
-SHOWN = 20  # findings of a kind
+SHOWN = 5  # findings of a kind, and files of a finding; the report has them all
 
 
 def tables(results: dict[str, Any]) -> str:
@@ -64,12 +64,16 @@ def _classes(results: dict[str, Any]) -> str:
             total = sum(split["class_pixels"].values())
             row += [percent(split["class_pixels"][label] / total if total else None), str(split["class_images"][label])]
         rows.append([*row, *(f"{values[label]:.2f}" for values in weights.values())])
-    return _aligned(rows, left=(0,))
+    few = [f"only {split['num_usable']} of {split['num_images']} images of {name} are in this table: the others cannot "
+           "be used" for name, split in splits.items() if split["num_usable"] < split["num_images"]]
+    return "\n".join([_aligned(rows, left=(0,)), *few])
 
 
 def _leaks(results: dict[str, Any]) -> str:
     lines = []
     for each in results["leaks"]:
+        if not each["images"]:
+            continue
         near = "" if each["near"] is None else (f", {each['near']} more have a near-duplicate there (at most "
                                                 f"{each['near_distance']} of 64 bits differ)")
         lines.append(f"{each['exact']} of {each['images']} images of {each['of']} are in {each['in']}{near}: "
@@ -79,9 +83,9 @@ def _leaks(results: dict[str, Any]) -> str:
 
 def _advice(results: dict[str, Any]) -> str:
     advice = results["advice"]
-    if advice is None or advice["crop"] is None:
+    if advice is None:
         return ""
-    lines = [f"{key}: {advice[key]}" for key in ("crop", "mean", "std")]
+    lines = [] if advice["crop"] is None else [f"{key}: {advice[key]}" for key in ("crop", "mean", "std")]
     void = advice["void"]
     if void["values"]:
         lines.append(f"void: {percent(void['share'])} % of the pixels, mask values {void['values']}")

@@ -6,65 +6,130 @@ from typing import Any
 
 import torch
 
-from segtrain import build, checkpoint, config, tracking
+from segtrain import build, checkpoint, config, distributed, tracking
 from segtrain.cost import cost
-from segtrain.datasets.survey import survey_once
+from segtrain.datasets.base import Dataset
+from segtrain.datasets.survey import Survey, all_void, survey_once
 from segtrain.errors import UserError
+from segtrain.inference import Inference, predictor
+from segtrain.predictions import prediction_path, write_prediction
 from segtrain.tasks.scoring import score_split
+from segtrain.tasks.worst import draw_worst
 from segtrain.trial import try_out
+
+log = tracking.log
 
 
 def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
-    """Evaluate cfg.checkpoint on cfg.dataset.split and write results.json.
+    """Evaluate cfg.checkpoint on cfg.dataset.split: results.json, per_image.csv, pictures, and predictions if wanted.
 
     Returns:
         The score that train.monitor names.
     """
     if cfg.checkpoint is None:
         raise UserError("task=evaluate needs checkpoint=, a .pt file or a run directory.")
+    inference = _inference(cfg.task, overrides)
     path = checkpoint.find(cfg.checkpoint)
     saved = checkpoint.load(path)
     cfg = _saved_config(saved, cfg, overrides)
+    options = cfg.task
 
     device = build.device(cfg)
     data = build.cached(build.dataset(cfg, cfg.dataset.split), cfg.dataset.cache)
-    found = survey_once(data, cfg.dataset.instances)
+    found = _survey(cfg, data, options.save_predictions)
     build.settle(cfg, device, num_classes=len(data.labels), cached_in_memory=True)
-    tracking.log.info("evaluating %s on %d images of %s %s", path, len(data.names), dataset_name(cfg),
-                      cfg.dataset.split)
+    log.info("evaluating %s on %d images of %s %s", path, len(data.names), dataset_name(cfg), cfg.dataset.split)
     for remark in found.remarks:
-        tracking.log.warning("warning: %s", remark)
+        log.warning("warning: %s", remark)
 
     network = build.model(cfg, pretrained=False)
     checkpoint.load_weights(network, saved["model"], path, class_layer=build.class_layer(cfg))
     network = network.to(device).to(memory_format=memory_format(cfg))
-    try_out(network, cfg.model._target_, found.sizes[0], in_channels=len(cfg.dataset.mean),
-            num_classes=len(data.labels))
-    known = {name: saved[name] for name in ("class_sizes", "class_pixels", "image_pixels")}
-    lacks_sizes = known["class_sizes"] is None and cfg.dataset.instances is not None
-    if lacks_sizes or (known["class_pixels"] is None and build.weighs_classes(cfg)):
-        tracking.log.info("the checkpoint lacks statistics of the training split (class weights of the loss, object "
-                          "sizes for iIoU): reading it")
-        training = survey_once(build.dataset(cfg, "train"), cfg.dataset.instances)
-        known = {name: getattr(training, name) if value is None else value for name, value in known.items()}
+    pass_size = inference.pass_size(found.sizes[0])
+    try_out(network, cfg.model._target_, pass_size, in_channels=len(cfg.dataset.mean), num_classes=len(data.labels))
+    known = _known_of_training(saved, cfg)
+    normalize = build.normalize(cfg, device)
     scored = score_split(
-        network, data, found, build.loss(cfg, known["class_pixels"], known["image_pixels"]).to(device),
-        build.normalize(cfg, device), device=device, precision=cfg.runtime.precision, batch_size=cfg.train.batch_size,
-        workers=cfg.runtime.workers, instances=cfg.dataset.instances, class_sizes=known["class_sizes"])
+        network, data, found, build.loss(cfg, known["class_pixels"], known["image_pixels"]).to(device), normalize,
+        device=device, precision=cfg.runtime.precision, batch_size=cfg.train.batch_size, workers=cfg.runtime.workers,
+        instances=cfg.dataset.instances, class_sizes=known["class_sizes"], inference=inference,
+        keep=(lambda index, pred: write_prediction(run_dir / "predictions", data, index, pred))
+        if options.save_predictions else None)
 
+    costs = cost(network, pass_size, len(cfg.dataset.mean))
+    if costs["macs"] is not None:
+        costs["macs"] *= inference.num_passes(found.sizes[0])
     results = {"task": "evaluate", "dataset": dataset_name(cfg), "split": cfg.dataset.split, "checkpoint": str(path),
-               "epoch": saved["epoch"], "step": saved["step"], **scored.results,
-               **cost(network, found.sizes[0], len(cfg.dataset.mean))}
+               "epoch": saved["epoch"], "step": saved["step"], **scored.results, **costs}
+    if not distributed.is_main():
+        return results[cfg.train.monitor]
     tracking.write_config(run_dir, config.to_container(cfg))
+    tracking.write_rows(run_dir / "per_image.csv", list(scored.images[0]), scored.images)
+    if results["pacc"] is not None:  # else no pixel has a class
+        tracking.write_confusion(run_dir, results["confusion_matrix"], list(results["iou_per_class"]))
+        predict = predictor(network, normalize, inference, device=device, precision=cfg.runtime.precision,
+                            batch_size=cfg.train.batch_size)
+        draw_worst(run_dir / "worst", data, scored.images, predict, options.worst)
     tracking.write_json(run_dir / "results.json", results)
-    tracking.log.info("\n%s\n\nresults: %s", tracking.results_table(results), run_dir / "results.json")
+    _log_end(run_dir, results, options)
     return results[cfg.train.monitor]
 
 
+def _inference(options: Any, overrides: list[str]) -> Inference:
+    """Return how logits are to be made.
+
+    Raises:
+        UserError: If an option of windows is given without windows.
+    """
+    if options.window is not None:
+        return Inference((options.window[0], options.window[1]), options.overlap, options.flip)
+    if any(config.override_key(override) == "task.overlap" for override in overrides):
+        raise UserError(f"task.overlap={options.overlap} is for windows: set task.window=[height,width], "
+                        "or leave task.overlap out.")
+    return Inference(flip=options.flip)
+
+
+def _survey(cfg: Any, data: Dataset, saves_predictions: bool) -> Survey:
+    """Read the split; without any labelled pixel it is of use for predictions only."""
+    found = survey_once(data, cfg.dataset.instances, may_be_void=True)
+    if saves_predictions:
+        for index in range(len(data.names)):
+            prediction_path(Path("predictions"), data, index)  # refused now, not after an hour
+    if not any(found.class_pixels):
+        if not saves_predictions:
+            raise UserError(f"{all_void(len(data.names), data.files(0))} task.save_predictions=true writes the "
+                            "predictions, without scores.")
+        found.remarks.append("no pixel of the split has a class: predictions are written, and all scores are null.")
+    return found
+
+
+def _known_of_training(saved: Mapping[str, Any], cfg: Any) -> dict[str, Any]:
+    """Return the statistics of the training split that the scores need; read it where the checkpoint lacks them."""
+    known = {name: saved[name] for name in ("class_sizes", "class_pixels", "image_pixels")}
+    lacks_sizes = known["class_sizes"] is None and cfg.dataset.instances is not None
+    if lacks_sizes or (known["class_pixels"] is None and build.weighs_classes(cfg)):
+        log.info("the checkpoint lacks statistics of the training split (class weights of the loss, object sizes for "
+                 "iIoU): reading it")
+        training = survey_once(build.dataset(cfg, "train"), cfg.dataset.instances)
+        known = {name: getattr(training, name) if value is None else value for name, value in known.items()}
+    return known
+
+
+def _log_end(run_dir: Path, results: Mapping[str, Any], options: Any) -> None:
+    """Print the scores, and where everything is."""
+    log.info("\n%s\n", tracking.results_table(results))
+    log.info("scores       %s\nevery image  %s", run_dir / "results.json", run_dir / "per_image.csv")
+    if results["pacc"] is not None:
+        log.info("pictures     %s", ", ".join(str(run_dir / name) for name in (
+            "confusion_matrix.png", "confusion_matrix_pixels.png", *["worst/"] * bool(options.worst))))
+    if options.save_predictions:
+        log.info("predictions  %s", run_dir / "predictions")
+
+
 def _saved_config(saved: Mapping[str, Any], cfg: Any, overrides: list[str]) -> Any:
-    """Return the checkpoint's config under this command's overrides, with this machine's runtime."""
+    """Return the checkpoint's config under this command's overrides, with its task and this machine's runtime."""
     laid = config.overlay(config.from_container(saved["config"]), cfg, overrides)
-    laid.runtime = cfg.runtime
+    laid.task, laid.runtime = cfg.task, cfg.runtime
     build.check_trust(laid, overrides, cfg.runtime.trusted)
     return config.check(laid)
 

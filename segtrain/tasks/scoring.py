@@ -18,6 +18,7 @@ from segtrain.datasets.survey import Survey, instance_classes
 from segtrain.drawing import side_by_side
 from segtrain.engine import mean_loss, predict_epoch
 from segtrain.errors import UserError
+from segtrain.inference import WHOLE, Inference, predictor
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.losses import Loss
 from segtrain.metrics.categories import category_ids, category_scores
@@ -56,8 +57,10 @@ def score_split(
     workers: int,
     instances: str | None,
     class_sizes: Mapping[str, float | None] | None,
+    inference: Inference = WHOLE,
     num_examples: int = 0,
     after_batch: Callable[[], None] = lambda: None,
+    keep: Callable[[int, np.ndarray], None] | None = None,
 ) -> Scored:
     """Score a network on a whole split.
 
@@ -73,12 +76,14 @@ def score_split(
         normalize: uint8 (N, H, W, C) -> float32 (N, C, H, W).
         device: Where the network is.
         precision: "fp32", "bf16" or "fp16".
-        batch_size: Most images at once.
+        batch_size: Most images at once, and most windows.
         workers: Loader processes.
         instances: Where objects come from, "maps" or "components"; None: no iIoU.
         class_sizes: Mean object size by class name, of the training split.
+        inference: How an image's logits are made.
         num_examples: How many pictures to make, of the first images.
         after_batch: Called after every batch, equally often in every process; may raise to stop.
+        keep: Called with each image's number in the split and its prediction, train ids (H, W), int64.
 
     Raises:
         UserError: If the loss is not finite.
@@ -97,10 +102,10 @@ def score_split(
     batches = evaluation_batches(data, found.sizes, instances=instances, batch_size=batch_size, workers=workers,
                                  pin_memory=device.type == "cuda", rank=rank, num_processes=num_processes)
     groups = evaluation_groups(found.sizes, batch_size)
-    num_own = sum(map(len, groups[rank::num_processes]))
-    with tqdm(total=num_own, desc="validating", unit="image", leave=False,
+    predict = predictor(network, normalize, inference, device=device, precision=precision, batch_size=batch_size)
+    with tqdm(total=sum(map(len, groups[rank::num_processes])), desc="validating", unit="image", leave=False,
               disable=None if distributed.is_main() else True) as bar:
-        for batch, logits in predict_epoch(network, batches, normalize, device=device, precision=precision):
+        for batch, logits in predict_epoch(predict, batches, device=device):
             for number in range(len(batch.indices)):
                 one = slice(number, number + 1)
                 sums.append(loss_fn(logits[one], batch.targets[one]))
@@ -109,13 +114,15 @@ def score_split(
             matrices = confusion_matrices(preds, batch.targets, num_classes)
             confusion += matrices.sum(0)
             counts.extend(class_counts(matrices))
-            if batch.instances is not None or batch.indices[0] < num_examples:
+            if batch.instances is not None or keep is not None or batch.indices[0] < num_examples:
                 on_cpu = zip(batch.images.cpu().numpy(), batch.targets.cpu().numpy(), preds.cpu().numpy(), strict=True)
                 for number, (image, target, pred) in enumerate(on_cpu):
                     if batch.instances is not None:
                         objects.append(count_instances(pred, target, batch.instances[number], class_ids, categories))
                     if batch.indices[number] < num_examples:
                         pictures.append((batch.indices[number], side_by_side(image, target, pred, data.labels)))
+                    if keep is not None:
+                        keep(batch.indices[number], pred)
             indices += batch.indices
             bar.update(len(batch.indices))
             after_batch()
@@ -127,19 +134,24 @@ def score_split(
     all_sums, all_normalizers = (torch.from_numpy(np.stack(each)).double() for each in of_loss)  # float64 on a CPU
     all_objects = None if instances is None else np.concatenate(distributed.in_image_order(indices, objects)[0])
     examples = sorted((each for part in distributed.all_gather(pictures) for each in part), key=lambda each: each[0])
-    loss = float(mean_loss(all_sums.sum(0), all_normalizers.sum(0)))
-    if not math.isfinite(loss):
+    loss = _loss(all_sums.sum(0), all_normalizers.sum(0))
+    if loss is not None and not math.isfinite(loss):
         raise UserError(f"the loss over {len(data.names)} images is {loss}: the network has diverged; train it with a "
                         "lower optim.lr, or with train.clip_norm=1. Checkpoints of earlier epochs are intact.")
-    losses = [float(mean_loss(*pair)) for pair in zip(all_sums, all_normalizers, strict=True)]
+    losses = [_loss(*pair) for pair in zip(all_sums, all_normalizers, strict=True)]
     results = split_results(data.labels, confusion, all_objects, instances=instances, class_sizes=class_sizes,
                             num_images=len(data.names), loss=loss,
-                            seconds=distributed.broadcast(time.perf_counter() - started))
+                            seconds=distributed.broadcast(time.perf_counter() - started), inference=inference)
     return Scored(results, image_rows(data, np.stack(all_counts), losses), [picture for _, picture in examples])
 
 
 def _on_cpu(parts: list[Tensor]) -> list[np.ndarray]:
     return list(torch.stack(parts).cpu().numpy()) if parts else []
+
+
+def _loss(sums: Tensor, normalizers: Tensor) -> float | None:
+    """Return the loss of an image or a split; None where no pixel is valid."""
+    return float(mean_loss(sums, normalizers)) if (normalizers > 0).any() else None
 
 
 def split_results(
@@ -153,6 +165,7 @@ def split_results(
     num_images: int,
     loss: float | None,
     seconds: float,
+    inference: Inference | None = None,
 ) -> dict[str, Any]:
     """Put together the part of results.json that a split decides.
 
@@ -166,6 +179,7 @@ def split_results(
         num_images: Images of the split.
         loss: Over the split, where there is one.
         seconds: What the scoring took.
+        inference: How the logits were made; None where there were none, as for label files.
     """
     names = [label.name for label in labels]
     sizes = None if objects is None else resolve_class_sizes(names, objects, class_sizes)
@@ -179,6 +193,7 @@ def split_results(
             "num_classes": len(names), "ignore_index": IGNORE_INDEX, "resolution": "label file",
             "accumulated_over": "split", "absent_class": "excluded", "class_sizes": sizes,
         },
+        "inference": None if inference is None else inference.as_results(),
         "seconds": seconds, "images_per_second": num_images / seconds,
     }
 

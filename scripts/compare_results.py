@@ -1,0 +1,190 @@
+"""Compare two results.json: scores class by class, means, cost; the differences are second minus first.
+
+    python scripts/compare_results.py outputs/first outputs/second
+    python scripts/compare_results.py first/results.json second/results.json --sort iou
+
+A run directory means its results.json. Results that were not scored alike (another dataset, split, number of images,
+classes, or rule of the policy) are refused with exit code 2; --anyway compares them and says above the table what
+differs. Scores are in percent; `-` is a score that is not defined.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segtrain.errors import UserError
+
+SCORES = {"iou": "IoU", "acc": "accuracy", "iiou": "iIoU"}
+MEANS = ("miou", "macc", "pacc", "fwiou", "iiou", "category_miou", "category_iiou")
+COSTS = {"params": "{:,.0f}", "macs": "{:,.0f}", "seconds": "{:.1f}", "images_per_second": "{:.2f}"}
+SAME = ("dataset", "split", "num_images", "policy.num_classes", "policy.ignore_index", "policy.resolution",
+        "policy.accumulated_over", "policy.absent_class")
+SAME_FOR_IIOU = ("iiou_source", "policy.class_sizes")  # which change no other score
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("first", type=Path, help="a results.json or a run directory")
+    arguments.add_argument("second", type=Path)
+    arguments.add_argument("--sort", choices=("class", *SCORES), default="class",
+                           help="classes in their order, or by the difference in a score, the greatest gain first")
+    arguments.add_argument("--anyway", action="store_true", help="compare results that were not scored alike")
+    given = arguments.parse_args()
+    try:
+        print(compare(load(given.first), load(given.second), (str(given.first), str(given.second)),
+                      sort=given.sort, anyway=given.anyway))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a results.json, or that of a run directory; raise UserError if it has no scores."""
+    path = path / "results.json" if path.is_dir() else path
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): give a results.json, or the directory of a "
+                        "finished run.") from error
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON ({error}): give the results.json of a run.") from error
+    if not isinstance(results, dict) or not isinstance(results.get("iou_per_class"), dict):
+        raise UserError(f"{path} holds no scores of classes: give the results.json of a training, an evaluation or a "
+                        "scoring.")
+    return results
+
+
+def compare(first: Mapping[str, Any], second: Mapping[str, Any], names: tuple[str, str], *, sort: str = "class",
+            anyway: bool = False) -> str:
+    """Write the comparison of two results.
+
+    Args:
+        first: The results that the differences start from.
+        second: The results that they lead to.
+        names: What to call the two.
+        sort: "class", or the score whose differences give the order.
+        anyway: Whether to compare results that were not scored alike.
+
+    Raises:
+        UserError: If they were not, without `anyway`; it names all that differs.
+    """
+    differing, unknown = differences(first, second)
+    if differing and not anyway:
+        raise UserError(f"{names[0]} and {names[1]} were not scored alike: {'; '.join(differing)}. Score them alike, "
+                        "or pass --anyway to compare them nevertheless.")
+    lines = [f"a: {names[0]}", f"b: {names[1]}"]
+    lines += [f"NOT SCORED ALIKE: {each}" for each in differing]
+    if unknown:
+        lines.append(f"not checked, as an older version wrote one of them: {', '.join(unknown)}")
+    if first.get("inference") != second.get("inference"):
+        lines.append(f"inference: {first.get('inference')} and {second.get('inference')}")
+    return "\n".join([*lines, "", *class_table(first, second, sort), "", *mean_table(first, second)])
+
+
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Find what keeps two results from being compared, and the keys that only one of them has."""
+    differing, unknown = [], []
+    if list(first["iou_per_class"]) != list(second["iou_per_class"]):
+        only = [[name for name in one["iou_per_class"] if name not in other["iou_per_class"]]
+                for one, other in ((first, second), (second, first))]
+        differing.append("classes (" + (f"only in a: {', '.join(only[0]) or 'none'}, only in b: "
+                                        f"{', '.join(only[1]) or 'none'}" if any(only) else "in another order") + ")")
+    both_have_iiou = first.get("iiou") is not None and second.get("iiou") is not None
+    for key in (*SAME, *(SAME_FOR_IIOU if both_have_iiou else ())):
+        found = [_value(results, key) for results in (first, second)]
+        missing = [value is _MISSING for value in found]
+        if all(missing):
+            continue
+        if any(missing):
+            unknown.append(key)
+        elif not _equal(*found):
+            differing.append(f"{key} ({_shown(*found)})")
+    return differing, unknown
+
+
+def class_table(first: Mapping[str, Any], second: Mapping[str, Any], sort: str) -> list[str]:
+    """Write the scores of all classes, those of the first results in their order."""
+    classes = list(dict.fromkeys([*first["iou_per_class"], *second["iou_per_class"]]))
+    shown = [score for score in SCORES if any(_classes(results, score) for results in (first, second))]
+    values = {name: {score: (_classes(first, score).get(name), _classes(second, score).get(name)) for score in shown}
+              for name in classes}
+    if sort != "class":
+        gains = {name: _difference(*values[name].get(sort, (None, None))) for name in classes}
+        classes.sort(key=lambda name: (gains[name] is None, -(gains[name] or 0)))
+    head = ["class", *(text for score in shown for text in (f"{SCORES[score]} a", "b", "b - a"))]
+    return _columns([head, *([name, *(text for score in shown for text in _texts(*values[name][score]))]
+                             for name in classes)])
+
+
+def mean_table(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Write the means, the loss and the cost, as far as one of the results has them."""
+    rows = [["", "a", "b", "b - a"]]
+    rows += [[key, *_texts(first.get(key), second.get(key))] for key in MEANS]
+    rows.append(["loss", *_texts(first.get("loss"), second.get("loss"), "{:.4f}")])
+    for key, form in COSTS.items():
+        rows.append([key, *_texts(first.get(key), second.get(key), form)])
+    return _columns([row for row in rows if row[1:] != ["-", "-", "-"]])
+
+
+_MISSING = object()
+
+
+def _value(results: Mapping[str, Any], key: str) -> Any:
+    """Return the value of a key with dots, _MISSING where it is not there."""
+    found: Any = results
+    for part in key.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return _MISSING
+        found = found[part]
+    return found
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9)  # means of the same objects, added in another order
+    return bool(one == other)
+
+
+def _shown(one: Any, other: Any) -> str:
+    """Say two values in short: of two mappings, only what differs."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        keys = [key for key in dict.fromkeys([*one, *other]) if not _equal(one.get(key), other.get(key))]
+        return ", ".join(f"{key} {_number(one.get(key))} and {_number(other.get(key))}" for key in keys)
+    return f"{_number(one)} and {_number(other)}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _classes(results: Mapping[str, Any], score: str) -> Mapping[str, float | None]:
+    return results.get(f"{score}_per_class") or {}
+
+
+def _difference(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else second - first
+
+
+def _texts(first: float | None, second: float | None, form: str | None = None) -> list[str]:
+    """Write two values and their signed difference; scores, which have no form, in percent."""
+    scale, form = (100, "{:.2f}") if form is None else (1, form)
+    signed = form.replace("{:", "{:+", 1)
+    difference = _difference(first, second)
+    return [*("-" if value is None else form.format(scale * value) for value in (first, second)),
+            "-" if difference is None else signed.format(scale * difference)]
+
+
+def _columns(rows: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.rjust(width) if place else cell.ljust(width)
+                      for place, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]
+
+
+if __name__ == "__main__":
+    main()
