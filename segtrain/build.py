@@ -18,7 +18,7 @@ from torch import nn
 
 from segtrain import losses
 from segtrain.config import override_key, to_container
-from segtrain.datasets.base import Dataset
+from segtrain.datasets.base import Dataset, Reader
 from segtrain.datasets.views import Cached, Subset
 from segtrain.errors import UserError
 from segtrain.instantiate import call, guarded, is_trusted, locate, targets
@@ -40,7 +40,7 @@ TRUSTED = {
     "optim": (("torch.optim",), torch.optim.Optimizer),
     "scheduler": (("segtrain.schedules",), None),
     "loss": (("segtrain.losses",), losses.Loss),
-    "dataset": (("segtrain.datasets",), object),
+    "dataset": (("segtrain.datasets",), Reader),
     "augmentation": (("albumentations",), albumentations.BasicTransform),
 }
 
@@ -256,10 +256,11 @@ def _free_memory() -> int:
 
 
 def check_trust(cfg: Any, overrides: Iterable[str], trusted: Iterable[str]) -> None:
-    """Check that a config out of a checkpoint or a run directory names only what it may build.
+    """Check that a config out of a checkpoint or a run directory names only what it may build, and fetches nothing.
 
     Args:
-        cfg: The config.
+        cfg: The config. Its dataset.download is set to false unless the command line says otherwise: where data are
+            written is not for a file to choose.
         overrides: The command line's overrides; what is chosen there is the user's own and not checked.
         trusted: The user's own packages (runtime.trusted on the command line).
 
@@ -275,3 +276,6 @@ def check_trust(cfg: Any, overrides: Iterable[str], trusted: Iterable[str]) -> N
             raise UserError(
                 f"{key}._target_={path} in the saved configuration is not among what may be built from a file "
                 f"({', '.join(packages)}): if it is your own code, pass runtime.trusted=[{path.split('.')[0]}].")
+    data = container.get("dataset")
+    if isinstance(data, dict) and data.get("download") and not "dataset.download.".startswith(chosen):
+        cfg.dataset.download = False

@@ -53,7 +53,7 @@ def main() -> NoReturn:
         sys.exit(128 + signal.SIGINT)
     except Exception as error:  # Hydra raises the first failed job's again
         errors = failures or [error]
-    messages = [_user_message(error) for error in errors]
+    messages = [None if message is None else explain.printable(message) for message in map(_user_message, errors)]
     bugs = [error for error, message in zip(errors, messages, strict=True) if message is None]
     if bugs:
         raise bugs[0]
@@ -148,8 +148,9 @@ def _run_task(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep: bo
     saved = _saved_config(cfg, run_dir, overrides, is_sweep)
     if saved is not None:
         finished = run_dir / "results.json"
-        if finished.exists():
-            print(f"{run_dir} is finished: nothing to do, its scores are in {finished}")
+        if finished.exists() and not _is_prolonged(saved, run_dir):
+            print(f"{run_dir} is finished: nothing to do, its scores are in {finished}; "
+                  "a training goes on for longer with train.epochs=")
             return leaderboard.read_score(finished, saved.train.monitor)
         cfg = saved
     _start_log(run_dir, cfg)
@@ -158,6 +159,12 @@ def _run_task(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep: bo
 
         build.check_trust(cfg, overrides, cfg.runtime.trusted)
     return importlib.import_module(f"segtrain.tasks.{cfg.task.name}").run(cfg, run_dir, overrides)
+
+
+def _is_prolonged(cfg: DictConfig, run_dir: Path) -> bool:
+    """Say whether a finished run has what it takes to go on, and is told to."""
+    has_state = (run_dir / "checkpoints" / "last.pt").exists()
+    return has_state and config.is_prolonged(cfg, config.read_yaml(run_dir / "config.yaml"))
 
 
 def _saved_config(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep: bool) -> DictConfig | None:
@@ -169,6 +176,7 @@ def _saved_config(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep
         raise UserError(f"{run_dir} is not empty: continue the run in it with resume={run_dir}, "
                         "or choose another hydra.run.dir=.")
     path = run_dir / "config.yaml"
+    folders.refuse_links(run_dir)
     if not path.exists():
         return None
     saved = config.read_yaml(path)

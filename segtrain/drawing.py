@@ -51,8 +51,9 @@ def confusion_figure(matrix: Sequence[Sequence[int]], class_names: Sequence[str]
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    axes.set_xticks(range(len(class_names)), class_names, rotation=90)
-    axes.set_yticks(range(len(class_names)), class_names)
+    names = [_text(name) for name in class_names]
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("prediction")
     axes.set_ylabel("target")
     if len(class_names) <= 40:
@@ -60,6 +61,11 @@ def confusion_figure(matrix: Sequence[Sequence[int]], class_names: Sequence[str]
             axes.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", fontsize=8,
                       color="white" if shares[row, column] > 50 else "black")
     return figure
+
+
+def _text(name: str) -> str:
+    """Return a name as matplotlib draws it, not as the formula that it would see between two $."""
+    return name.replace("$", r"\$")
 
 
 def shrunk(image: np.ndarray, target: np.ndarray, most: int = 800) -> tuple[np.ndarray, np.ndarray]:
@@ -91,10 +97,10 @@ def examples_figure(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], labels: 
     for (name, image, target), (left, right) in zip(rows, axes[:-1], strict=True):
         left.imshow(image)
         right.imshow(colorize(target, labels), interpolation="nearest")
-        left.set_title(name.replace("$", r"\$"), fontsize=8, loc="left")
+        left.set_title(_text(name), fontsize=8, loc="left")
     for each in axes.ravel():
         each.set_axis_off()
-    texts = [f" {label.name}  {note}".replace("$", r"\$")  # matplotlib leaves out what starts with _
+    texts = [_text(f" {label.name}  {note}")  # matplotlib leaves out what starts with _
              for label, note in zip(labels, notes, strict=True)]
     patches = [Patch(facecolor="#" + bytes(label.color).hex(), edgecolor="grey", label=text)
                for label, text in zip(labels, texts, strict=True)]

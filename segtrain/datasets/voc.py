@@ -102,6 +102,10 @@ def _read_split(folder: Path, split: str) -> list[str]:
         raise UserError(f"{path} cannot be read ({error}): it must list the names of the split, one a line.") from error
     if not names:
         raise UserError(f"{path} lists no name: the split is empty.")
+    for name in names:
+        if ".." in Path(name).parts or Path(name).is_absolute() or not name.isprintable():
+            raise UserError(f"{path} lists {name}, which leads out of the dataset or is no plain text: correct the "
+                            "list.")
     doubled = _first_doubled(names)
     if doubled is not None:
         raise UserError(f"{path} lists {doubled} twice: keep one of them.")

@@ -38,7 +38,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
         raise UserError("task=evaluate needs checkpoint=, a .pt file or a run directory.")
     path = checkpoint.find(cfg.checkpoint)
     saved = checkpoint.load(path)
-    cfg = _saved_config(saved, cfg, overrides)
+    cfg = _saved_config(saved, path, cfg, overrides)
 
     device = build.device(cfg)
     data = build.cached(build.dataset(cfg, cfg.dataset.split), cfg.dataset.cache)
@@ -55,6 +55,10 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     try_out(network, cfg.model._target_, found.sizes[0], in_channels=len(cfg.dataset.mean),
             num_classes=len(data.labels))
     known = {name: saved[name] for name in ("class_sizes", "class_pixels", "image_pixels")}
+    foreign = sorted({*(known["class_sizes"] or ())} - {label.name for label in data.labels})
+    if foreign and cfg.dataset.instances is not None:
+        raise UserError(f"{path} knows the sizes of objects of the class {foreign[0]}, which {dataset_name(cfg)} does "
+                        "not have, so iIoU is not defined: leave it out with dataset.instances=null.")
     lacks_sizes = known["class_sizes"] is None and cfg.dataset.instances is not None
     if lacks_sizes or (known["class_pixels"] is None and build.weighs_classes(cfg)):
         tracking.log.info("the checkpoint lacks statistics of the training split (class weights of the loss, object "
@@ -75,12 +79,16 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     return results[cfg.train.monitor]
 
 
-def _saved_config(saved: Mapping[str, Any], cfg: Any, overrides: list[str]) -> Any:
+def _saved_config(saved: Mapping[str, Any], path: Path, cfg: Any, overrides: list[str]) -> Any:
     """Return the checkpoint's config under this command's overrides, with this machine's runtime."""
-    laid = config.overlay(config.from_container(saved["config"]), cfg, overrides)
-    laid.runtime = cfg.runtime
-    build.check_trust(laid, overrides, cfg.runtime.trusted)
-    return config.check(laid)
+    own = config.from_container(saved["config"], str(path))
+    try:
+        laid = config.overlay(own, cfg, overrides)
+        laid.runtime = cfg.runtime
+        build.check_trust(laid, overrides, cfg.runtime.trusted)
+        return config.check(laid)
+    except UserError as error:
+        raise UserError(f"the configuration in {path} under this command's overrides: {error}") from error
 
 
 @dataclass
