@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from segtrain import build, checkpoint, config
+from segtrain import build, checkpoint, config, trust
 from segtrain.datasets.loading import evaluation_batches
 from segtrain.datasets.views import Subset
 from segtrain.drawing import side_by_side, stack
@@ -32,7 +32,7 @@ def main() -> None:
     path = checkpoint.find(given.checkpoint)
     saved = checkpoint.load(path)
     cfg = config.from_container(saved["config"])
-    build.check_trust(cfg, [], [])
+    trust.check_trust(cfg, [], [])
     network = build.model(cfg, pretrained=False)
     checkpoint.load_weights(network, saved["model"], path, class_layer=build.class_layer(cfg))
     data = build.dataset(cfg, cfg.dataset.split)

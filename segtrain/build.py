@@ -9,7 +9,7 @@ import inspect
 import math
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ import torch
 from torch import nn
 
 from segtrain import distributed, losses
-from segtrain.config import override_key, to_container
+from segtrain.config import to_container
 from segtrain.datasets.base import Dataset
 from segtrain.datasets.views import Cached, Subset
 from segtrain.errors import UserError
-from segtrain.instantiate import call, guarded, is_trusted, locate, takes, targets
+from segtrain.instantiate import call, guarded, locate, takes
 from segtrain.parameters import grouped
 from segtrain.schedules import Schedule
 from segtrain.schema import DatasetSettings
@@ -34,17 +34,6 @@ IMAGENET_STD = [0.229, 0.224, 0.225]
 # The work on a GPU (pixels of all crops of a run) from which compiling, about a minute, pays for itself. On CPUs it
 # does not: convolutions are nearly all of a step there, and come from oneDNN either way (docs/results.md).
 COMPILE_FROM_PIXELS = 5e9
-
-# What a config that comes out of a checkpoint or a run directory may name: defined in these packages, and of this kind;
-# None is a function.
-TRUSTED = {
-    "model": (("segtrain.models", "torchvision.models"), nn.Module),
-    "optim": (("torch.optim",), torch.optim.Optimizer),
-    "scheduler": (("segtrain.schedules",), None),
-    "loss": (("segtrain.losses",), losses.Loss),
-    "dataset": (("segtrain.datasets",), object),
-    "augmentation": (("albumentations",), albumentations.BasicTransform),
-}
 
 
 # ---- the objects, in the order in which a run needs them
@@ -279,28 +268,3 @@ def _free_memory() -> int:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return 0
-
-
-# ---- configs that come out of files
-
-
-def check_trust(cfg: Any, overrides: Iterable[str], trusted: Iterable[str]) -> None:
-    """Check that a config out of a checkpoint or a run directory names only what it may build.
-
-    Args:
-        cfg: The config.
-        overrides: The command line's overrides; what is chosen there is the user's own and not checked.
-        trusted: The user's own packages (runtime.trusted on the command line).
-
-    Raises:
-        UserError: Names the key and the option that allows it. Nothing outside the trusted packages was imported.
-    """
-    chosen = tuple(f"{override_key(override)}." for override in overrides)
-    container = to_container(cfg)
-    for group, (packages, kind) in TRUSTED.items():
-        for key, path in targets(container.get(group), group):
-            if f"{key}._target_.".startswith(chosen) or is_trusted(path, key, packages, kind, trusted):
-                continue
-            raise UserError(
-                f"{key}._target_={path} in the saved configuration is not among what may be built from a file "
-                f"({', '.join(packages)}): if it is your own code, pass runtime.trusted=[{path.split('.')[0]}].")

@@ -1,6 +1,5 @@
 """The command: compose the config, check it, run its task. The only place that ends the process."""
 
-import contextlib
 import gc
 import importlib
 import logging
@@ -16,10 +15,7 @@ os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra shall raise its errors for us to e
 
 import hydra
 import yaml
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
@@ -27,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from segtrain import config, distributed, explain, folders, leaderboard, processes
+from segtrain import config, distributed, explain, folders, known, leaderboard, processes
 from segtrain.errors import Stopped, UserError
 
 USER_ERROR, PEER_LOSS = 2, 1
@@ -61,7 +57,7 @@ def main() -> NoReturn:
         errors = failures or [error]
     if errors:
         processes.let_the_first_speak()
-    messages = [_user_message(error) for error in errors]
+    messages = [None if message is None else explain.printable(message) for message in map(_user_message, errors)]
     bugs = [error for error, message in zip(errors, messages, strict=True) if message is None]
     if bugs:
         if distributed.is_started():
@@ -176,17 +172,24 @@ def _run_task(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep: bo
     saved = _saved_config(cfg, run_dir, overrides, is_sweep)
     if saved is not None:
         finished = run_dir / "results.json"
-        if finished.exists():
-            print(f"{run_dir} is finished: nothing to do, its scores are in {finished}")
+        if finished.exists() and not _is_prolonged(saved, run_dir):
+            print(f"{run_dir} is finished: nothing to do, its scores are in {finished}; "
+                  "a training goes on for longer with train.epochs=")
             return leaderboard.read_score(finished, saved.train.monitor)
         cfg = saved
     _start_log(run_dir, cfg)
     if saved is not None and cfg.resume is not None:
-        from segtrain import build
+        from segtrain import trust
 
-        build.check_trust(cfg, overrides, cfg.runtime.trusted)
+        trust.check_trust(cfg, overrides, cfg.runtime.trusted)
     processes.announce(processes.Job(cfg, run_dir.absolute(), overrides, HydraConfig.instance().cfg))
     return importlib.import_module(f"segtrain.tasks.{cfg.task.name}").run(cfg, run_dir, overrides)
+
+
+def _is_prolonged(cfg: DictConfig, run_dir: Path) -> bool:
+    """Say whether a finished run has what it takes to go on, and is told to."""
+    has_state = (run_dir / "checkpoints" / "last.pt").exists()
+    return has_state and config.is_prolonged(cfg, config.read_yaml(run_dir / "config.yaml"))
 
 
 def _saved_config(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep: bool) -> DictConfig | None:
@@ -199,6 +202,7 @@ def _saved_config(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep
         raise UserError(f"{run_dir} is not empty: continue the run in it with resume={run_dir}, "
                         "or choose another hydra.run.dir=.")
     path = run_dir / "config.yaml"
+    folders.refuse_links(run_dir)
     if not path.exists():
         return None
     saved = config.read_yaml(path)
@@ -258,9 +262,9 @@ def _user_message(error: Exception) -> str | None:
     if lost := processes.peer_loss(error):
         return lost
     if isinstance(error, OmegaConfBaseException):
-        return explain.value_error(error, _all_keys)
+        return explain.value_error(error, known.all_keys)
     if isinstance(error, HydraException) or (error not in failures and _is_raised_in_hydra(error)):
-        return explain.composition(error, _all_keys, _files_in_folders)
+        return explain.composition(error, known.all_keys, known.files_in_folders)
     if isinstance(error, yaml.YAMLError):
         return f"a config file is not valid YAML: {' '.join(str(error).split())}"
     return explain.machine(error)
@@ -270,29 +274,3 @@ def _is_raised_in_hydra(error: Exception) -> bool:
     """Tell apart what Hydra says of odd input in Python's own exceptions."""
     frames = list(traceback.walk_tb(error.__traceback__))
     return bool(frames) and frames[-1][0].f_globals.get("__name__", "").startswith(("hydra.", "omegaconf."))
-
-
-def _all_keys() -> list[str]:
-    """Return every key of the config under the groups that the command line chooses, and the groups."""
-    chosen = [argument for argument in sys.argv[1:] if argument.split("=", 1)[0] in (*config.OPEN_GROUPS, "task")]
-    for overrides in ([*_own_files(), *chosen], []):
-        GlobalHydra.instance().clear()
-        with contextlib.suppress(Exception), initialize_config_module("segtrain.conf", version_base="1.3"):
-            return [*config.known_keys(compose("config", overrides)), *config.RECIPE_GROUPS]
-    return []
-
-
-def _own_files() -> list[str]:
-    """Return the override that makes --config-dir known where Hydra does not read the command line."""
-    found = re.search(r"(?:^|\n)(?:--config-dir|-cd)[=\n](.+)", "\n".join(sys.argv[1:]))
-    return [f"hydra.searchpath=['file://{Path(found[1]).absolute()}']"] if found else []
-
-
-def _files_in_folders(group: str) -> list[str]:
-    """Return the files of a group that stand in folders of it, as folder/name."""
-    GlobalHydra.instance().clear()
-    with contextlib.suppress(Exception), initialize_config_module("segtrain.conf", version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        return [f"{folder}/{name}" for folder in loader.get_group_options(group, ObjectType.GROUP)
-                for name in loader.get_group_options(f"{group}/{folder}")]
-    return []

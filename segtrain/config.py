@@ -4,8 +4,11 @@ The fixed sections are checked against schema.py. The open groups are plain mapp
 of its target when that is called.
 """
 
+import io
+import math
 import operator
 import re
+import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -18,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from segtrain import explain
 from segtrain.errors import UserError
+from segtrain.saved import check_plain, read_yaml_text
 from segtrain.schema import TASKS, Config, DatasetSettings, TaskSection
 from segtrain.suggest import nearest
 
@@ -30,7 +34,10 @@ LIMITS = (("at_least", operator.ge, "small: it must be at least"), ("above", ope
           ("below", operator.lt, "large: it must be below"))
 # What runs did that are older than a key.
 FORMERLY = {"train.freeze_encoder": False, "train.encoder_lr": None, "train.weight_decay_on": "all",
+            "train.on_nonfinite": "stop", "train.save_steps": None, "train.save_minutes": None, "train.keep": 2,
             "runtime.sync_batchnorm": False}
+# What ends a run: a finished one goes on where one of them was raised.
+ENDS = ("epochs", "max_steps", "max_minutes", "patience")
 
 
 def register() -> None:
@@ -49,6 +56,7 @@ def check(cfg: DictConfig) -> DictConfig:
         UserError: Names the first key at fault.
     """
     try:
+        _check_kinds(Config, OmegaConf.to_container(cfg), "")  # before the dataset's section is read
         _check_dataset(cfg.get("dataset") or {})  # first, for other sections interpolate it
         checked = _merged(Config, cfg, "")
         OmegaConf.resolve(checked.copy())
@@ -67,10 +75,31 @@ def check(cfg: DictConfig) -> DictConfig:
     return checked
 
 
+def _check_kinds(schema: type, values: Any, prefix: str) -> None:
+    """Check what OmegaConf would say without a key (no section, no list) or bend: it takes 7 for true."""
+    for item in fields(schema):
+        key, value = f"{prefix}{item.name}", values.get(item.name)
+        if isinstance(value, str) and "${" in value:
+            continue
+        section = item.type if isinstance(item.type, type) and is_dataclass(item.type) else None
+        types = [typing.get_origin(each) for each in (item.type, *typing.get_args(item.type))]
+        if (section or types[0] is dict) and not isinstance(value, dict | None):
+            raise UserError(f"{key}={_shown(value)} has the wrong type: it is a section, set its values one by one, "
+                            f"{key}.name=...")
+        if section and isinstance(value, dict):
+            _check_kinds(section, value, f"{key}.")
+        elif list in types:
+            if not isinstance(value, list | str | None):
+                raise UserError(f"{key} has the wrong type: it must be a list, {key}=[...].")
+        elif item.type is bool and not isinstance(value, bool | None) and value != "???":
+            raise UserError(f"{key}={_shown(value)} has the wrong type: it must be true or false.")
+
+
 def _merged(schema: type, values: Any, prefix: str) -> DictConfig:
     """Merge values into a schema, which rejects unknown keys and wrong types; all values must be there."""
     structured = OmegaConf.structured(schema)
     try:
+        _check_kinds(schema, OmegaConf.to_container(OmegaConf.create(values)), prefix)
         # As plain values: of a config that was typed already, unknown keys would be taken over.
         merged = OmegaConf.merge(structured, OmegaConf.to_container(OmegaConf.create(values)))
     except OmegaConfBaseException as error:
@@ -126,6 +155,10 @@ def _check_range(key: str, value: Any, limits: dict[str, Any]) -> None:
         names = [_shown(each) for each in known]
         raise UserError(f"{key}={_shown(value)} is unknown: use one of {', '.join(names)}."
                         f"{nearest(_shown(value), names)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{key}={value} is no finite number.")
+    if isinstance(value, int):
+        limits.setdefault("below", 2**31)
     for name, holds, said in LIMITS:
         if name in limits and not holds(value, limits[name]):
             raise UserError(f"{key}={value} is too {said} {limits[name]}.")
@@ -161,9 +194,11 @@ def overlay(saved: DictConfig, composed: DictConfig, overrides: Iterable[str]) -
         overrides: The command line's overrides, e.g. ["model=fcn8", "train.epochs=9"].
 
     Raises:
-        UserError: For experiment= and debug=, which set many values at once.
+        UserError: For experiment= and debug=, which set many values at once, and for a section that is none.
     """
-    result: Any = OmegaConf.create(OmegaConf.to_container(saved))
+    container: Any = OmegaConf.to_container(saved)
+    _check_kinds(Config, container, "")
+    result: Any = OmegaConf.create(container)
     values: Any = OmegaConf.to_container(composed)  # interpolations stay: they shall read the saved values around them
     for section in ("train", "runtime"):  # a run may be older than some of their keys
         result[section] = OmegaConf.merge(values[section], result.get(section, {}))
@@ -217,6 +252,12 @@ def difference(composed: DictConfig, saved: DictConfig) -> str | None:
     return None
 
 
+def is_prolonged(cfg: DictConfig, saved: DictConfig) -> bool:
+    """Say whether a config lets a training go on for longer than its saved one: one of ENDS is raised, or null."""
+    pairs = [(saved.train.get(key), cfg.train[key]) for key in ENDS]
+    return cfg.task.name == "train" and any(old is not None and (new is None or new > old) for old, new in pairs)
+
+
 def override_key(override: str) -> str:
     """Return the dotted key an override sets: "+model@x.depth=3" gives "model"."""
     key = override.lstrip("+~").split("=", 1)[0].split("@", 1)[0]
@@ -224,18 +265,21 @@ def override_key(override: str) -> str:
 
 
 def read_yaml(path: Path) -> DictConfig:
-    """Read a YAML mapping; UserError if the file cannot be read or is none."""
+    """Read a saved config; UserError if the file cannot be read, or holds anything but a mapping of plain values."""
+    text = read_yaml_text(path)
     try:
-        cfg = OmegaConf.load(path)
-    except (OSError, ValueError, OmegaConfBaseException, yaml.YAMLError) as error:
+        cfg = OmegaConf.load(io.StringIO(text))
+    except (OSError, ValueError, OmegaConfBaseException, yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(cfg, DictConfig):
         raise UserError(f"{path} is not a YAML mapping")
+    check_plain(OmegaConf.to_container(cfg), str(path))
     return cfg
 
 
-def from_container(container: dict[str, Any]) -> DictConfig:
-    """Make a config of plain dicts and lists, as a checkpoint holds them."""
+def from_container(container: dict[str, Any], where: str = "the checkpoint") -> DictConfig:
+    """Make a config of plain dicts and lists, as a checkpoint holds them; UserError if they hold anything else."""
+    check_plain(container, where)
     return OmegaConf.create(container)
 
 

@@ -1,6 +1,8 @@
 """The loop itself: plain arguments in, numbers out; no config and no files."""
 
+import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -26,6 +28,8 @@ class Step:
         num_images: Images of the step, of all processes.
         waited: Seconds spent waiting for data.
         indices: The numbers in the dataset of this process's images.
+        finite: bool scalar, whether loss and gradient are; an overflow that the scaler mends by itself counts as so.
+        skipped: Whether the update was left out because they are not.
     """
 
     loss: Tensor
@@ -35,6 +39,20 @@ class Step:
     num_images: int
     waited: float
     indices: list[int]
+    finite: Tensor
+    skipped: bool = False
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss or gradient is not finite; nothing of the step has reached weights, optimizer, schedule or BatchNorm.
+
+    Args:
+        step: The step that was not made.
+    """
+
+    def __init__(self, step: Step) -> None:
+        super().__init__(f"loss {float(step.loss)}")
+        self.step = step
 
 
 def train_one_epoch(
@@ -50,6 +68,7 @@ def train_one_epoch(
     scaler: torch.amp.GradScaler | None = None,
     accumulate: int = 1,
     clip_norm: float | None = None,
+    on_nonfinite: str = "stop",
 ) -> Iterator[Step]:
     """Train on the batches and yield after every optimizer step, so that the caller may stop, save or report.
 
@@ -69,11 +88,17 @@ def train_one_epoch(
         scaler: For fp16; None otherwise.
         accumulate: Batches a step.
         clip_norm: Largest norm of the whole gradient; None leaves it.
+        on_nonfinite: What becomes of a step whose loss or gradient is not finite. "stop" and "skip" look at every step
+            before it changes anything, which waits for the device: the one raises, the other leaves the update out,
+            BatchNorm's statistics with it, and moves the schedule on. "ignore" makes the step all the same, and
+            `Step.finite` tells without waiting.
 
     Raises:
+        NonFiniteError: With "stop".
         UserError: With several processes, if a parameter has no gradient.
     """
     scaler = scaler or torch.amp.GradScaler(device.type, enabled=False)
+    looks_first = on_nonfinite != "ignore"
     source, num_processes = iter(batches), distributed.world_size()
     while True:
         started = time.perf_counter()
@@ -84,6 +109,7 @@ def train_one_epoch(
         parts = [(_to(batch.images, device), _to(batch.targets, device)) for batch in group]
         normalizers = distributed.summed(torch.stack([loss_fn.normalizer(targets) for _, targets in parts]).sum(0))
         lr = optimizer.param_groups[0]["lr"]
+        buffers = [(buffer, buffer.clone()) for buffer in model.buffers()] if looks_first else []
         optimizer.zero_grad(set_to_none=True)
         sums_of_parts = []
         for number, (images, targets) in enumerate(parts):
@@ -95,16 +121,53 @@ def train_one_epoch(
                 scaler.scale(mean_loss(sums, normalizers) * num_processes).backward()
             sums_of_parts.append(sums.detach())
         parallel.check_gradients(model)
-        if clip_norm is not None:
-            scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-        scaler.step(optimizer)
-        scaler.update()
-        scheduler.step()
         loss_sums = distributed.summed(torch.stack(sums_of_parts).sum(0))
-        yield Step(mean_loss(loss_sums, normalizers), loss_sums, normalizers, lr,
-                   sum(len(batch.indices) for batch in group) * num_processes, waited,
-                   [index for batch in group for index in batch.indices])
+        loss = mean_loss(loss_sums, normalizers)
+        norm = _gradient_norm(model, optimizer, scaler, clip_norm)
+        # A gradient that overflows only because it was scaled is the scaler's to mend: it skips the step, and halves.
+        is_scaled = scaler.scale(torch.ones((), device=device)) > 1
+        step = Step(loss, loss_sums, normalizers, lr, sum(len(batch.indices) for batch in group) * num_processes,
+                    waited, [index for batch in group for index in batch.indices],
+                    finite=loss.isfinite() & (norm.isfinite() | is_scaled))
+        if looks_first and not step.finite:
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+            if on_nonfinite == "stop":
+                raise NonFiniteError(step)
+            step.skipped = True
+            _skip(optimizer, scheduler, scaler, is_unscaled=clip_norm is not None)
+        else:
+            scaler.step(optimizer)
+            scaler.update()
+            _advance(scheduler)
+        yield step
+
+
+def _gradient_norm(model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler,
+                   clip_norm: float | None) -> Tensor:
+    """Return a norm of the whole gradient, which is finite if the gradient is, after clipping it if asked to."""
+    if clip_norm is not None:
+        scaler.unscale_(optimizer)
+        return nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    return nn.utils.get_total_norm(gradients, math.inf)  # unlike a sum of squares it cannot overflow by itself
+
+
+def _skip(optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler,
+          scaler: torch.amp.GradScaler, *, is_unscaled: bool) -> None:
+    """Move schedule and scaler on without an update."""
+    if scaler.is_enabled():
+        if not is_unscaled:
+            scaler.unscale_(optimizer)  # which looks for what is not finite
+        scaler.update()
+    _advance(scheduler)
+
+
+def _advance(scheduler: torch.optim.lr_scheduler.LRScheduler) -> None:
+    with warnings.catch_warnings():  # which it gives where the very first update was left out
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+        scheduler.step()
 
 
 def mean_loss(sums: Tensor, normalizers: Tensor) -> Tensor:

@@ -88,6 +88,17 @@ def machine(error: Exception) -> str | None:
     return None
 
 
+def printable(text: str, *, keep: str = "") -> str:
+    """Return a text with what a terminal would obey, or a reader not see, written as an escape: \\x1b, \\n, \\u202e.
+
+    Args:
+        text: May hold names of files, which may hold anything.
+        keep: Characters to leave alone, such as "\\n".
+    """
+    return "".join(each if each.isprintable() or each in keep else each.encode("unicode_escape").decode()
+                   for each in text)
+
+
 def _missing_file(text: str, missing: str | None, options: Sequence[str] | None,
                   in_folders: Callable[[str], list[str]]) -> str:
     group, _, choice = (missing or "").partition("/")

@@ -15,6 +15,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from segtrain.errors import UserError
+
 made: list[Path] = []  # by this command, outermost first
 
 
@@ -31,6 +33,8 @@ class NoteFolders(Callback):
         with contextlib.suppress(OmegaConfBaseException, OSError):  # Hydra will say so itself
             path = Path(section.dir).absolute()
             made[:] = [each for each in (*reversed(path.parents), path) if not each.exists()]
+            if (path / "multirun.yaml").is_symlink():
+                (path / "multirun.yaml").unlink()  # Hydra is about to write it, wherever it leads
 
 
 def remove_empty() -> None:
@@ -40,6 +44,19 @@ def remove_empty() -> None:
             if {each.name for each in folder.iterdir()} == {"multirun.yaml"}:  # Hydra's, of a sweep without a job
                 (folder / "multirun.yaml").unlink()
             folder.rmdir()
+
+
+def refuse_links(run_dir: Path) -> None:
+    """Refuse a run directory of which a part is a link to elsewhere: a run writes into its own directory only.
+
+    Raises:
+        UserError: Names the first such link.
+    """
+    inside = run_dir.resolve()
+    for path in sorted(run_dir.rglob("*")):
+        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            raise UserError(f"{path} is a link to {path.resolve()}, and a run writes into its own directory only: put "
+                            "what it leads to in its place, or move the whole run directory and link that.")
 
 
 def empty(folder: Path) -> None:

@@ -5,6 +5,7 @@ The signature of the target is the schema: names, annotated types, and the neare
 
 import importlib
 import inspect
+import math
 import traceback
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -82,7 +83,8 @@ def guarded(key: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -
                 first = each.errors()[0]
                 where = ".".join([key, *(str(part) for part in first["loc"][:1])])
                 raise UserError(f"{where}={first['input']}: {first['msg']}.") from error
-        raise UserError(f"{key}: {' '.join(str(error).split())}") from error
+        said = str(error).partition("\nException raised from")[0]  # torch adds where in its C++ code
+        raise UserError(f"{key}: {' '.join(said.split())[:500]}") from error
 
 
 def locate(path: str, key: str) -> Callable[..., Any]:
@@ -184,6 +186,8 @@ def _checked(value: Any, hint: Any, key: str) -> Any:
     shown = str(value).lower() if isinstance(value, bool) else value
     if isinstance(value, bool) and not {bool, Any, object} & {hint, *typing.get_args(hint)} and _takes_number(hint):
         raise UserError(f"{key}={shown} has the wrong type: a number is needed.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{key}={value} is no finite number.")
     try:
         # A name of digits (dataset.root=2024) is a number to YAML.
         adapter = pydantic.TypeAdapter(

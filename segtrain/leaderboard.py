@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segtrain.errors import UserError
+from segtrain.explain import printable
 from segtrain.files import write_text
+from segtrain.saved import read_json
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,8 @@ def update(sweep_dir: Path, run_dir: Path, task: str, overrides: Sequence[str], 
         error: Why it failed; None if it did not.
     """
     path = sweep_dir / "leaderboard.json"
-    rows = json.loads(path.read_text()) if path.exists() else []
-    results = json.loads((run_dir / "results.json").read_text()) if error is None else {}
+    rows = _read_rows(path, task) if path.exists() else []
+    results = read_json(run_dir / "results.json") if error is None else {}
     row = {"job": run_dir.name, "status": "failed" if error else "done",
            **{column.name: results.get(column.name) for column in columns(task)},
            "overrides": " ".join(overrides), "error": error}
@@ -93,7 +96,20 @@ def update(sweep_dir: Path, run_dir: Path, task: str, overrides: Sequence[str], 
     writer.writeheader()
     writer.writerows(rows)
     write_text(path.with_suffix(".csv"), text.getvalue())
-    print(f"\n{table(rows, task)}\n\nleaderboard: {path.with_suffix('.csv')}", flush=True)
+    print(f"\n{printable(table(rows, task), keep=chr(10))}\n\nleaderboard: {path.with_suffix('.csv')}", flush=True)
+
+
+def _read_rows(path: Path, task: str) -> list[dict[str, Any]]:
+    """Read the rows of the jobs before this one; UserError if segtrain did not write them."""
+    rows = read_json(path)
+    figures = [column.name for column in columns(task)]
+    for row in rows if isinstance(rows, list) else [None]:
+        if (not isinstance(row, dict) or not isinstance(row.get("job"), str) or "error" not in row
+                or row.get("status") not in ("done", "failed")
+                or not all(isinstance(row.get(name), int | float | None) for name in figures)):
+            raise UserError(f"{path} is no table of a sweep of task={task}: remove it, or choose another "
+                            "hydra.sweep.dir=.")
+    return rows
 
 
 def sorted_rows(rows: Sequence[dict[str, Any]], task: str, sort: str | None = None) -> list[dict[str, Any]]:
@@ -124,4 +140,8 @@ def table(rows: Sequence[dict[str, Any]], task: str) -> str:
 
 def read_score(path: Path, monitor: str) -> float | None:
     """Return one score of a results.json."""
-    return json.loads(path.read_text()).get(monitor)
+    results = read_json(path)
+    score = results.get(monitor) if isinstance(results, dict) else ""
+    if not isinstance(score, int | float | None):
+        raise UserError(f"{path} holds no results of segtrain: remove it, or choose another run.")
+    return score

@@ -27,7 +27,11 @@ class TrainSection:
     accumulate: int = value(at_least=1)
     clip_norm: float | None = value(above=0)
     ema_decay: float | None = value(above=0, below=1)
+    on_nonfinite: str = value(one_of=("stop", "skip"))
     save_every: int = value(at_least=1)
+    save_steps: int | None = value(at_least=1)
+    save_minutes: float | None = value(above=0)
+    keep: int = value(at_least=1)
     val_every: int = value(at_least=1)
     monitor: str = value(one_of=("miou", "macc", "pacc", "fwiou", "iiou", "loss"))
     patience: int | None = value(at_least=1)
@@ -46,8 +50,8 @@ class RuntimeSection:
     channels_last: bool = value()
     compile: Any = value(one_of=AUTO_OR_BOOL)
     sync_batchnorm: Any = value(one_of=AUTO_OR_BOOL)
-    workers: Any = value(at_least=0, or_auto=True)
-    threads: int | None = value(at_least=1)
+    workers: Any = value(at_least=0, below=1025, or_auto=True)
+    threads: int | None = value(at_least=1, below=1025)
     trusted: list[str] = value()
 
 

@@ -24,6 +24,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self.is_agreed = False  # by all processes, when they last asked
         self._former: dict[int, Any] = {}
         self._pipe: tuple[int, int] | None = None
         self._lock = threading.Lock()
@@ -58,9 +59,10 @@ class StopRequest:
     def is_made(self) -> bool:
         """Say whether a signal has come, to any of several processes: they must all ask, at the same point."""
         self.signum = distributed.largest(self.signum or 0) or None
-        if self.signum is not None and distributed.is_started():
+        self.is_agreed = self.signum is not None
+        if self.is_agreed and distributed.is_started():
             self._call_off()
-        return self.signum is not None
+        return self.is_agreed
 
     def check(self) -> None:
         """Raise Stopped if a signal has come, to any of several processes: they must all ask, at the same point."""

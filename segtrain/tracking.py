@@ -1,13 +1,16 @@
 """What a run leaves behind: its log, metrics.csv, TensorBoard events, results.json, config.yaml, tables."""
 
+import contextlib
 import csv
 import importlib.metadata
 import io
 import json
 import logging
+import os
 import platform
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,10 @@ import numpy as np
 
 from segtrain import distributed
 from segtrain.drawing import confusion_figure, stack
+from segtrain.errors import UserError
+from segtrain.explain import printable
 from segtrain.files import write_text, write_whole
+from segtrain.saved import MAX_BYTES, read_text
 
 log = logging.getLogger("segtrain")
 
@@ -24,15 +30,45 @@ log = logging.getLogger("segtrain")
 # ---- the log
 
 
+class _Printable(logging.Formatter):
+    """Write what terminals obey as escapes: messages hold names of files, and those may hold anything."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n\t")
+
+
+class _Handler(logging.Handler):
+    """Say once that the log cannot be written; the run goes on for as long as its checkpoints can."""
+
+    _has_failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._has_failed:
+            self._has_failed = True
+            with contextlib.suppress(OSError):
+                print(f"segtrain: the log cannot be written ({error})", file=sys.stderr)
+
+
+class _Console(_Handler, logging.StreamHandler):
+    pass
+
+
+class _File(_Handler, logging.FileHandler):
+    pass
+
+
 def start_log(path: Path) -> None:
     """Send the log to the terminal and to a file of the run, and to nothing that an earlier job opened."""
     stop_log()
     log.setLevel(logging.INFO)
     log.propagate = False
-    console = logging.StreamHandler(sys.stdout)
-    console.setFormatter(logging.Formatter("%(message)s"))
-    file = logging.FileHandler(path, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    console = _Console(sys.stdout)
+    console.setFormatter(_Printable("%(message)s"))
+    file = _File(path, encoding="utf-8")
+    file.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(console)
     log.addHandler(file)
 
@@ -41,7 +77,8 @@ def stop_log() -> None:
     """Close the files of the log."""
     for handler in list(log.handlers):
         log.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):  # has been reported
+            handler.close()
 
 
 # ---- what is written once
@@ -110,6 +147,12 @@ def versions() -> dict[str, str | None]:
 # ---- numbers of every epoch
 
 
+def _report_unless_full(args: threading.ExceptHookArgs) -> None:
+    """Leave it to the next flush to raise what TensorBoard's own thread could not write."""
+    if not isinstance(args.exc_value, OSError):
+        threading.__excepthook__(args)
+
+
 class Tracker:
     """Write a training's numbers to metrics.csv and TensorBoard; of several processes only the first one writes.
 
@@ -117,7 +160,7 @@ class Tracker:
         run_dir: The run directory.
         class_names: For the columns val/iou/<class>.
         epoch: Epochs completed; what an interrupted run wrote beyond them is cut away.
-        step: Optimizer steps completed; TensorBoard hides what was written beyond them.
+        step: Optimizer steps of these epochs; TensorBoard hides what was written beyond them.
     """
 
     def __init__(self, run_dir: Path, class_names: Sequence[str], *, epoch: int, step: int) -> None:
@@ -131,7 +174,9 @@ class Tracker:
         self._path = run_dir / "metrics.csv"
         kept = [row for row in read_metrics(self._path) if int(row["epoch"]) <= epoch]
         write_rows(self._path, self._columns, kept)
-        self._writer = SummaryWriter(str(run_dir), purge_step=step + 1 if step else None)
+        is_first = not any(run_dir.glob("events.out.tfevents.*"))  # else hide what the checkpoint does not know of
+        self._writer = SummaryWriter(str(run_dir), purge_step=None if is_first else step + 1)
+        threading.excepthook = _report_unless_full
 
     def epoch(self, epoch: int, step: int, scalars: Mapping[str, float | None]) -> None:
         """Add one epoch's numbers, named by their TensorBoard tags; None leaves a cell empty."""
@@ -141,6 +186,8 @@ class Tracker:
         row = [values.get(name) for name in self._columns]
         with self._path.open("a", encoding="utf-8", newline="") as file:
             file.write(csv_text([row]))
+            file.flush()
+            os.fsync(file.fileno())  # as the checkpoint of the epoch, which comes after it
         for tag, value in scalars.items():
             if value is not None:
                 self._writer.add_scalar(tag, value, step)
@@ -157,8 +204,11 @@ class Tracker:
             self._writer.add_figure("val/confusion_matrix", confusion_figure(matrix, class_names), step)
 
     def close(self) -> None:
-        if self._writer is not None:
+        if self._writer is None:
+            return
+        with contextlib.suppress(OSError):  # every epoch was flushed; a disk that is full has been reported
             self._writer.close()
+        threading.excepthook = threading.__excepthook__
 
 
 def add_hparams(run_dir: Path, config: Mapping[str, Any], scores: Mapping[str, float | None]) -> None:
@@ -180,12 +230,21 @@ def add_hparams(run_dir: Path, config: Mapping[str, Any], scores: Mapping[str, f
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
-    """Read metrics.csv; no rows where there is none. A last line cut short by a crash is left out."""
+    """Read metrics.csv; no rows where there is none. A last line cut short by a crash is left out.
+
+    Raises:
+        UserError: If the file is no such table.
+    """
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [row for row in rows if None not in row.values()]
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path, 100 * MAX_BYTES), newline="")))
+    except csv.Error as error:
+        raise UserError(f"{path} is not valid CSV ({error}): remove it.") from error
+    whole = [row for row in rows if None not in row.values()]
+    if not all(row.get("epoch", "").isdecimal() for row in whole):
+        raise UserError(f"{path} is no table of epochs as segtrain writes it: remove it.")
+    return whole
 
 
 def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

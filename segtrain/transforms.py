@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segtrain.errors import UserError
 from segtrain.labels import IGNORE_INDEX
 
 
@@ -32,6 +33,9 @@ class Augmentation:
 
         Returns:
             The image and target, uint8, of one new size.
+
+        Raises:
+            UserError: If a transform cannot do what it is told, as a crop larger than the image.
         """
         if self._compose is None:
             return image, target
@@ -39,7 +43,15 @@ class Augmentation:
         # each transform the same stream: whether a picture is flipped would then hang on where it was cropped.
         seed = np.random.SeedSequence(list(key))
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed.generate_state(1)[0].item()))
-        result = self._compose(image=image, mask=target)
+        try:
+            result = self._compose(image=image, mask=target)
+        except MemoryError:
+            raise
+        except Exception as error:  # albumentations hands on whatever OpenCV says of sizes, too
+            height, width = target.shape
+            said = " ".join(str(error).split())[:300]
+            raise UserError(f"augmentation fails on an image of {width}x{height} ({said}): correct its values, such as "
+                            "augmentation.crop.pad_if_needed=true for small images.") from error
         return result["image"], result["mask"]
 
 

@@ -16,7 +16,8 @@ MODULES = {name.removesuffix(".__init__"): path for name, path in FILES.items()}
 PACKAGES = {name.removesuffix(".__init__") for name in FILES if name.endswith(".__init__")}
 
 MODELS_MAY_IMPORT = {"torch", "torchvision", *sys.stdlib_module_names}
-HYDRA_MAY_BE_IMPORTED_BY = {"segtrain.cli", "segtrain.config", "segtrain.schema", "segtrain.build", "segtrain.folders"}
+HYDRA_MAY_BE_IMPORTED_BY = {"segtrain.cli", "segtrain.config", "segtrain.schema", "segtrain.build", "segtrain.folders",
+                            "segtrain.known"}
 
 
 def floors():

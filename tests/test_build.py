@@ -11,7 +11,7 @@ from conftest import composed
 from omegaconf import OmegaConf
 from torch import nn
 
-from segtrain import build, config, losses
+from segtrain import build, config, losses, trust
 from segtrain.errors import UserError
 from segtrain.instantiate import call
 
@@ -395,7 +395,7 @@ def test_a_foreign_target_is_refused_before_it_is_imported(tmp_path, monkeypatch
     (tmp_path / "trap.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError) as refused:
-        build.check_trust(saved(key, {"_target_": target, "command": "touch x"}), [], [])
+        trust.check_trust(saved(key, {"_target_": target, "command": "touch x"}), [], [])
     assert f"{key}._target_={target} in the saved configuration" in str(refused.value)
     assert f"runtime.trusted=[{target.split('.')[0]}]" in str(refused.value)
 
@@ -406,27 +406,27 @@ def test_a_foreign_target_is_refused_before_it_is_imported(tmp_path, monkeypatch
     ("dataset", "segtrain.datasets.pictures.read_pair")])
 def test_a_target_of_another_kind_is_refused(group, target):
     with pytest.raises(UserError, match="_target_="):
-        build.check_trust(saved(group, {"_target_": target}), [], [])
+        trust.check_trust(saved(group, {"_target_": target}), [], [])
 
 
 @pytest.mark.parametrize("choice", [f"{group}={choice}" for group in config.OPEN_GROUPS for choice in choices(group)])
 def test_own_configs_are_trusted(choice):
-    build.check_trust(config.from_container(config.to_container(composed(choice))), [], [])
+    trust.check_trust(config.from_container(config.to_container(composed(choice))), [], [])
 
 
 def test_torchvisions_networks_are_trusted():
-    build.check_trust(saved("model", {"_target_": "torchvision.models.resnet18"}), [], [])
-    build.check_trust(saved("model", {"_target_": "torchvision.models.ResNet"}), [], [])
+    trust.check_trust(saved("model", {"_target_": "torchvision.models.resnet18"}), [], [])
+    trust.check_trust(saved("model", {"_target_": "torchvision.models.ResNet"}), [], [])
 
 
 def test_own_packages_are_trusted_when_named(own):
     cfg = saved("model", {"_target_": "own_package.make", "num_classes": 3})
     with pytest.raises(UserError, match=r"runtime\.trusted=\[own_package\]"):
-        build.check_trust(cfg, [], [])
+        trust.check_trust(cfg, [], [])
     assert "own_package" not in sys.modules
-    build.check_trust(cfg, [], ["own_package"])
+    trust.check_trust(cfg, [], ["own_package"])
     with pytest.raises(UserError):  # what a module imports is not its own
-        build.check_trust(saved("model", {"_target_": "own_package.torch.load"}), [], ["own_package"])
+        trust.check_trust(saved("model", {"_target_": "own_package.torch.load"}), [], ["own_package"])
 
 
 @pytest.mark.parametrize(("overrides", "is_trusted"), [
@@ -435,7 +435,7 @@ def test_own_packages_are_trusted_when_named(own):
 def test_what_the_command_line_chooses_is_the_users_own(own, overrides, is_trusted):
     cfg = saved("model", {"_target_": "own_package.make", "num_classes": 3})
     if is_trusted:
-        build.check_trust(cfg, overrides, [])
+        trust.check_trust(cfg, overrides, [])
     else:
         with pytest.raises(UserError):
-            build.check_trust(cfg, overrides, [])
+            trust.check_trust(cfg, overrides, [])

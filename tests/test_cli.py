@@ -340,7 +340,7 @@ def test_resume_refuses_foreign_targets(segtrain, capsys, monkeypatch):
     assert segtrain("resume=run", "optim._target_=torch.optim.RMSprop") == 0
 
 
-@pytest.mark.parametrize(("text", "said"), [("a: [", "not valid YAML"), ("model: 3\n", "dataset.cache has no value"),
+@pytest.mark.parametrize(("text", "said"), [("a: [", "not valid YAML"), ("model: 3\n", "model=3 has the wrong type"),
                                             ("", "has no value"), ("- 1\n", "not a YAML mapping")])
 def test_resume_of_a_damaged_config(segtrain, capsys, text, said):
     Path("run").mkdir()

@@ -11,7 +11,7 @@ import yaml
 from conftest import TINY
 
 from segtrain.models.linknet import LinkNet
-from segtrain.tasks import train
+from segtrain.tasks import epoch
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_resume_is_exact(segtrain, weights, tmp_path, monkeypatch, options):
     arguments = (*TINY, "optim=adam", "train.epochs=3", f"model.pretrained={weights}", *options)
     whole, stopped, stops = tmp_path / "whole", tmp_path / "stopped", []
     assert segtrain(*arguments, f"hydra.run.dir={whole}") == 0
-    original = train._read_losses
+    original = epoch._read
 
     def stop_after_the_third(training, unread):
         original(training, unread)
@@ -98,7 +98,7 @@ def test_resume_is_exact(segtrain, weights, tmp_path, monkeypatch, options):
             stops.append(1)
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(train, "_read_losses", stop_after_the_third)
+    monkeypatch.setattr(epoch, "_read", stop_after_the_third)
     assert segtrain(*arguments, f"hydra.run.dir={stopped}") == 143
     assert segtrain(f"resume={stopped}") == 0
     assert "no longer bit-identical" not in (stopped / "train.log").read_text()

@@ -180,10 +180,10 @@ def test_signals_save_within_a_step_and_resume_exactly(whole_run, tmp_path, sign
 
 def test_a_stop_between_steps_of_an_epoch_is_exact(segtrain, whole_run, tmp_path, monkeypatch):
     """The signal comes after the second of an epoch's three steps: the resume starts with the third."""
-    from segtrain.tasks import train
+    from segtrain.tasks import epoch
 
     run_dir, steps = tmp_path / "run", []
-    original = train._read_losses
+    original = epoch._read
 
     def stop_after_the_fifth(training, unread):
         original(training, unread)
@@ -191,7 +191,7 @@ def test_a_stop_between_steps_of_an_epoch_is_exact(segtrain, whole_run, tmp_path
             steps.append(5)
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(train, "_read_losses", stop_after_the_fifth)
+    monkeypatch.setattr(epoch, "_read", stop_after_the_fifth)
     assert segtrain(*TINY, *LONGER, f"hydra.run.dir={run_dir}") == 143
     assert torch.load(run_dir / "checkpoints" / "last.pt", weights_only=True)["step"] == 5
     assert segtrain(f"resume={run_dir}") == 0

@@ -1,7 +1,7 @@
 """What every dataset offers: classes, names, and samples read by number."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,7 +23,20 @@ class Sample:
     instances: np.ndarray | None = None
 
 
-class Dataset(Protocol):
+@runtime_checkable
+class Reader(Protocol):
+    """What a class must do to be a dataset, as far as that can be seen without making one."""
+
+    def read(self, index: int) -> Sample:
+        """Return one sample, from any thread or process; raise UserError naming the file if it cannot be read."""
+        ...
+
+    def files(self, index: int) -> str:
+        """Say where a sample comes from, for messages."""
+        ...
+
+
+class Dataset(Reader, Protocol):
     """One split of a dataset.
 
     It may also have a method remarks() -> list[str]: what the user should know, once every sample has been read; a
@@ -45,11 +58,3 @@ class Dataset(Protocol):
 
     labels: tuple[Label, ...]
     names: list[str]
-
-    def read(self, index: int) -> Sample:
-        """Return one sample, from any thread or process; raise UserError naming the file if it cannot be read."""
-        ...
-
-    def files(self, index: int) -> str:
-        """Say where a sample comes from, for messages."""
-        ...

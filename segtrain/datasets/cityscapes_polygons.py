@@ -17,6 +17,7 @@ from segtrain.suggest import nearest
 
 LABELS = {label.name: label for label in CITYSCAPES_LABELS}
 GROUP = "group"  # ends the label of an area of objects that could not be told apart
+MAX_PIXELS = 2**26  # 32 times a picture of Cityscapes
 PER_CLASS = 1000  # an object's number is its label id times this, plus its place among the objects of its class
 
 
@@ -62,9 +63,12 @@ def draw(path: Path) -> tuple[Image.Image, Image.Image]:
         size = int(content["imgWidth"]), int(content["imgHeight"])
         objects = [(str(item["label"]), [(point[0], point[1]) for point in item["polygon"]])
                    for item in content["objects"] if not item.get("deleted", 0)]
+        if not 0 < size[0] * size[1] <= MAX_PIXELS:
+            raise ValueError(f"its size is {size[0]}x{size[1]}")
         label_ids, instance_ids = Image.new("L", size), Image.new("I", size)
         _draw_all(objects, ImageDraw.Draw(label_ids), ImageDraw.Draw(instance_ids), path)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError,
+            RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
         raise UserError(f"{path} is not a polygon file of Cityscapes ({reason}): replace it.") from error
     return label_ids, Image.fromarray(np.asarray(instance_ids).astype(np.uint16))  # Pillow 13 saves no 32 bits as PNG

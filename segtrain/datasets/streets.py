@@ -11,9 +11,9 @@ class Streets:
 
     Args:
         split: "train" or "val".
-        height: Pixels, at least 32.
-        width: Pixels, at least 32.
-        num_train: Images of the training split.
+        height: Pixels, from 32 to 8192.
+        width: Pixels, from 32 to 8192.
+        num_train: Images of the training split, at most a million.
         num_val: Images of the validation split.
         seed: Of the drawings; another seed is another dataset.
 
@@ -26,10 +26,11 @@ class Streets:
         sizes = {"train": num_train, "val": num_val}
         if split not in sizes:
             raise UserError(f"dataset.split={split}: streets has the splits {' and '.join(sizes)}.")
-        for name, value, least in (("height", height, 32), ("width", width, 32), ("seed", seed, 0),
-                                   ("num_train", num_train, 1), ("num_val", num_val, 1)):
-            if value < least:
-                raise ValueError(f"{name}={value} must be at least {least}")
+        for name, value, least, most in (("height", height, 32, 8192), ("width", width, 32, 8192),
+                                         ("seed", seed, 0, 2**63 - 1), ("num_train", num_train, 1, 10**6),
+                                         ("num_val", num_val, 1, 10**6)):
+            if not least <= value <= most:
+                raise ValueError(f"{name}={value} must be at least {least} and at most {most}")
         self.labels = CAMVID
         self.names = [f"street_{split}_{index:05d}" for index in range(sizes[split])]
         self._drawing = (seed, split)

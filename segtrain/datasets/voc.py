@@ -125,9 +125,11 @@ def _read_split(path: Path, split: str) -> list[str]:
                         "as UTF-8.") from error
     if not names:
         raise UserError(f"{path} lists no name: the split is empty.")
-    outside = next((name for name in names if ".." in name.split("/") or name.startswith("/")), None)
+    outside = next((name for name in names if ".." in Path(name).parts or Path(name).is_absolute()
+                    or not name.isprintable()), None)
     if outside is not None:
-        raise UserError(f"{path} lists {outside}, which leads out of the folders of images and masks: correct it.")
+        raise UserError(f"{path} lists {outside}, which leads out of the folders of images and masks, or is no plain "
+                        "text: correct it.")
     doubled = [name for name, count in Counter(names).items() if count > 1]
     if doubled:
         more = f", and {len(doubled) - 1} other names, too" if len(doubled) > 1 else ""

@@ -63,8 +63,8 @@ class FCDenseNet(nn.Module):
         check_channels(num_classes, in_channels)
         if depth not in LAYERS:
             raise ValueError(f"unknown depth {depth}: choose one of {', '.join(map(str, LAYERS))}")
-        if bottleneck_blocks < 0:
-            raise ValueError(f"bottleneck_blocks must be at least 0 (0 for none), not {bottleneck_blocks}")
+        if not 0 <= bottleneck_blocks <= 1000:
+            raise ValueError(f"bottleneck_blocks must be at least 0, at most 1000, not {bottleneck_blocks}")
         if seed_exact and pretrained is not None:
             raise ValueError("seed_exact=true excludes pretrained weights: set pretrained=null, or seed_exact=false")
         self.encoder = DenseNetEncoder(depth, in_channels, pretrained)

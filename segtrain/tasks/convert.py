@@ -66,6 +66,9 @@ def _read(path: Path) -> Mapping[str, np.ndarray]:
             raise ValueError("it is no zip archive")
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"task.weights={path} is no .npz file of arrays ({error}): "
+    except MemoryError as error:
+        raise UserError(f"task.weights={path} declares more values than memory holds: choose another file.") from error
+    except Exception as error:  # broken archives and arrays bring forth zlib.error, NotImplementedError, ...
+        reason = " ".join(str(error).split())
+        raise UserError(f"task.weights={path} is no .npz file of arrays ({reason}): "
                         "write one with numpy.savez.") from error

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from segtrain import build, checkpoint, config, distributed, tracking
+from segtrain import build, checkpoint, config, distributed, tracking, trust
 from segtrain.cost import cost
 from segtrain.datasets.base import Dataset
 from segtrain.datasets.survey import Survey, all_void, survey_once
@@ -31,7 +31,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     inference = _inference(cfg.task, overrides)
     path = checkpoint.find(cfg.checkpoint)
     saved = checkpoint.load(path)
-    cfg = _saved_config(saved, cfg, overrides)
+    cfg = _saved_config(saved, path, cfg, overrides)
     options = cfg.task
 
     device = build.device(cfg)
@@ -47,7 +47,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     network = network.to(device).to(memory_format=memory_format(cfg))
     pass_size = inference.pass_size(found.sizes[0])
     try_out(network, cfg.model._target_, pass_size, in_channels=len(cfg.dataset.mean), num_classes=len(data.labels))
-    known = _known_of_training(saved, cfg)
+    known = _known_of_training(saved, path, cfg, data)
     normalize = build.normalize(cfg, device)
     scored = score_split(
         network, data, found, build.loss(cfg, known["class_pixels"], known["image_pixels"]).to(device), normalize,
@@ -103,9 +103,13 @@ def _survey(cfg: Any, data: Dataset, saves_predictions: bool) -> Survey:
     return found
 
 
-def _known_of_training(saved: Mapping[str, Any], cfg: Any) -> dict[str, Any]:
+def _known_of_training(saved: Mapping[str, Any], path: Path, cfg: Any, data: Dataset) -> dict[str, Any]:
     """Return the statistics of the training split that the scores need; read it where the checkpoint lacks them."""
     known = {name: saved[name] for name in ("class_sizes", "class_pixels", "image_pixels")}
+    foreign = sorted({*(known["class_sizes"] or ())} - {label.name for label in data.labels})
+    if foreign and cfg.dataset.instances is not None:
+        raise UserError(f"{path} knows the sizes of objects of the class {foreign[0]}, which {dataset_name(cfg)} does "
+                        "not have, so iIoU is not defined: leave it out with dataset.instances=null.")
     lacks_sizes = known["class_sizes"] is None and cfg.dataset.instances is not None
     if lacks_sizes or (known["class_pixels"] is None and build.weighs_classes(cfg)):
         log.info("the checkpoint lacks statistics of the training split (class weights of the loss, object sizes for "
@@ -126,12 +130,16 @@ def _log_end(run_dir: Path, results: Mapping[str, Any], options: Any) -> None:
         log.info("predictions  %s", run_dir / "predictions")
 
 
-def _saved_config(saved: Mapping[str, Any], cfg: Any, overrides: list[str]) -> Any:
+def _saved_config(saved: Mapping[str, Any], path: Path, cfg: Any, overrides: list[str]) -> Any:
     """Return the checkpoint's config under this command's overrides, with its task and this machine's runtime."""
-    laid = config.overlay(config.from_container(saved["config"]), cfg, overrides)
-    laid.task, laid.runtime = cfg.task, cfg.runtime
-    build.check_trust(laid, overrides, cfg.runtime.trusted)
-    return config.check(laid)
+    own = config.from_container(saved["config"], str(path))
+    try:
+        laid = config.overlay(own, cfg, overrides)
+        laid.task, laid.runtime = cfg.task, cfg.runtime
+        trust.check_trust(laid, overrides, cfg.runtime.trusted)
+        return config.check(laid)
+    except UserError as error:
+        raise UserError(f"the configuration in {path} under this command's overrides: {error}") from error
 
 
 def dataset_name(cfg: Any) -> str:

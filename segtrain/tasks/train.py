@@ -1,25 +1,25 @@
 """Train a network, validate it, keep its best checkpoint."""
 
-import math
-import time
+import errno
 from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
-from segtrain import config, distributed, parallel, tracking
-from segtrain.engine import Step, train_one_epoch, update_average
+from segtrain import checkpoint, config, distributed, parallel, tracking
 from segtrain.errors import Stopped, UserError
-from segtrain.parameters import encoder_of
 from segtrain.stopping import StopRequest
+from segtrain.tasks.epoch import train_epoch
 from segtrain.tasks.evaluate import dataset_name
+from segtrain.tasks.saving import restore, save_best, save_last
 from segtrain.tasks.scoring import Scored, score_split
-from segtrain.tasks.training import Training, prepare, save_best, save_last
+from segtrain.tasks.training import Training, log_start, prepare
 
 log = tracking.log
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
@@ -28,16 +28,17 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     Returns:
         The best value of train.monitor.
     """
-    training = prepare(cfg, run_dir)
+    training = _begin(cfg, run_dir)
     step_network = parallel.wrapped(training.network, sync_batchnorm=cfg.runtime.sync_batchnorm)
     if cfg.runtime.compile:
         step_network = cast(nn.Module, torch.compile(step_network))
     names = [label.name for label in training.train_data.labels]
-    numbers = tracking.Tracker(run_dir, names, epoch=training.progress.epoch, step=training.progress.step)
+    progress = training.progress
+    numbers = tracking.Tracker(run_dir, names, epoch=progress.epoch, step=progress.step - progress.done)
     with StopRequest() as request, closing(training.loader), closing(numbers) as tracker:
         try:
             while not _is_finished(training):
-                _train_epoch(training, step_network, request)
+                train_epoch(training, step_network, request)
                 scored = _validate(training, request) if _is_validation_due(training) else None
                 _close_epoch(training, scored, tracker)
                 if training.progress.epoch % cfg.train.save_every == 0 or _is_finished(training):
@@ -53,81 +54,34 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
                 raise UserError("BatchNorm cannot learn from one value a channel: raise train.batch_size or "
                                 "dataset.crop.") from error
             raise
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise UserError(f"a file in {run_dir} cannot be written ({error.strerror}): make room, then go on with: "
+                            f"segtrain resume={run_dir}") from error
     return _finish(training)
 
 
-# ---- one epoch
+def _begin(cfg: Any, run_dir: Path) -> Training:
+    """Prepare a training, or restore the one in run_dir; only when all is well is the directory written to."""
+    found = checkpoint.find_last(run_dir / "checkpoints")
+    saved, path, faults = found or (None, None, [])
+    for fault in faults:
+        log.warning("warning: %s Going on from %s instead.", fault, path)
+    training = prepare(cfg, run_dir, saved)
+    if saved is not None and path is not None:
+        restore(training, saved, path)
+    if _is_finished(training) and training.progress.best is None:
+        raise UserError(f"{run_dir} has no scores yet, and its {training.progress.epoch} epochs are all that is asked "
+                        "for: raise train.epochs, train.max_steps or train.max_minutes.")
+    if distributed.is_main():
+        (run_dir / "results.json").unlink(missing_ok=True)  # of a finished run that shall go on: now it is not
+    tracking.write_config(run_dir, config.to_container(cfg))
+    log_start(training)
+    return training
 
 
-def _train_epoch(training: Training, step_network: nn.Module, request: StopRequest) -> None:
-    """Train on what is left of the running epoch.
-
-    Raises:
-        Stopped: After the step in which a signal came.
-    """
-    cfg, progress = training.cfg, training.progress
-    left = math.ceil(training.loader.batches_left(progress.images) / cfg.train.accumulate)
-    if progress.images and not left:
-        return  # it was stopped in this epoch's validation
-    started, trained = time.monotonic(), progress.trained
-    training.network.train()
-    if cfg.train.freeze_encoder:
-        encoder_of(training.network, "train.freeze_encoder").eval()  # BatchNorm's statistics stay, and nothing drops
-    steps = train_one_epoch(
-        step_network, training.loader.batches(progress.epoch, progress.images), training.loss_fn,
-        training.optimizer, training.scheduler, training.normalize, device=training.device,
-        precision=cfg.runtime.precision, scaler=training.scaler, accumulate=cfg.train.accumulate,
-        clip_norm=cfg.train.clip_norm)
-    unread: list[Step] = []
-    read_every = 1 if training.device.type == "cpu" else 50  # reading a loss waits for the device
-    title = f"epoch {progress.epoch + 1}/{cfg.train.epochs}"
-    done = training.steps_per_epoch - left
-    parallel.reseed(cfg.seed, progress.step)
-    with tqdm(total=training.steps_per_epoch, initial=done, desc=title, unit="step", leave=False,
-              disable=None if distributed.is_main() else True) as bar:
-        for step in steps:
-            progress.step += 1
-            unread.append(step)
-            if training.average is not None:
-                update_average(training.average, training.network, cfg.train.ema_decay)
-            if len(unread) >= read_every:
-                _read_losses(training, unread)
-            bar.update()
-            if request.is_made() or progress.step >= training.total_steps:
-                break
-            parallel.reseed(cfg.seed, progress.step)
-    _read_losses(training, unread)
-    progress.trained = trained + distributed.broadcast(time.monotonic() - started)
-    request.check()
-
-
-def _read_losses(training: Training, steps: list[Step]) -> None:
-    """Add the steps' losses to the running epoch and empty the list.
-
-    Raises:
-        UserError: If a loss is not finite; no checkpoint is written after it.
-    """
-    progress = training.progress
-    if not steps:
-        return
-    losses = torch.stack([step.loss for step in steps]).tolist()
-    parts = torch.stack([torch.stack([step.loss_sums, step.normalizers]) for step in steps]).tolist()
-    for number, (step, loss, (sums, normalizers)) in enumerate(zip(steps, losses, parts, strict=True)):
-        if not math.isfinite(loss):
-            indices = [index for part in distributed.all_gather(step.indices) for index in part]
-            files = ", ".join(training.train_data.files(index) for index in indices)
-            raise UserError(
-                f"the loss is {loss} at step {progress.step - len(steps) + number + 1} (learning rate {step.lr:g}, "
-                f"files {files}): lower optim.lr or set train.clip_norm=1. A checkpoint of an earlier epoch is intact.")
-        progress.loss_sums = _added(progress.loss_sums, sums)
-        progress.normalizers = _added(progress.normalizers, normalizers)
-        progress.images += step.num_images
-        progress.waited += step.waited
-    steps.clear()
-
-
-def _added(totals: list[float], values: list[float]) -> list[float]:
-    return [total + value for total, value in zip(totals or [0.0] * len(values), values, strict=True)]
+# ---- between epochs
 
 
 def _validate(training: Training, request: StopRequest) -> Scored:
@@ -147,10 +101,13 @@ def _close_epoch(training: Training, scored: Scored | None, tracker: tracking.Tr
         "train/loss": sum(total / max(normalizer, 1e-38) for total, normalizer
                           in zip(progress.loss_sums, progress.normalizers, strict=True)),
         "train/lr": training.optimizer.param_groups[0]["lr"],
-        "train/images_per_second": progress.images / progress.trained,
-        "train/data_wait": progress.waited / progress.trained,
+        "train/images_per_second": progress.images / max(progress.trained, 1e-9),
+        "train/data_wait": progress.waited / max(progress.trained, 1e-9),
     }
+    if progress.skipped:
+        scalars["train/skipped_steps"] = progress.skipped
     progress.epoch += 1
+    progress.done = 0
     progress.seconds += progress.trained
     progress.loss_sums, progress.normalizers = [], []
     progress.images, progress.waited, progress.trained = 0, 0.0, 0.0
@@ -210,6 +167,8 @@ def _is_validation_due(training: Training) -> bool:
 def _is_finished(training: Training) -> bool:
     cfg, progress = training.cfg.train, training.progress
     is_stuck = cfg.patience is not None and progress.since_best >= cfg.patience
+    if progress.done:
+        return False  # stopped behind its last step, the running epoch is still to be validated
     return progress.epoch >= cfg.epochs or _is_out_of_budget(training) or is_stuck
 
 
@@ -227,10 +186,15 @@ def _finish(training: Training) -> float | None:
     cfg, progress, run_dir = training.cfg, training.progress, training.run_dir
     assert progress.best is not None, "the last epoch is always validated"
     results = {**progress.best, "seconds": progress.seconds}
+    if progress.skipped:
+        results["skipped_steps"] = progress.skipped
     scores = {f"val/best_{name}": results[name] for name in ("loss", "miou", "iiou", "macc")}
     tracking.add_hparams(run_dir, config.to_container(cfg), scores)
     tracking.write_json(run_dir / "results.json", results)
     log.info("\n%s\n", tracking.results_table(results))
+    if progress.skipped:
+        log.warning("warning: %d of %d steps were skipped, for loss or gradient were not finite", progress.skipped,
+                    progress.step)
     log.info("best checkpoint  %s (epoch %d)", results["checkpoint"], results["epoch"])
     log.info("scores           %s\nevery epoch      %s", run_dir / "results.json", run_dir / "metrics.csv")
     log.info("\nnext:\n  tensorboard --logdir %s\n  segtrain task=evaluate checkpoint=%s", run_dir, run_dir)

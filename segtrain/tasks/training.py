@@ -1,15 +1,19 @@
-"""What a training is made of: its parts, built from the config, saved to checkpoints and restored from them."""
+"""What a training is made of: its parts, built from the config."""
 
 import copy
+import hashlib
 import math
-from dataclasses import asdict, dataclass, field
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import torch
 from torch import nn
 
-from segtrain import build, checkpoint, config, distributed, tracking
+from segtrain import build, checkpoint, distributed, tracking
 from segtrain.cost import cost
 from segtrain.datasets.base import Dataset
 from segtrain.datasets.loading import TrainingLoader
@@ -19,19 +23,22 @@ from segtrain.errors import UserError
 from segtrain.losses import Loss
 from segtrain.parameters import encoder_of
 from segtrain.tasks.evaluate import dataset_name, memory_format
+from segtrain.tasks.resuming import check_changes
 from segtrain.transforms import Augmentation, Normalize
 from segtrain.trial import try_out
 
 log = tracking.log
 
 
-@dataclass
+@pydantic.dataclasses.dataclass(config=pydantic.ConfigDict(strict=True))  # a file of others may hold anything
 class Progress:
-    """How far a run has come: plain numbers, kept in its checkpoints.
+    """How far a run has come: plain numbers, kept in its checkpoints. New ones need a default, for older checkpoints.
 
     Attributes:
         epoch: Epochs completed, validation included.
-        step: Optimizer steps completed.
+        step: Optimizer steps completed, skipped ones counted.
+        done: Those of the running epoch.
+        steps_per_epoch: Steps of a whole epoch.
         loss_sums: The running epoch's sums of the parts of the loss.
         normalizers: What they are divided by.
         images: Images of the running epoch, which tell where in it to go on.
@@ -40,10 +47,14 @@ class Progress:
         seconds: Seconds of training and validation of the whole run.
         best: results.json of the best checkpoint so far.
         since_best: Validations since then.
+        skipped: Steps that were skipped because loss or gradient were not finite.
+        skipped_in_a_row: Those since the last step that was not.
     """
 
     epoch: int = 0
     step: int = 0
+    done: int = 0
+    steps_per_epoch: int = 0
     loss_sums: list[float] = field(default_factory=list)
     normalizers: list[float] = field(default_factory=list)
     images: int = 0
@@ -52,6 +63,8 @@ class Progress:
     seconds: float = 0.0
     best: dict[str, Any] | None = None
     since_best: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
 
 
 @dataclass
@@ -77,6 +90,14 @@ class Training:
     loader: TrainingLoader
     costs: dict[str, int | None]
     progress: Progress
+    names: dict[str, str]  # a digest of the images of each split
+    saved_step: int | None = None  # of last.pt
+    saved_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def position(self) -> int:
+        """How many steps the run has come on the course of its learning rate."""
+        return self.progress.epoch * self.steps_per_epoch + self.progress.done
 
     @property
     def scored(self) -> nn.Module:
@@ -84,15 +105,17 @@ class Training:
         return self.network if self.average is None else self.average
 
 
-def prepare(cfg: Any, run_dir: Path) -> Training:
-    """Read the data, settle what cfg leaves open, build the parts; restore them where run_dir holds a checkpoint.
+def prepare(cfg: Any, run_dir: Path, saved: dict[str, Any] | None = None) -> Training:
+    """Read the data, settle what cfg leaves open, build the parts.
+
+    Args:
+        cfg: The config; every `auto` in it is replaced.
+        run_dir: The run directory, which is left as it is.
+        saved: The checkpoint to go on from, whose state `saving.restore` then puts into the parts.
 
     Raises:
-        UserError: For whatever is at fault with the config, the data or the checkpoint, before the first step.
+        UserError: For whatever is at fault with the config or the data, or cannot change while a run goes on.
     """
-    last = run_dir / "checkpoints" / checkpoint.LAST
-    saved = checkpoint.load(last) if distributed.broadcast(last.exists()) else None
-    progress = Progress() if saved is None else Progress(**saved["progress"])
     device = build.device(cfg)
     train_data, val_data = build.dataset(cfg, "train"), build.dataset(cfg, "val")
     _check_options(cfg, train_data)
@@ -101,13 +124,18 @@ def prepare(cfg: Any, run_dir: Path) -> Training:
     train_data, val_data = build.cached(train_data, cfg.dataset.cache), build.cached(val_data, cfg.dataset.cache)
     images_per_batch = cfg.train.batch_size * distributed.world_size()
     steps_per_epoch = math.ceil(len(train_data.names) // images_per_batch / cfg.train.accumulate)
-    # Where the run stands on the course of its learning rate; its steps differ if they were of other sizes before.
-    position = (progress.epoch * steps_per_epoch
-                + math.ceil(progress.images / (images_per_batch * cfg.train.accumulate)))
-    shift = progress.step - position
+    progress = Progress(steps_per_epoch=steps_per_epoch)
+    if saved is not None:
+        with checkpoint.restoring(run_dir / "checkpoints"):
+            progress = _progress(saved, steps_per_epoch, images_per_batch * cfg.train.accumulate)
+    # Fewer or more processes make steps of another size: the run has then made more or fewer than its epochs have.
+    shift = progress.step - progress.epoch * steps_per_epoch - progress.done
     total_steps = min(cfg.train.epochs * steps_per_epoch + shift, cfg.train.max_steps or math.inf)
     build.settle(cfg, device, num_classes=len(train_data.labels), cached_in_memory=isinstance(train_data, Cached),
                  train_steps=total_steps)
+    names = {"train": _digest(train_data.names), "val": _digest(val_data.names)}
+    if saved is not None:
+        check_changes(saved, cfg, steps_per_epoch=steps_per_epoch, names=names)
 
     torch.manual_seed(cfg.seed)
     network = build.model(cfg, pretrained=saved is None and cfg.checkpoint is None)
@@ -126,7 +154,6 @@ def prepare(cfg: Any, run_dir: Path) -> Training:
     for remark in dict.fromkeys([*train_found.remarks, *val_found.remarks]):  # once, if both have the same to say
         log.warning("warning: %s", remark)
     _try_out(cfg, network, augmentation, train_data, val_found)
-    tracking.write_config(run_dir, config.to_container(cfg))
     training = Training(
         cfg, run_dir, device, train_data, val_data, train_found, val_found, steps_per_epoch, total_steps, network,
         average=copy.deepcopy(network).requires_grad_(False) if cfg.train.ema_decay else None,
@@ -137,14 +164,23 @@ def prepare(cfg: Any, run_dir: Path) -> Training:
                               workers=cfg.runtime.workers, pin_memory=device.type == "cuda",
                               rank=distributed.rank(), num_processes=distributed.world_size()),
         costs=cost(network, val_found.sizes[0], len(cfg.dataset.mean)),
-        progress=progress,
+        progress=progress, names=names,
     )
     if cfg.train.freeze_encoder:  # after its cost was counted: the parameters are the network's own, frozen or not
         encoder_of(network, "train.freeze_encoder").requires_grad_(False)
-    if saved is not None:
-        _restore(training, saved, last, position)
-    _log_start(training)
     return training
+
+
+def _progress(saved: dict[str, Any], steps_per_epoch: int, images_per_step: int) -> Progress:
+    """Read how far a run has come, its steps of the running epoch counted in those of now."""
+    progress = Progress(**saved["progress"])
+    progress.done = math.ceil(progress.images / images_per_step)
+    progress.steps_per_epoch = steps_per_epoch
+    return progress
+
+
+def _digest(names: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _check_options(cfg: Any, train_data: Dataset) -> None:
@@ -186,7 +222,8 @@ def _start_from(cfg: Any, network: nn.Module) -> None:
     log.info("weights from %s%s", path, left_out)
 
 
-def _log_start(training: Training) -> None:
+def log_start(training: Training) -> None:
+    """Say what is trained, on what, and for how long."""
     cfg, progress, macs = training.cfg, training.progress, training.costs["macs"]
     model_cost = f"{training.costs['params']:,} parameters" + (f", {macs / 1e9:.2f} GMACs an image" if macs else "")
     log.info("%s: %s; %s, %s%s", type(training.network).__name__, model_cost, cfg.runtime.device, cfg.runtime.precision,
@@ -201,56 +238,3 @@ def _log_start(training: Training) -> None:
     log.info("%d steps of %d images%s; run directory %s", training.total_steps,
              cfg.train.batch_size * cfg.train.accumulate * distributed.world_size(),
              f", going on after step {progress.step}" if progress.step else "", training.run_dir)
-
-
-def save_last(training: Training) -> None:
-    """Save all that a resumed run needs to end bit for bit as one that was never stopped."""
-    checkpoint.save(training.run_dir / "checkpoints" / checkpoint.LAST, {
-        "model": training.network.state_dict(), "optimizer": training.optimizer.state_dict(),
-        "scheduler": {"last_epoch": training.scheduler.last_epoch}, "scaler": training.scaler.state_dict(),
-        "ema": None if training.average is None else training.average.state_dict(),
-        "rng": checkpoint.random_state(), **_common_state(training)})
-
-
-def save_best(training: Training) -> Path:
-    """Save the weights that are scored; what only a resume needs is left out."""
-    path = training.run_dir / "checkpoints" / checkpoint.BEST
-    left_out = dict.fromkeys(("optimizer", "scheduler", "scaler", "ema", "rng"))
-    checkpoint.save(path, {"model": training.scored.state_dict(), **left_out, **_common_state(training)})
-    return path
-
-
-def _common_state(training: Training) -> dict[str, Any]:
-    found = training.train_found
-    return {"epoch": training.progress.epoch, "step": training.progress.step, "progress": asdict(training.progress),
-            "config": config.to_container(training.cfg), "processes": distributed.world_size(),
-            "class_sizes": found.class_sizes, "class_pixels": found.class_pixels, "image_pixels": found.image_pixels}
-
-
-def _restore(training: Training, saved: dict[str, Any], path: Path, position: int) -> None:
-    class_layer = build.class_layer(training.cfg)
-    checkpoint.load_weights(training.network, saved["model"], path, class_layer=class_layer)
-    if training.average is not None:
-        checkpoint.load_weights(training.average, saved["ema"] or saved["model"], path, class_layer=class_layer)
-    training.scheduler.last_epoch = position
-    _restore_optimizer(training.optimizer, saved["optimizer"], path)  # with the learning rate of the next step
-    training.scaler.load_state_dict(saved["scaler"])
-    checkpoint.restore_random_state(saved["rng"])
-    before, now = (tracking.flatten(each) for each in (saved["config"], config.to_container(training.cfg)))
-    before = {**config.FORMERLY, **before}
-    changed = [f"{key} {before.get(key)} -> {value}" for key, value in now.items()
-               if before.get(key) != value and key != "runtime.trusted"]
-    former = saved.get("processes", 1)
-    if former != distributed.world_size():
-        changed.append(f"processes {former} -> {distributed.world_size()}")
-    if changed:
-        log.info("changed since the checkpoint, so no longer bit-identical to an unbroken run: %s", ", ".join(changed))
-
-
-def _restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], path: Path) -> None:
-    try:
-        optimizer.load_state_dict(state)
-    except ValueError as error:
-        raise UserError(f"{path} was trained with other groups of parameters ({error}): continue with the saved "
-                        "train.freeze_encoder, train.encoder_lr and train.weight_decay_on, or start a new run from its "
-                        "weights with checkpoint=.") from error
