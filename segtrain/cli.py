@@ -178,7 +178,7 @@ def _run_task(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep: bo
             return leaderboard.read_score(finished, saved.train.monitor)
         cfg = saved
     _start_log(run_dir, cfg)
-    if saved is not None and cfg.resume is not None:
+    if saved is not None and not is_sweep:
         from segtrain import trust
 
         trust.check_trust(cfg, overrides, cfg.runtime.trusted)

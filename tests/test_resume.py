@@ -308,14 +308,15 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_when_there_is_room(segtrain, r
 
             patch.setattr(torch, "save", save)
         elif full == "metrics.csv":
-            original_rows = tracking.Tracker._rows
+            original_text = tracking.csv_text
 
             def no_room(rows):
-                if rows[0][0] == "2":
+                rows = list(rows)
+                if rows[0][0] == 2:
                     raise error
-                return original_rows(rows)
+                return original_text(rows)
 
-            patch.setattr(tracking.Tracker, "_rows", staticmethod(no_room))
+            patch.setattr(tracking, "csv_text", no_room)
         else:
             from tensorboard.summary.writer.record_writer import RecordWriter
 

@@ -128,8 +128,7 @@ def _read_split(path: Path, split: str) -> list[str]:
     outside = next((name for name in names if ".." in Path(name).parts or Path(name).is_absolute()
                     or not name.isprintable()), None)
     if outside is not None:
-        raise UserError(f"{path} lists {outside}, which leads out of the folders of images and masks, or is no plain "
-                        "text: correct it.")
+        raise UserError(f"{path} lists {outside}, which leads out of the dataset or is no plain text: correct it.")
     doubled = [name for name, count in Counter(names).items() if count > 1]
     if doubled:
         more = f", and {len(doubled) - 1} other names, too" if len(doubled) > 1 else ""

@@ -100,6 +100,7 @@ def _train_on(training: Training, step_network: nn.Module, request: StopRequest,
         if len(unread) < (1 if looks_first else READ_EVERY) and not is_save_due and not _is_over(training, request):
             continue
         bad_step = _read(training, unread)
+        request.is_made()
         if bad_step is not None:
             assert kept is not None
             saving.put_back(training, kept)

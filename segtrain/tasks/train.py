@@ -68,7 +68,7 @@ def _begin(cfg: Any, run_dir: Path) -> Training:
     saved, path, faults = found or (None, None, [])
     for fault in faults:
         log.warning("warning: %s Going on from %s instead.", fault, path)
-    training = prepare(cfg, run_dir, saved)
+    training = prepare(cfg, run_dir, saved, path)
     if saved is not None and path is not None:
         restore(training, saved, path)
     if _is_finished(training) and training.progress.best is None:

@@ -105,13 +105,14 @@ class Training:
         return self.network if self.average is None else self.average
 
 
-def prepare(cfg: Any, run_dir: Path, saved: dict[str, Any] | None = None) -> Training:
+def prepare(cfg: Any, run_dir: Path, saved: dict[str, Any] | None = None, saved_in: Path | None = None) -> Training:
     """Read the data, settle what cfg leaves open, build the parts.
 
     Args:
         cfg: The config; every `auto` in it is replaced.
         run_dir: The run directory, which is left as it is.
         saved: The checkpoint to go on from, whose state `saving.restore` then puts into the parts.
+        saved_in: Its file.
 
     Raises:
         UserError: For whatever is at fault with the config or the data, or cannot change while a run goes on.
@@ -126,7 +127,7 @@ def prepare(cfg: Any, run_dir: Path, saved: dict[str, Any] | None = None) -> Tra
     steps_per_epoch = math.ceil(len(train_data.names) // images_per_batch / cfg.train.accumulate)
     progress = Progress(steps_per_epoch=steps_per_epoch)
     if saved is not None:
-        with checkpoint.restoring(run_dir / "checkpoints"):
+        with checkpoint.restoring(saved_in or run_dir):
             progress = _progress(saved, steps_per_epoch, images_per_batch * cfg.train.accumulate)
     # Fewer or more processes make steps of another size: the run has then made more or fewer than its epochs have.
     shift = progress.step - progress.epoch * steps_per_epoch - progress.done
