@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "chaos.py"
 @pytest.mark.skipif(sys.platform != "linux", reason="forks, and reads /proc")
 def test_runs_killed_at_random_moments_end_as_if_nothing_had_been(tmp_path):
     ended = subprocess.run(
-        [sys.executable, SCRIPT, tmp_path / "runs", "--kills", "4", "--faults", "0", "--variants", "1"],
+        [sys.executable, SCRIPT, tmp_path / "runs", "--kills", "2", "--faults", "0", "--variants", "1"],
         capture_output=True, text=True, timeout=500, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "; 0 faults" in ended.stdout

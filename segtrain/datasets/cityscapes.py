@@ -71,17 +71,21 @@ class Cityscapes:
             image = read_image(self._images[index])
             return Sample(image, np.full(image.shape[:2], IGNORE_INDEX, dtype=np.uint8),
                           np.zeros(image.shape[:2], dtype=np.int32))
-        image, (target, instances) = read_image(self._images[index]), self.read_target(index)
+        image, target = read_image(self._images[index]), self._read_labels(source)
         check_sizes(image, self._images[index], target, source)
-        return Sample(image, target, instances)
+        return Sample(image, target, self._read_instances(index, target.shape))
 
     def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         source = self._sources[index]
         if source is None:
             raise UserError(f"{self._images[index]} has no label, so it cannot be scored: choose another "
                             "dataset.split, or remove it.")
+        target = self._read_labels(source)
+        return target, self._read_instances(index, target.shape)
+
+    def _read_labels(self, source: Path) -> np.ndarray:
         mask = read_mask(rendered(source, "labelIds") if source.suffix == ".json" else source, CITYSCAPES_LABELS)
-        return to_train_ids(mask, self.labels, VOID_IDS, source), self._read_instances(index, mask.shape)
+        return to_train_ids(mask, self.labels, VOID_IDS, source)
 
     def _read_instances(self, index: int, shape: tuple[int, ...]) -> np.ndarray | None:
         """Read the map of the single objects; areas of several that could not be told apart get no number."""

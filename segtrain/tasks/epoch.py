@@ -90,21 +90,24 @@ def _train_on(training: Training, step_network: nn.Module, request: StopRequest,
             break
         progress.step += 1
         progress.done += 1
-        request.is_made()
         bar.n = progress.done
         bar.update(0)
         if training.average is not None and not step.skipped:
             update_average(training.average, training.network, cfg.train.ema_decay)
         unread.append(step)
         is_save_due = saving.is_due(training)
-        if len(unread) < (1 if looks_first else READ_EVERY) and not is_save_due and not _is_over(training, request):
-            continue
-        bad_step = _read(training, unread)
-        request.is_made()
+        must_read = looks_first or len(unread) >= READ_EVERY or is_save_due
+        bad_step = _read(training, unread) if must_read else None
+        if bad_step is None:
+            request.is_made()  # all processes ask, once a step
+            if unread and _is_over(training, request):
+                bad_step = _read(training, unread)
         if bad_step is not None:
             assert kept is not None
             saving.put_back(training, kept)
             return bad_step
+        if unread:
+            continue
         progress.trained = trained + time.monotonic() - started
         if is_save_due:
             saving.save_last(training)
