@@ -32,7 +32,7 @@ train: $(STAMP)  ## train; make train ARGS="optim=adam train.epochs=20"
 	$(BIN)/segtrain $(ARGS)
 
 test: $(STAMP)  ## run all tests; make test ARGS="tests/test_losses.py -x"
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP)  ## check style (ruff) and types (mypy)
 	$(BIN)/ruff check .
