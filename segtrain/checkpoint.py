@@ -13,6 +13,7 @@ from segtrain.files import write_whole
 FORMAT = "segtrain-1"
 KEYS = ("model", "optimizer", "scheduler", "scaler", "ema", "epoch", "step", "rng", "config", "class_sizes",
         "class_pixels", "image_pixels", "progress", "format")
+LATER_KEYS = ("labels", "file_form")  # which older checkpoints lack
 LAST, BEST = "last.pt", "best.pt"
 
 
@@ -36,14 +37,20 @@ def find(path: str) -> Path:
     return found
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, *, mapped: bool = False) -> dict[str, Any]:
     """Read a checkpoint to the CPU; nothing in it is executed.
+
+    What it lacks because it is older is None in it.
+
+    Args:
+        path: The file.
+        mapped: Leave the weights in the file until they are used: for whoever wants what stands beside them.
 
     Raises:
         UserError: If it cannot be read, is truncated, or is no checkpoint of segtrain.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist.") from error
     except Exception as error:  # torch.load fails in many ways: pickle, zip, runtime errors
@@ -52,7 +59,7 @@ def load(path: Path) -> dict[str, Any]:
                         "choose another file.") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or any(key not in state for key in KEYS):
         raise UserError(f"{path} is no checkpoint of segtrain ({FORMAT}): choose a file that segtrain wrote.")
-    return state
+    return {**dict.fromkeys(LATER_KEYS), **state}
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Path, *, class_layer: Set[str],

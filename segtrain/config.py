@@ -30,6 +30,7 @@ LIMITS = (("at_least", operator.ge, "small: it must be at least"), ("above", ope
           ("below", operator.lt, "large: it must be below"))
 # What runs did that are older than a key.
 FORMERLY = {"train.freeze_encoder": False, "train.encoder_lr": None, "train.weight_decay_on": "all"}
+WITHOUT_EFFECT = ("task.sort", "train.report", "runtime.trusted")  # on weights and scores
 
 
 def register() -> None:
@@ -202,8 +203,8 @@ def difference(composed: DictConfig, saved: DictConfig) -> str | None:
 
     Args:
         composed: This command's config.
-        saved: The run's: the same, with what was left open settled. `runtime` belongs to the machine, and task.sort
-            to the table of the sweep.
+        saved: The run's: the same, with what was left open settled. `runtime` belongs to the machine, and what
+            is WITHOUT_EFFECT may differ.
     """
     wanted, found = (dict(_walk(to_container(cfg))) for cfg in (composed, saved))
     found = {**FORMERLY, **found}
@@ -211,7 +212,8 @@ def difference(composed: DictConfig, saved: DictConfig) -> str | None:
         if isinstance(wanted.get(key), dict) and isinstance(found.get(key), dict):
             continue
         was_open = key in SETTLED and wanted.get(key) in (None, "auto")
-        if not was_open and not key.startswith("runtime.") and key != "task.sort" and wanted.get(key) != found.get(key):
+        if not was_open and not key.startswith("runtime.") and key not in WITHOUT_EFFECT and (
+                wanted.get(key) != found.get(key)):
             return key
     return None
 

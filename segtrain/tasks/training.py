@@ -18,7 +18,8 @@ from segtrain.datasets.views import Cached
 from segtrain.errors import UserError
 from segtrain.losses import Loss
 from segtrain.parameters import encoder_of
-from segtrain.tasks.evaluate import dataset_name, memory_format
+from segtrain.predictions import file_form
+from segtrain.tasks.evaluate import dataset_name
 from segtrain.transforms import Augmentation, Normalize
 from segtrain.trial import try_out
 
@@ -107,7 +108,7 @@ def prepare(cfg: Any, run_dir: Path) -> Training:
     network = build.model(cfg, pretrained=saved is None and cfg.checkpoint is None)
     if saved is None and cfg.checkpoint is not None:
         _start_from(cfg, network)
-    network = network.to(device).to(memory_format=memory_format(cfg))
+    network = network.to(device).to(memory_format=build.memory_format(cfg))
     optimizer = build.optimizer(cfg, network, device)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, build.schedule(cfg, total_steps, steps_per_epoch))
     normalize, augmentation = build.normalize(cfg, device), build.augmentation(cfg)
@@ -211,7 +212,9 @@ def _common_state(training: Training) -> dict[str, Any]:
     found = training.train_found
     return {"epoch": training.progress.epoch, "step": training.progress.step, "progress": asdict(training.progress),
             "config": config.to_container(training.cfg), "class_sizes": found.class_sizes,
-            "class_pixels": found.class_pixels, "image_pixels": found.image_pixels}
+            "class_pixels": found.class_pixels, "image_pixels": found.image_pixels,
+            "labels": [asdict(label) for label in training.train_data.labels],
+            "file_form": asdict(file_form(training.train_data))}
 
 
 def _restore(training: Training, saved: dict[str, Any], path: Path) -> None:
@@ -227,7 +230,7 @@ def _restore(training: Training, saved: dict[str, Any], path: Path) -> None:
     before, now = (tracking.flatten(each) for each in (saved["config"], config.to_container(training.cfg)))
     before = {**config.FORMERLY, **before}
     changed = [f"{key} {before.get(key)} -> {value}" for key, value in now.items()
-               if before.get(key) != value and key != "runtime.trusted"]
+               if before.get(key) != value and key not in config.WITHOUT_EFFECT]
     if changed:
         log.info("changed since the checkpoint, so no longer bit-identical to an unbroken run: %s", ", ".join(changed))
 
