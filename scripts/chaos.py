@@ -32,7 +32,7 @@ import numpy as np
 import torch
 import yaml
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401  # imported here for the forked runs
 
 from segtrain import cli, drawing  # noqa: F401

@@ -10,20 +10,17 @@ differs. Scores are in percent; `-` is a score that is not defined.
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from segtrain.comparable import differences
 from segtrain.errors import UserError
 
 SCORES = {"iou": "IoU", "acc": "accuracy", "iiou": "iIoU"}
 MEANS = ("miou", "macc", "pacc", "fwiou", "iiou", "category_miou", "category_iiou")
 COSTS = {"params": "{:,.0f}", "macs": "{:,.0f}", "seconds": "{:.1f}", "images_per_second": "{:.2f}"}
-SAME = ("dataset", "split", "num_images", "policy.num_classes", "policy.ignore_index", "policy.resolution",
-        "policy.accumulated_over", "policy.absent_class")
-SAME_FOR_IIOU = ("iiou_source", "policy.class_sizes")  # which change no other score
 
 
 def main() -> None:
@@ -85,27 +82,6 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], names: tuple[st
     return "\n".join([*lines, "", *class_table(first, second, sort), "", *mean_table(first, second)])
 
 
-def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Find what keeps two results from being compared, and the keys that only one of them has."""
-    differing, unknown = [], []
-    if list(first["iou_per_class"]) != list(second["iou_per_class"]):
-        only = [[name for name in one["iou_per_class"] if name not in other["iou_per_class"]]
-                for one, other in ((first, second), (second, first))]
-        differing.append("classes (" + (f"only in a: {', '.join(only[0]) or 'none'}, only in b: "
-                                        f"{', '.join(only[1]) or 'none'}" if any(only) else "in another order") + ")")
-    both_have_iiou = first.get("iiou") is not None and second.get("iiou") is not None
-    for key in (*SAME, *(SAME_FOR_IIOU if both_have_iiou else ())):
-        found = [_value(results, key) for results in (first, second)]
-        missing = [value is _MISSING for value in found]
-        if all(missing):
-            continue
-        if any(missing):
-            unknown.append(key)
-        elif not _equal(*found):
-            differing.append(f"{key} ({_shown(*found)})")
-    return differing, unknown
-
-
 def class_table(first: Mapping[str, Any], second: Mapping[str, Any], sort: str) -> list[str]:
     """Write the scores of all classes, those of the first results in their order."""
     classes = list(dict.fromkeys([*first["iou_per_class"], *second["iou_per_class"]]))
@@ -128,39 +104,6 @@ def mean_table(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]
     for key, form in COSTS.items():
         rows.append([key, *_texts(first.get(key), second.get(key), form)])
     return _columns([row for row in rows if row[1:] != ["-", "-", "-"]])
-
-
-_MISSING = object()
-
-
-def _value(results: Mapping[str, Any], key: str) -> Any:
-    """Return the value of a key with dots, _MISSING where it is not there."""
-    found: Any = results
-    for part in key.split("."):
-        if not isinstance(found, Mapping) or part not in found:
-            return _MISSING
-        found = found[part]
-    return found
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=1e-9)  # means of the same objects, added in another order
-    return bool(one == other)
-
-
-def _shown(one: Any, other: Any) -> str:
-    """Say two values in short: of two mappings, only what differs."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        keys = [key for key in dict.fromkeys([*one, *other]) if not _equal(one.get(key), other.get(key))]
-        return ", ".join(f"{key} {_number(one.get(key))} and {_number(other.get(key))}" for key in keys)
-    return f"{_number(one)} and {_number(other)}"
-
-
-def _number(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _classes(results: Mapping[str, Any], score: str) -> Mapping[str, float | None]:

@@ -3,7 +3,6 @@
 Everything that `auto` leaves open is settled here too, once, so that the settled value can be kept with the run.
 """
 
-import contextlib
 import importlib.util
 import inspect
 import math
@@ -11,7 +10,6 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import albumentations
@@ -27,6 +25,7 @@ from segtrain.instantiate import call, guarded, locate, takes
 from segtrain.parameters import grouped
 from segtrain.schedules import Schedule
 from segtrain.schema import DatasetSettings
+from segtrain.timing import free_memory
 from segtrain.tracking import flatten
 from segtrain.transforms import Augmentation, Normalize
 
@@ -82,7 +81,8 @@ def cached(data: Dataset, cache: Any) -> Dataset:
         sample = data.read(0)
         bytes_each = sample.image.nbytes + sample.target.nbytes
         bytes_each += 0 if sample.instances is None else sample.instances.nbytes
-        cache = bytes_each * len(data.names) < 0.5 * _free_memory() / distributed.local_world_size()
+        free = free_memory(torch.device("cpu"))
+        cache = bytes_each * len(data.names) < 0.5 * free / distributed.local_world_size()
     return Cached(data) if cache else data
 
 
@@ -260,11 +260,6 @@ def _can_compile() -> bool:
             and any(shutil.which(name) for name in compilers if name))
 
 
-def _free_memory() -> int:
-    """Return the bytes of memory that can be had, 0 where the system does not say."""
-    with contextlib.suppress(OSError, ValueError, IndexError):  # Linux counts in what its own file cache would give up
-        return 1024 * int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0])
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 0
+def memory_format(cfg: Any) -> torch.memory_format:
+    """Return the memory layout that runtime.channels_last asks for."""
+    return torch.channels_last if cfg.runtime.channels_last else torch.contiguous_format

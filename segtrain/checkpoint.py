@@ -37,9 +37,8 @@ class State(pydantic.BaseModel):
     class_pixels: list[pydantic.NonNegativeInt] | None
     image_pixels: list[pydantic.NonNegativeInt] | None
     format: str
-
-
-KEYS = tuple(State.model_fields)
+    labels: list[dict[str, Any]] | None = None  # older checkpoints lack both
+    file_form: dict[str, Any] | None = None
 
 
 def save(path: Path, state: Mapping[str, Any], before_naming: Callable[[], object] = lambda: None) -> None:
@@ -124,15 +123,21 @@ def find(path: str) -> Path:
     return found
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, *, mapped: bool = False) -> dict[str, Any]:
     """Read a checkpoint to the CPU; nothing in it is executed.
+
+    What it lacks because it is older is None in it.
+
+    Args:
+        path: The file.
+        mapped: Leave the weights in the file until they are used: for whoever wants what stands beside them.
 
     Raises:
         UserError: If it cannot be read, is truncated, or is no checkpoint of segtrain.
     """
     try:
         _check_archive(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist.") from error
     except UserError:
@@ -142,16 +147,16 @@ def load(path: Path) -> dict[str, Any]:
         if "weights_only" in reason or "Weights only" in reason:  # torch goes on to advise how to execute it
             reason = "it holds other things than tensors, numbers and text; none of it was executed"
         raise UserError(f"{path} is damaged or no checkpoint of segtrain ({reason}): choose another file.") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT or any(key not in state for key in KEYS):
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path} is no checkpoint of segtrain ({FORMAT}): choose a file that segtrain wrote.")
     try:
-        State.model_validate(state)
+        checked = State.model_validate(state)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])[:100]
         raise UserError(f"{path} is damaged: {where} is not what segtrain writes there ({first['msg']}); "
                         "choose another file.") from error
-    return state
+    return {**state, "labels": checked.labels, "file_form": checked.file_form}
 
 
 def _check_archive(path: Path) -> None:

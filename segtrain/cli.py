@@ -28,12 +28,14 @@ from segtrain.errors import Stopped, UserError
 
 USER_ERROR, PEER_LOSS = 2, 1
 
+swept: set[Path] = set()  # the sweeps of this process that want a report
 failures: list[Exception] = []  # of this process's jobs: a sweep goes on after one, and reports them at its end
 
 
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 2 the user's to mend, 128 + signal stopped, 1 a bug."""
     failures.clear()
+    swept.clear()
     folders.made.clear()
     here = str(Path.cwd())
     if here not in sys.path:  # as python -m does, but last: nothing there can hide an installed package
@@ -57,6 +59,8 @@ def main() -> NoReturn:
         errors = failures or [error]
     if errors:
         processes.let_the_first_speak()
+    for sweep_dir in swept:
+        _report(sweep_dir)
     messages = [None if message is None else explain.printable(message) for message in map(_user_message, errors)]
     bugs = [error for error, message in zip(errors, messages, strict=True) if message is None]
     if bugs:
@@ -156,14 +160,26 @@ def _hydra_main(cfg: DictConfig) -> float | None:
 
 
 def _has_results(run_dir: Path) -> bool:
-    """Say whether a run that ended by an error leaves what is worth keeping: weights, or a report of the faults."""
-    return (run_dir / "results.json").exists() or any((run_dir / "checkpoints").glob("*.pt"))
+    """Say whether a run that ended by an error leaves what is worth keeping: weights, predictions, a report."""
+    return ((run_dir / "results.json").exists() or any((run_dir / "checkpoints").glob("*.pt"))
+            or any((run_dir / "predictions").rglob("*.png")))
 
 
 def _enter(cfg: DictConfig, run_dir: Path, overrides: list[str], error: str | None = None) -> None:
-    """Enter a job of a sweep into its table."""
+    """Enter a job of a sweep into its table, and the sweep among those that want a report."""
+    if cfg.task.name == "train" and cfg.train.report:
+        swept.add(Path(HydraConfig.get().sweep.dir))
     leaderboard.update(Path(HydraConfig.get().sweep.dir), run_dir, cfg.task.name, overrides,
                        sort=cfg.task.get("sort"), error=error)
+
+
+def _report(sweep_dir: Path) -> None:
+    """Write the report of a sweep of trainings."""
+    from segtrain.report.automatic import report_sweep  # slow to import, as are the tasks: --help must not wait for it
+
+    path = report_sweep(sweep_dir)
+    if path is not None:
+        print(f"report: {path}")
 
 
 def _run_task(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep: bool) -> float | None:
@@ -223,7 +239,7 @@ def _saved_config(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep
 
 
 def _start_log(run_dir: Path, cfg: DictConfig) -> None:
-    from segtrain import tracking  # slow to import, as are the tasks: --help must not wait for it
+    from segtrain import tracking  # slow to import too
 
     tracking.start_log(run_dir / f"{cfg.task.name}.log")
 

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from segtrain import explain
 from segtrain.errors import UserError
-from segtrain.saved import check_plain, read_yaml_text
+from segtrain.foreign import check_plain, read_yaml_text
 from segtrain.schema import TASKS, Config, DatasetSettings, TaskSection
 from segtrain.suggest import nearest
 
@@ -35,9 +35,10 @@ LIMITS = (("at_least", operator.ge, "small: it must be at least"), ("above", ope
 # What runs did that are older than a key.
 FORMERLY = {"train.freeze_encoder": False, "train.encoder_lr": None, "train.weight_decay_on": "all",
             "train.on_nonfinite": "stop", "train.save_steps": None, "train.save_minutes": None, "train.keep": 2,
-            "runtime.sync_batchnorm": False}
+            "runtime.sync_batchnorm": False, "train.report": True}
 # What ends a run: a finished one goes on where one of them was raised.
 ENDS = ("epochs", "max_steps", "max_minutes", "patience")
+WITHOUT_EFFECT = ("task.sort", "train.report", "runtime.trusted")  # on weights and scores
 
 
 def register() -> None:
@@ -238,8 +239,8 @@ def difference(composed: DictConfig, saved: DictConfig) -> str | None:
 
     Args:
         composed: This command's config.
-        saved: The run's: the same, with what was left open settled. `runtime` belongs to the machine, and task.sort
-            to the table of the sweep.
+        saved: The run's: the same, with what was left open settled. `runtime` belongs to the machine, and what
+            is WITHOUT_EFFECT may differ.
     """
     wanted, found = (dict(_walk(to_container(cfg))) for cfg in (composed, saved))
     found = {**FORMERLY, **found}
@@ -247,7 +248,8 @@ def difference(composed: DictConfig, saved: DictConfig) -> str | None:
         if isinstance(wanted.get(key), dict) and isinstance(found.get(key), dict):
             continue
         was_open = key in SETTLED and wanted.get(key) in (None, "auto")
-        if not was_open and not key.startswith("runtime.") and key != "task.sort" and wanted.get(key) != found.get(key):
+        if not was_open and not key.startswith("runtime.") and key not in WITHOUT_EFFECT and (
+                wanted.get(key) != found.get(key)):
             return key
     return None
 

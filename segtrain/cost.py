@@ -1,11 +1,15 @@
-"""What a network costs, as a whole and layer by layer: parameters and multiply-adds."""
+"""What a network costs, as a whole and layer by layer: parameters, multiply-adds, memory."""
 
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -114,3 +118,53 @@ def layer_table(rows: Sequence[Layer]) -> str:
                for a, b, c, d, e in (head, *cells)]
     rule = "-" * len(written[0])
     return "\n".join([written[0], rule, *written[1:-1], rule, written[-1]])
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Add up the memory of the tensors that are alive, of those made while this is on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = self._now = 0
+        self._alive: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        for each in tree_leaves(output):
+            if isinstance(each, Tensor):
+                self._note(each.untyped_storage())
+        return output
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        if storage._cdata not in self._alive:
+            self._alive.add(storage._cdata)
+            self._now += storage.nbytes()
+            self.peak = max(self.peak, self._now)
+            weakref.finalize(storage, self._forget, storage._cdata, storage.nbytes())
+
+    def _forget(self, key: int, size: int) -> None:
+        self._alive.discard(key)
+        self._now -= size
+
+
+def bytes_per_pixel(network: nn.Module, in_channels: int, side: int = 128) -> float | None:
+    """Measure how much memory the tensors of one forward pass take at most, for each pixel of the image.
+
+    Scratch space inside an operator is not seen.
+
+    Args:
+        network: On any device; its training mode, module by module, is left as it was.
+        in_channels: Channels of the image.
+        side: Height and width of the image to measure with.
+
+    Returns:
+        Bytes, the image included; None if an operator does not suit the measurement.
+    """
+    image = torch.zeros(1, in_channels, side, side, device=next(network.parameters()).device)
+    try:
+        with modes_kept(network), torch.no_grad(), _LiveBytes() as live:
+            network.eval()
+            network(image)
+    except (RuntimeError, NotImplementedError):
+        return None
+    return (live.peak + image.nbytes) / side**2

@@ -93,6 +93,37 @@ def mirrored(predict: Predict) -> Predict:
     return average
 
 
+def padded(predict: Predict, least: int) -> Predict:
+    """Enlarge pictures that are smaller than a network takes by repeating their last rows and columns."""
+
+    @torch.inference_mode()
+    def predict_cropped(pictures: Tensor) -> Tensor:
+        height, width = pictures.shape[1:3]
+        if min(height, width) >= least:
+            return predict(pictures)
+        rows = torch.arange(max(height, least)).clamp(max=height - 1)
+        columns = torch.arange(max(width, least)).clamp(max=width - 1)
+        return predict(pictures[:, rows][:, :, columns])[:, :, :height, :width]
+
+    return predict_cropped
+
+
+def logit_bands(predict: Predict, pictures: Tensor, inference: Inference, *,
+                batch_size: int) -> Iterator[tuple[int, Tensor]]:
+    """Yield the logits of pictures as `bands` does; without windows there is one band, of all rows.
+
+    Args:
+        predict: uint8 (N, H, W, C) -> float32 (N, K, H, W), of pictures and windows of any size.
+        pictures: uint8 (N, H, W, C), of one size.
+        inference: Its windows; whether mirror images count is up to `predict`.
+        batch_size: Most windows at once.
+    """
+    if inference.window is None:
+        yield 0, predict(pictures)
+    else:
+        yield from bands(predict, pictures, inference.window, overlap=inference.overlap, batch_size=batch_size)
+
+
 def windowed(predict: Predict, window: tuple[int, int], *, overlap: float, batch_size: int) -> Predict:
     """Predict pictures in overlapping windows; the arguments are those of `bands`."""
 

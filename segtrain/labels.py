@@ -1,5 +1,6 @@
 """Class tables as data: what each class is called, its value in a file, and how it is drawn."""
 
+import colorsys
 from dataclasses import dataclass
 
 IGNORE_INDEX = 255  # the train id of void: pixels that are neither trained on nor scored
@@ -24,6 +25,13 @@ class Label:
     color: tuple[int, int, int]
     has_instances: bool = False
     category: str | None = None
+
+
+def default_color(train_id: int) -> tuple[int, int, int]:
+    """Return the colour of a class that was given none; hues are spread by the golden ratio, so neighbours differ."""
+    rgb = colorsys.hsv_to_rgb((train_id * 0.618034) % 1, 0.75, 0.9 - 0.3 * (train_id % 2))
+    red, green, blue = (round(255 * value) for value in rgb)
+    return red, green, blue
 
 
 # The 11 classes of CamVid in the order of the 480x360 release that SegNet's authors published, with the colours of

@@ -11,7 +11,7 @@ from typing import Any
 from segtrain.errors import UserError
 from segtrain.explain import printable
 from segtrain.files import write_text
-from segtrain.saved import read_json
+from segtrain.foreign import read_json
 
 
 @dataclass(frozen=True)

@@ -1,91 +1,91 @@
-"""What comes out of files that others may have written: read with limits, and plain, before anything is made of it."""
+"""What a checkpoint says: the config, the network with its weights, the classes. No data is needed for it."""
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+import pydantic
+from torch import nn
 
+from segtrain import build, checkpoint, config, trust
+from segtrain.datasets.voc import mask_palette
 from segtrain.errors import UserError
+from segtrain.labels import CAMVID, CAMVID_VOID, CITYSCAPES, IGNORE_INDEX, VOC, Label, default_color
+from segtrain.predictions import FileForm, file_form
 
-MAX_BYTES = 1_000_000  # a config has a few thousand
-MAX_DEPTH = 20
-OPENING = (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken, yaml.BlockSequenceStartToken,
-           yaml.BlockMappingStartToken)
-CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+LABELS, FORM = pydantic.TypeAdapter(tuple[Label, ...]), pydantic.TypeAdapter(FileForm)
 
 
-def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
-    """Read a text file; UserError if it cannot be read or is larger than any file of its kind."""
+def saved_config(saved: Mapping[str, Any], path: Path, cfg: Any, overrides: list[str]) -> Any:
+    """Return the checkpoint's config under this command's overrides, with its task and this machine's runtime."""
+    own = config.from_container(saved["config"], str(path))
     try:
-        with path.open("rb") as file:
-            data = file.read(max_bytes + 1)
-        if len(data) > max_bytes:
-            raise UserError(f"{path} is larger than {max_bytes:,} bytes, so segtrain did not write it: remove it, or "
-                            "choose another folder.")
-        return data.decode("utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): restore it, or choose another folder.") from error
+        laid = config.overlay(own, cfg, overrides)
+        laid.task, laid.runtime = cfg.task, cfg.runtime
+        trust.check_trust(laid, overrides, cfg.runtime.trusted)
+        return config.check(laid)
+    except UserError as error:
+        raise UserError(f"the configuration in {path} under this command's overrides: {error}") from error
 
 
-def read_yaml_text(path: Path) -> str:
-    """Read a YAML file's text; refuse aliases, a few of which stand for more values than memory holds, and depth.
+def load_network(cfg: Any, saved: Mapping[str, Any], path: Path) -> nn.Module:
+    """Build the network of a config and load a checkpoint's weights into it, on the CPU.
+
+    Args:
+        cfg: As of `saved_config`.
+        saved: The checkpoint.
+        path: Its file, for messages.
+    """
+    network = build.model(cfg, pretrained=False)
+    checkpoint.load_weights(network, saved["model"], path, class_layer=build.class_layer(cfg))
+    return network
+
+
+def saved_classes(saved: Mapping[str, Any], path: Path, cfg: Any) -> tuple[tuple[Label, ...], FileForm, str | None]:
+    """Return the classes that a checkpoint was trained for, and what files of its predictions hold.
+
+    Checkpoints that are older than their table of classes, or were converted, say less: for those the table is that of
+    a dataset that always has the same, or is read from the dataset if that is there, or else made up.
+
+    Args:
+        saved: The checkpoint.
+        path: Its file, for messages.
+        cfg: As of `saved_config`.
+
+    Returns:
+        The labels, the form of files, and a remark if they are not the checkpoint's own.
 
     Raises:
-        UserError: If it cannot be read or is no YAML.
+        UserError: If the checkpoint's table is damaged.
     """
-    text = read_text(path)
-    depth = 0
+    num_classes = cfg.dataset.num_classes
+    if saved.get("labels") is not None:
+        try:
+            labels = LABELS.validate_python(saved["labels"])
+            form = FORM.validate_python(saved["file_form"])
+        except pydantic.ValidationError as error:
+            raise UserError(f"{path} is damaged: its table of classes is not what segtrain writes there "
+                            f"({error.errors()[0]['msg']}); choose another file.") from error
+        if sorted({label.train_id for label in labels} - {IGNORE_INDEX}) != list(range(num_classes)):
+            raise UserError(f"{path} is damaged: its table of classes is not that of {num_classes} classes; choose "
+                            "another file.")
+        return labels, form, None
+    target = str(cfg.dataset.get("_target_"))
+    fixed = {"segtrain.datasets.streets.Streets": CAMVID, "segtrain.datasets.cityscapes.Cityscapes": CITYSCAPES,
+             "segtrain.datasets.camvid.CamVid": (*CAMVID, CAMVID_VOID) if cfg.dataset.get("include_void") else CAMVID}
+    if cfg.dataset.get("classes") is None:
+        fixed["segtrain.datasets.voc.Voc"] = VOC
+    if target in fixed and len(fixed[target]) == num_classes:
+        is_voc = fixed[target] is VOC
+        form = FileForm(label_ids=fixed[target] is CITYSCAPES, palette=mask_palette(VOC) if is_voc else None)
+        return (fixed[target], form,
+                f"the checkpoint holds no table of its classes: they are called as {target.rpartition('.')[2]} does.")
     try:
-        for token in yaml.scan(text, Loader=yaml.SafeLoader):  # token by token: no deeper than it is let
-            depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
-            if depth > MAX_DEPTH:
-                raise UserError(f"{path} is nested too deep for a configuration: choose one that segtrain wrote.")
-            if isinstance(token, yaml.AliasToken):
-                raise UserError(f"{path} has YAML aliases (*name), which segtrain does not write: put the values in "
-                                "their places.")
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    return text
-
-
-def read_json(path: Path, max_bytes: int = 100 * MAX_BYTES) -> Any:
-    """Read a JSON file; UserError if it is none."""
-    try:
-        return json.loads(read_text(path, max_bytes))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}): remove it, or choose another folder.") from error
-
-
-def check_plain(config: Any, where: str) -> None:
-    """Check that a saved config is a mapping of plain values.
-
-    segtrain saves every value settled. An interpolation in a file was put there by hand, and would be resolved on the
-    machine of whoever reads it: ${oc.env:TOKEN} would write a secret into the next run's files.
-
-    Raises:
-        UserError: Names `where`, and the key.
-    """
-    if not isinstance(config, dict):
-        raise UserError(f"{where} holds no configuration: choose one that segtrain wrote.")
-    _check_value(config, "", where)
-
-
-def _check_value(value: Any, key: str, where: str) -> None:
-    if key.count(".") + key.count("[") > MAX_DEPTH:
-        raise UserError(f"{where}: {key[:100]}... is nested too deep for a configuration.")
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            if not isinstance(name, str):
-                raise UserError(f"{where}: {key or 'the configuration'} has the key {str(name)[:100]}, which is no "
-                                "text: choose one that segtrain wrote.")
-            _check_value(inner, f"{key}.{name}" if key else name, where)
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            _check_value(inner, f"{key}[{number}]", where)
-    elif not isinstance(value, str | int | float | None):
-        raise UserError(f"{where}: {key} is a {type(value).__name__}, which no configuration holds: choose one that "
-                        "segtrain wrote.")
-    elif isinstance(value, str) and "${" in value:
-        raise UserError(f"{where}: {key}={value[:100]} is an interpolation, but a saved configuration holds settled "
-                        f"values only: set it on the command line, {key}=...")
+        there = config.from_container(config.to_container(cfg))
+        there.dataset.pop("download", None)  # for names and colours alone nothing is fetched
+        data = build.dataset(there, cfg.dataset.split, targets_only=True)
+        return data.labels, file_form(data), "the checkpoint holds no table of its classes: it was read from the data."
+    except UserError:
+        made_up = (Label(f"class {number}", number, number, default_color(number)) for number in range(num_classes))
+        return tuple(made_up), FileForm(), ("the checkpoint holds no table of its classes, and its data is not here: "
+                                            "names and colours are made up, the class numbers are right.")

@@ -41,6 +41,7 @@ class TrainSection:
     weight_decay_on: str = value(one_of=("all", "kernels"))
     num_images: int | None = value(at_least=1)
     examples: int = value(at_least=0)
+    report: bool = value()
 
 
 @dataclass
@@ -57,7 +58,8 @@ class RuntimeSection:
 
 @dataclass
 class TaskSection:
-    name: str = value(one_of=("train", "evaluate", "score", "benchmark", "convert", "doctor"))
+    name: str = value(one_of=("train", "evaluate", "predict", "score", "benchmark", "convert", "doctor", "export",
+                             "report"))
 
 
 @dataclass
@@ -67,6 +69,18 @@ class EvaluateSection(TaskSection):
     flip: bool = value()
     worst: int = value(at_least=0)
     save_predictions: bool = value()
+
+
+@dataclass
+class PredictSection(TaskSection):
+    input: str | None = value()
+    output: str | None = value()
+    overlays: bool = value()
+    probabilities: bool = value()
+    window: list[int] | None = value(image_size=True)
+    overlap: float = value(at_least=0, below=1)
+    flip: bool = value()
+    shard: str | None = value()
 
 
 @dataclass
@@ -93,14 +107,30 @@ class DoctorSection(TaskSection):
 
 
 @dataclass
+class ExportSection(TaskSection):
+    format: str = value(one_of=("onnx", "pt2"))
+    labels: bool = value()
+    size: list[int] | None = value(image_size=True)
+    opencv: bool = value()
+
+
+@dataclass
+class ReportSection(TaskSection):
+    run: str | None = value()
+    output: str | None = value()
+    evaluation: str | None = value()
+    jobs: bool = value()
+
+
+@dataclass
 class ScoreSection(TaskSection):
     predictions: str | None = value()
     class_sizes: Any = value()
 
 
 # the tasks that have keys of their own
-TASKS = {"evaluate": EvaluateSection, "score": ScoreSection, "benchmark": BenchmarkSection, "convert": ConvertSection,
-         "doctor": DoctorSection}
+TASKS = {"evaluate": EvaluateSection, "predict": PredictSection, "score": ScoreSection, "benchmark": BenchmarkSection,
+         "convert": ConvertSection, "doctor": DoctorSection, "export": ExportSection, "report": ReportSection}
 
 
 @dataclass

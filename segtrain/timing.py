@@ -1,7 +1,8 @@
-"""How long something takes, and how much memory it takes at most."""
+"""How long something takes, how much memory it takes at most, and how much there is."""
 
 import ctypes
 import gc
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -97,3 +98,15 @@ def _resident(name: str) -> int | None:
             if line.startswith(f"{name}:"):
                 return int(line.split()[1]) * 1024
     return None
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes of memory that can be had on a device, 0 where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    with suppress(OSError, ValueError, IndexError):  # Linux counts in what its own file cache would give up
+        return 1024 * int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0])
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 0

@@ -22,7 +22,7 @@ from segtrain.drawing import confusion_figure, stack
 from segtrain.errors import UserError
 from segtrain.explain import printable
 from segtrain.files import write_text, write_whole
-from segtrain.saved import MAX_BYTES, read_text
+from segtrain.foreign import MAX_BYTES, read_text
 
 log = logging.getLogger("segtrain")
 

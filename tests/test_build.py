@@ -365,9 +365,9 @@ def test_cache(monkeypatch):
     data = build.dataset(composed("dataset.num_train=2"), "train")
     assert isinstance(build.cached(data, True), build.Cached)
     assert build.cached(data, False) is data
-    monkeypatch.setattr(build, "_free_memory", lambda: 0)
+    monkeypatch.setattr(build, "free_memory", lambda device: 0)
     assert build.cached(data, "auto") is data
-    monkeypatch.setattr(build, "_free_memory", lambda: 1 << 40)
+    monkeypatch.setattr(build, "free_memory", lambda device: 1 << 40)
     assert isinstance(build.cached(data, "auto"), build.Cached)
 
 

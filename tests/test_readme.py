@@ -16,6 +16,8 @@ import torchvision
 from keras_records import load_record
 from PIL import Image
 
+from segtrain.videos import VideoWriter
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
@@ -42,7 +44,8 @@ def in_small(arguments, number):
                  .replace("num_val=64", "num_val=3") for argument in arguments]
     if not any(argument.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for argument in arguments):
         arguments.append(f"hydra.run.dir=outputs/{number}")  # two runs may start in the same second
-    if {"task=evaluate", "task=score", "task=convert", "task=doctor"} & set(arguments):
+    if {"task=evaluate", "task=predict", "task=score", "task=convert", "task=doctor", "task=export",
+            "task=report"} & set(arguments):
         return arguments
     if "task=benchmark" in arguments:
         return [*(each for each in arguments if not each.startswith("task.size=")), "task.size=[32,32]",
@@ -63,11 +66,14 @@ def make_data(root):
         image = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
         for split in ("train", "val"):
             save(root / "CamVid" / split / f"{index}.png", image)
+            save(root / "photos" / split / f"{index}.png", image)
             save(root / "CamVid" / f"{split}annot" / f"{index}.png", rng.integers(0, 12, (40, 48), dtype=np.uint8))
             save(root / "mine" / split / "images" / f"{index}.jpg", image)
             save(root / "mine" / split / "masks" / f"{index}.png", rng.integers(0, 3, (40, 48), dtype=np.uint8))
             save(root / "roads" / split / f"{index}.jpg", image)
             save(root / "roads" / split / f"{index}.png", rng.integers(0, 2, (40, 48), dtype=np.uint8))
+    with VideoWriter(root / "drive.mp4", 10, image.shape[:2]) as video:
+        video.write(image)
     (root / "mine" / "classes.csv").write_text("name\nwall\nfloor\ndoor\n")
     for split in ("train", "val"):
         names = [f"aachen_00000{index}_000019" for index in range(2)]

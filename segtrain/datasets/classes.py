@@ -1,6 +1,5 @@
 """Read class files as people and label tools write them: CSV, JSON, YAML, and the label maps of CVAT and labelme."""
 
-import colorsys
 import csv
 import io
 import json
@@ -15,7 +14,7 @@ from typing import Any
 import yaml
 
 from segtrain.errors import UserError
-from segtrain.labels import IGNORE_INDEX, Label
+from segtrain.labels import IGNORE_INDEX, Label, default_color
 
 COLUMNS = ("name", "label_id", "color", "has_instances")
 MAX_BYTES = 1_000_000
@@ -247,7 +246,7 @@ def _label(row: _Row, train_id: int) -> Label:
     label_id = _number(given)
     if label_id is None or label_id >= IGNORE_INDEX:
         raise UserError(f"{where}: label_id {_shown(given)} must be a whole number from 0 to 254 (255 is void).")
-    color = read_color(_or(row.values.get("color"), _default_color(train_id)))
+    color = read_color(_or(row.values.get("color"), [*default_color(train_id)]))
     if color is None:
         raise UserError(f"{where}: color {_shown(row.values['color'])} must look like #ff8000 or 255,128,0.")
     has_instances = {"true": True, "1": True, "false": False, "0": False}.get(
@@ -280,9 +279,3 @@ def _check_unique(path: Path, column: str, values: list[str]) -> None:
     doubled = sorted(value for value, number in Counter(values).items() if number > 1)
     if doubled:
         raise UserError(f"{path}: the {column} {doubled[0]} stands there twice: give every class its own.")
-
-
-def _default_color(train_id: int) -> str:
-    """Spread hues by the golden ratio, so that neighbouring classes differ."""
-    rgb = colorsys.hsv_to_rgb((train_id * 0.618034) % 1, 0.75, 0.9 - 0.3 * (train_id % 2))
-    return "#" + "".join(f"{round(255 * value):02x}" for value in rgb)

@@ -88,7 +88,7 @@ def read_list(path: Path, root: Path, key: str) -> list[tuple[Path, Path | None]
     """
     rows: list[list[PurePosixPath]] = []
     width = 0
-    for where, line in _lines(path, key):
+    for where, line in lines(path, key):
         fields = _fields(line, root)
         if not rows and {field.lower() for field in fields} <= HEADER_WORDS:
             continue
@@ -104,7 +104,7 @@ def read_list(path: Path, root: Path, key: str) -> list[tuple[Path, Path | None]
     return [(files[0], files[1] if len(files) == 2 else None) for files in entries]
 
 
-def _lines(path: Path, key: str) -> Iterator[tuple[str, str]]:
+def lines(path: Path, key: str) -> Iterator[tuple[str, str]]:
     """Yield the lines of a list that say something, and where they stand."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -123,7 +123,7 @@ def read_names(path: Path, key: str) -> list[str]:
         UserError: If the list cannot be read, is empty, or holds a name twice; it names file and line.
     """
     names: dict[str, str] = {}
-    for where, line in _lines(path, key):
+    for where, line in lines(path, key):
         name = line.strip().replace("\\", "/").removeprefix("./")
         if name in names:
             raise UserError(f"{where}: {name} stands in {names[name]}, too: keep one of them.")

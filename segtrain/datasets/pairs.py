@@ -73,7 +73,12 @@ def has_pictures(folder: Path) -> bool:
 
 
 def pictures_below(folder: Path, key: str) -> Iterator[Path]:
-    """Yield the pictures below a folder, sorted; links to folders are followed, hidden files and folders left alone.
+    """Yield the pictures below a folder; see `files_below`."""
+    yield from (path for path in files_below(folder, key) if path.suffix.lower() in PICTURE_SUFFIXES)
+
+
+def files_below(folder: Path, key: str) -> Iterator[Path]:
+    """Yield the files below a folder, sorted; links to folders are followed, hidden files and folders left alone.
 
     Raises:
         UserError: If the folder is missing, or one in it cannot be listed.
@@ -91,6 +96,5 @@ def pictures_below(folder: Path, key: str) -> Iterator[Path]:
         folders[:] = [name for name in folders
                       if not name.startswith(".") and os.path.realpath(Path(inner, name)) not in above]
         # what macOS and Jupyter leave behind is hidden: ._x.png
-        found += [Path(inner, name) for name in files
-                  if not name.startswith(".") and Path(name).suffix.lower() in PICTURE_SUFFIXES]
+        found += [Path(inner, name) for name in files if not name.startswith(".")]
     yield from sorted(found)

@@ -64,7 +64,7 @@ class Voc:
                          palette=palette)
         self._rule = replace(rule, void_given=void is not None)
         self.labels = self._rule.labels
-        self.prediction_palette = _palette(self.labels)
+        self.prediction_palette = mask_palette(self.labels)
         path = base / "ImageSets" / "Segmentation" / f"{split}.txt"
         self.names = _read_split(path, split)
         self._images = ([base / "JPEGImages" / f"{name}.jpg" for name in self.names] if targets_only
@@ -104,7 +104,7 @@ def _base(root: Path, masks: str, sign: str) -> Path:
                     "check dataset.root, or fetch VOC 2012 into a new folder with dataset.download=true.")
 
 
-def _palette(labels: Sequence[Label]) -> list[tuple[int, int, int]]:
+def mask_palette(labels: Sequence[Label]) -> list[tuple[int, int, int]]:
     """Return the colours of the values 0..255 of a mask: those of the classes and of the seam, black between them."""
     colors = [(0, 0, 0)] * IGNORE_INDEX + [BORDER_COLOR]
     colors[:len(labels)] = [label.color for label in labels]

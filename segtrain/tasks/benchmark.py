@@ -19,7 +19,6 @@ from segtrain.engine import AUTOCAST, train_one_epoch
 from segtrain.errors import UserError
 from segtrain.losses import CrossEntropy
 from segtrain.suggest import nearest
-from segtrain.tasks.evaluate import memory_format
 from segtrain.timing import MemoryMeter, timed
 from segtrain.trial import try_out
 
@@ -44,7 +43,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     build.settle(cfg, device, num_classes=cfg.dataset.num_classes, cached_in_memory=True)
     meter = MemoryMeter(device)
     torch.manual_seed(cfg.seed)
-    network = build.model(cfg, pretrained=False).to(device).to(memory_format=memory_format(cfg))
+    network = build.model(cfg, pretrained=False).to(device).to(memory_format=build.memory_format(cfg))
     size, in_channels = tuple(cfg.task.size), cfg.model.get("in_channels", 3)
     name = type(network).__name__
     try_out(network, cfg.model._target_, size, in_channels=in_channels, num_classes=num_classes)
@@ -96,7 +95,7 @@ def _inference(cfg: Any, network: nn.Module, device: torch.device, in_channels: 
 def _forward(cfg: Any, network: nn.Module, device: torch.device, batch_size: int,
              in_channels: int) -> Callable[[], Tensor]:
     images = torch.randn(batch_size, in_channels, *cfg.task.size, device=device)
-    images = images.to(memory_format=memory_format(cfg))
+    images = images.to(memory_format=build.memory_format(cfg))
     dtype = AUTOCAST[cfg.runtime.precision]
 
     @torch.inference_mode()
@@ -123,7 +122,7 @@ def _training(cfg: Any, network: nn.Module, step_network: nn.Module, device: tor
     steps = train_one_epoch(
         step_network, itertools.repeat(batch), CrossEntropy(), optimizer,
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0),
-        lambda each: (each.permute(0, 3, 1, 2).float() / 255).contiguous(memory_format=memory_format(cfg)),
+        lambda each: (each.permute(0, 3, 1, 2).float() / 255).contiguous(memory_format=build.memory_format(cfg)),
         device=device, precision=cfg.runtime.precision, scaler=scaler)
     meter.reset()
     taken = _time(cfg, lambda: next(steps), device)

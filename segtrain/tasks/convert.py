@@ -41,7 +41,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
         raise UserError(f"{path} does not fit model._target_={cfg.model._target_}: {error}. "
                         "Choose the variant and the number of classes that it was trained with.") from error
 
-    saved = dict.fromkeys(checkpoint.KEYS)
+    saved = dict.fromkeys(checkpoint.State.model_fields)
     saved |= {"model": state, "epoch": 0, "step": 0, "config": config.to_container(cfg)}
     best = run_dir / "checkpoints" / checkpoint.BEST
     checkpoint.save(best, saved)

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from segtrain import build, checkpoint, config, distributed, tracking, trust
+from segtrain import build, checkpoint, config, distributed, tracking
+from segtrain.build import memory_format
 from segtrain.cost import cost
 from segtrain.datasets.base import Dataset
 from segtrain.datasets.survey import Survey, all_void, survey_once
 from segtrain.errors import UserError
 from segtrain.inference import Inference, predictor
 from segtrain.predictions import prediction_path, write_prediction
+from segtrain.saved import load_network, saved_config
 from segtrain.tasks.scoring import score_split
 from segtrain.tasks.worst import draw_worst
 from segtrain.trial import try_out
@@ -31,7 +31,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     inference = _inference(cfg.task, overrides)
     path = checkpoint.find(cfg.checkpoint)
     saved = checkpoint.load(path)
-    cfg = _saved_config(saved, path, cfg, overrides)
+    cfg = saved_config(saved, path, cfg, overrides)
     options = cfg.task
 
     device = build.device(cfg)
@@ -42,9 +42,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     for remark in found.remarks:
         log.warning("warning: %s", remark)
 
-    network = build.model(cfg, pretrained=False)
-    checkpoint.load_weights(network, saved["model"], path, class_layer=build.class_layer(cfg))
-    network = network.to(device).to(memory_format=memory_format(cfg))
+    network = load_network(cfg, saved, path).to(device).to(memory_format=memory_format(cfg))
     pass_size = inference.pass_size(found.sizes[0])
     try_out(network, cfg.model._target_, pass_size, in_channels=len(cfg.dataset.mean), num_classes=len(data.labels))
     known = _known_of_training(saved, path, cfg, data)
@@ -130,23 +128,6 @@ def _log_end(run_dir: Path, results: Mapping[str, Any], options: Any) -> None:
         log.info("predictions  %s", run_dir / "predictions")
 
 
-def _saved_config(saved: Mapping[str, Any], path: Path, cfg: Any, overrides: list[str]) -> Any:
-    """Return the checkpoint's config under this command's overrides, with its task and this machine's runtime."""
-    own = config.from_container(saved["config"], str(path))
-    try:
-        laid = config.overlay(own, cfg, overrides)
-        laid.task, laid.runtime = cfg.task, cfg.runtime
-        trust.check_trust(laid, overrides, cfg.runtime.trusted)
-        return config.check(laid)
-    except UserError as error:
-        raise UserError(f"the configuration in {path} under this command's overrides: {error}") from error
-
-
 def dataset_name(cfg: Any) -> str:
     """Name a dataset as its class is named, in small letters."""
     return cfg.dataset._target_.rsplit(".", 1)[-1].lower()
-
-
-def memory_format(cfg: Any) -> torch.memory_format:
-    """Return the memory layout that runtime.channels_last asks for."""
-    return torch.channels_last if cfg.runtime.channels_last else torch.contiguous_format

@@ -22,8 +22,8 @@ FIXED: dict[str, str | None] = {
 }
 # What changes no number of a run, only when it ends or what it writes; and runtime.workers, by construction.
 HARMLESS = ("dataset.root", "dataset.split", "dataset.download", "dataset.cache", "runtime.workers", "train.examples",
-            "train.keep", "train.max_minutes", "train.on_nonfinite", "train.patience", "train.save_every",
-            "train.save_minutes", "train.save_steps")
+            "train.keep", "train.max_minutes", "train.on_nonfinite", "train.patience", "train.report",
+            "train.save_every", "train.save_minutes", "train.save_steps")
 
 
 def check_changes(saved: Mapping[str, Any], cfg: Any, *, steps_per_epoch: int, names: Mapping[str, str]) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from segtrain import build, checkpoint, config, distributed, tracking
 from segtrain.errors import UserError
+from segtrain.predictions import file_form
 from segtrain.tasks.training import Progress, Training
 
 log = tracking.log
@@ -70,7 +71,9 @@ def _about(training: Training) -> dict[str, Any]:
     found = training.train_found
     return {"epoch": training.progress.epoch, "step": training.progress.step, "names": training.names,
             "config": config.to_container(training.cfg), "processes": distributed.world_size(),
-            "class_sizes": found.class_sizes, "class_pixels": found.class_pixels, "image_pixels": found.image_pixels}
+            "class_sizes": found.class_sizes, "class_pixels": found.class_pixels, "image_pixels": found.image_pixels,
+            "labels": [asdict(label) for label in training.train_data.labels],
+            "file_form": asdict(file_form(training.train_data))}
 
 
 def state(training: Training) -> dict[str, Any]:

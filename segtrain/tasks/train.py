@@ -10,6 +10,7 @@ from torch import nn
 
 from segtrain import checkpoint, config, distributed, parallel, tracking
 from segtrain.errors import Stopped, UserError
+from segtrain.report.automatic import report_run
 from segtrain.stopping import StopRequest
 from segtrain.tasks.epoch import train_epoch
 from segtrain.tasks.evaluate import dataset_name
@@ -182,7 +183,7 @@ def _is_out_of_budget(training: Training) -> bool:
 
 
 def _finish(training: Training) -> float | None:
-    """Write what stands when the run is done, results.json last: it marks the run as finished."""
+    """Write what stands when the run is done, results.json last: it marks the run as finished. The report shows it."""
     cfg, progress, run_dir = training.cfg, training.progress, training.run_dir
     assert progress.best is not None, "the last epoch is always validated"
     results = {**progress.best, "seconds": progress.seconds}
@@ -191,11 +192,14 @@ def _finish(training: Training) -> float | None:
     scores = {f"val/best_{name}": results[name] for name in ("loss", "miou", "iiou", "macc")}
     tracking.add_hparams(run_dir, config.to_container(cfg), scores)
     tracking.write_json(run_dir / "results.json", results)
+    report = report_run(run_dir) if cfg.train.report and distributed.is_main() else None
     log.info("\n%s\n", tracking.results_table(results))
     if progress.skipped:
         log.warning("warning: %d of %d steps were skipped, for loss or gradient were not finite", progress.skipped,
                     progress.step)
     log.info("best checkpoint  %s (epoch %d)", results["checkpoint"], results["epoch"])
     log.info("scores           %s\nevery epoch      %s", run_dir / "results.json", run_dir / "metrics.csv")
+    if report is not None:
+        log.info("to look at       %s", report)
     log.info("\nnext:\n  tensorboard --logdir %s\n  segtrain task=evaluate checkpoint=%s", run_dir, run_dir)
     return results[cfg.train.monitor]

@@ -22,7 +22,7 @@ from segtrain.datasets.views import Cached
 from segtrain.errors import UserError
 from segtrain.losses import Loss
 from segtrain.parameters import encoder_of
-from segtrain.tasks.evaluate import dataset_name, memory_format
+from segtrain.tasks.evaluate import dataset_name
 from segtrain.tasks.resuming import check_changes
 from segtrain.transforms import Augmentation, Normalize
 from segtrain.trial import try_out
@@ -142,7 +142,7 @@ def prepare(cfg: Any, run_dir: Path, saved: dict[str, Any] | None = None, saved_
     network = build.model(cfg, pretrained=saved is None and cfg.checkpoint is None)
     if saved is None and cfg.checkpoint is not None:
         _start_from(cfg, network)
-    network = network.to(device).to(memory_format=memory_format(cfg))
+    network = network.to(device).to(memory_format=build.memory_format(cfg))
     optimizer = build.optimizer(cfg, network, device)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, build.schedule(cfg, total_steps - shift, steps_per_epoch))
     normalize, augmentation = build.normalize(cfg, device), build.augmentation(cfg)

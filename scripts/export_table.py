@@ -1,0 +1,128 @@
+"""Export every network of conf/model/ to ONNX, run the files, and print docs/export.md's table.
+
+    python scripts/export_table.py                          # all
+    python scripts/export_table.py linknet unet --size 360 480
+
+Weights are random, and BatchNorm has learned the statistics of street scenes. Each network has a process of its own,
+one thread, and embedded street scenes of three sizes: --size, one of odd sides with two images, one in portrait.
+`differ` is the largest difference of a logit from torch's as a share of the logits' standard deviation, `same` the
+least share of pixels of the same class, both over the three sizes. Times are medians of up to 10 runs of one image of
+--size.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_module
+from torch import nn
+
+from segtrain import build, config
+from segtrain.datasets.scenes import draw_scene
+from segtrain.inference import whole_pictures
+from segtrain.portable import Portable, passes_places, trace, write_onnx
+from segtrain.runtimes import (
+    as_input,
+    check_batches,
+    compare,
+    median_ms,
+    onnxruntime_runner,
+    opencv_runner,
+)
+
+CONF = Path(__file__).parents[1] / "conf" / "model"
+HEAD = ("model", "size", "file, MiB", "onnxruntime: differ", "same", "OpenCV: differ", "same", "torch, ms",
+        "onnxruntime, ms", "OpenCV, ms")
+SCENES = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", help="names as after model=; all")
+    parser.add_argument("--size", nargs=2, type=int, default=[240, 320], metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)  # measure here, print JSON
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measured(options.models[0], (options.size[0], options.size[1]))))
+        return
+    print("| " + " | ".join(HEAD) + " |\n" + "|---" * len(HEAD) + "|", flush=True)
+    for name in options.models or sorted(path.relative_to(CONF).with_suffix("").as_posix()
+                                         for path in CONF.rglob("*.yaml")):
+        command = [sys.executable, __file__, "--one", name, "--size", *map(str, options.size)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        print(row(name, options.size, json.loads(done.stdout.splitlines()[-1])) if done.returncode == 0 else
+              f"| `{name}` | failed: {done.stderr.strip().splitlines()[-1:]} |", flush=True)
+
+
+def measured(name: str, size: tuple[int, int]) -> dict[str, Any]:
+    """Export one network and run it; the figures of its row."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    with initialize_config_module("segtrain.conf", version_base="1.3"):
+        cfg = config.check(compose("config", [f"model={name}", "runtime.device=cpu"]))
+    device = build.device(cfg)
+    build.settle(cfg, device, num_classes=cfg.dataset.num_classes, cached_in_memory=True)
+    network = build.model(cfg, pretrained=False)
+    images = [draw_scene(0, "val", index, *size)[0] for index in range(SCENES)]
+    normalize = build.normalize(cfg, device)
+    learn_statistics(network, normalize(torch.tensor(np.stack(images))[:, ::2, ::2].contiguous()))
+    predict = whole_pictures(network, normalize, device=device)
+    program = trace(Portable(network, list(cfg.dataset.mean), list(cfg.dataset.std), labels=False), None, name)
+    network.to(memory_format=torch.channels_last)
+    batches = check_batches(images, None)
+    logits = [predict(torch.tensor(batch)).numpy() for batch in batches]
+    found: dict[str, Any] = {"ms": {"torch": median_ms(lambda: predict(torch.tensor(batches[0])))}}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        write_onnx(path, program, {}, labels=False, target=name)
+        found["bytes"] = path.stat().st_size
+        for runtime, make in (("onnxruntime", onnxruntime_runner), ("opencv", opencv_runner)):
+            try:
+                run = make(path)
+                checks = [compare(run(as_input(batch, False)), expected, places=passes_places(program))
+                          for batch, expected in zip(batches, logits, strict=True)]
+            except Exception as error:  # runtimes raise errors of their own kinds
+                found[runtime] = " ".join(str(error).split())
+                continue
+            found[runtime] = [each.as_results() for each in checks]
+            first = as_input(batches[0], False)
+            found["ms"][runtime] = median_ms(lambda run=run, first=first: run(first))  # type: ignore[misc]
+    return found
+
+
+def learn_statistics(network: nn.Module, images: torch.Tensor) -> None:
+    """Let BatchNorm take the statistics of a batch, as a trained network's would fit its data."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the mean of all batches, here of one
+            module.reset_running_stats()
+    with torch.no_grad():
+        network.train()(images)
+    network.eval()
+
+
+def row(name: str, size: list[int], found: dict[str, Any]) -> str:
+    """Write a network's row."""
+    cells = [f"`{name}`", f"{size[1]}x{size[0]}", f"{found['bytes'] / 2**20:.1f}"]
+    for runtime in ("onnxruntime", "opencv"):
+        checks = found[runtime]
+        if isinstance(checks, str):
+            cells += [f"no: {checks[:120]}", ""]
+            continue
+        same = min(check["agreement"] for check in checks)
+        marked = "" if all(check["passed"] for check in checks) else "**differs** "
+        cells += [f"{marked}{max(check['max_relative'] for check in checks):.0e}",
+                  f"{100 * same:.2f} %" if same < 1 else "100 %"]
+    cells += [f"{found['ms'][runtime]:.0f}" if runtime in found["ms"] else ""
+              for runtime in ("torch", "onnxruntime", "opencv")]
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    main()

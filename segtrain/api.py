@@ -1,0 +1,187 @@
+"""What `import segtrain` offers to notebooks and programs. docs/python.md shows it."""
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+import yaml
+from torch import nn
+
+from segtrain import build, checkpoint, config, trust
+from segtrain.datasets.pictures import read_image
+from segtrain.errors import UserError
+from segtrain.inference import Inference
+from segtrain.instantiate import call
+from segtrain.labels import IGNORE_INDEX, Label
+from segtrain.metrics.confusion import confusion_matrices
+from segtrain.metrics.scores import compute_scores
+from segtrain.overlays import blended, occurring, with_legend
+from segtrain.predictor import Predictor
+from segtrain.saved import load_network, saved_classes
+from segtrain.suggest import nearest
+
+Image = np.ndarray | str | Path
+
+
+class Model:
+    """A trained network that predicts pictures of any size. `load` makes one.
+
+    Attributes:
+        labels: The classes in the order of their train ids: name, color, label_id, ...
+        network: The PyTorch module, in evaluation mode.
+        config: The configuration that it was trained with, as plain values.
+    """
+
+    def __init__(self, network: nn.Module, labels: Sequence[Label], config: dict[str, Any],
+                 predictor: Predictor) -> None:
+        self.network, self.labels, self.config = network, tuple(labels), config
+        self._predictor = predictor
+        self._bits = config["dataset"].get("image_bits")
+
+    @overload
+    def predict(self, image: Image) -> np.ndarray: ...
+
+    @overload
+    def predict(self, image: list[Image]) -> list[np.ndarray]: ...
+
+    def predict(self, image: Image | list[Image]) -> np.ndarray | list[np.ndarray]:
+        """Predict the class of every pixel.
+
+        Args:
+            image: uint8 (H, W, 3) RGB, or the path of a picture; or a list of such, of any sizes.
+
+        Returns:
+            uint8 (H, W), train ids 0..K-1; of a list, a list.
+        """
+        if isinstance(image, list):
+            return [self.predict(each) for each in image]
+        return self._predictor(self._read(image)[None])[0]
+
+    def probabilities(self, image: Image) -> np.ndarray:
+        """Predict the probability of each class at every pixel.
+
+        Args:
+            image: As for `predict`.
+
+        Returns:
+            float32 (K, H, W); they add up to 1 over the classes.
+        """
+        parts: list[np.ndarray] = []
+        self._predictor(self._read(image)[None], lambda top, values: parts.append(values[0]))
+        return np.concatenate(parts, axis=1)
+
+    def overlay(self, image: Image, pred: np.ndarray | None = None) -> np.ndarray:
+        """Show a picture under the colours of its prediction, over a legend.
+
+        Args:
+            image: As for `predict`.
+            pred: (H, W) train ids, 255 is black; None: they are predicted.
+
+        Returns:
+            uint8 (H + legend, W, 3).
+        """
+        read = self._read(image)
+        shown = self.predict(read) if pred is None else np.asarray(pred).astype(np.uint8)
+        if shown.shape != read.shape[:2]:
+            raise ValueError(f"pred has the shape {shown.shape}, the image is {read.shape[0]}x{read.shape[1]}")
+        return with_legend(blended(read, shown, self.labels), occurring(shown, self.labels))
+
+    def _read(self, image: Image) -> np.ndarray:
+        if isinstance(image, str | Path):
+            return read_image(Path(image).expanduser(), self._bits)
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            given = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise ValueError(f"an image must be a uint8 array (H, W, 3) in RGB or the path of a picture, not {given}")
+        return np.ascontiguousarray(image)
+
+
+def load(path: str | Path, *, device: str = "auto", window: tuple[int, int] | None = None, overlap: float = 0.25,
+         flip: bool = False, batch_size: int = 1, trusted: Sequence[str] = ()) -> Model:
+    """Load a trained network from a checkpoint; the data that it was trained on is not needed.
+
+    Args:
+        path: A .pt file, or a run directory, meaning its best checkpoint.
+        device: "auto" (cuda, else mps, else cpu), "cpu", "cuda", "cuda:1" or "mps".
+        window: (height, width): cut pictures into overlapping windows; None: only those too large for the memory.
+        overlap: The least share of a window that the next one shows too.
+        flip: Average the logits with those of the mirrored picture.
+        batch_size: Most windows at once.
+        trusted: Your own packages that the checkpoint's config may name.
+
+    Raises:
+        UserError: If the file is missing, no checkpoint, or names classes that are not trusted.
+        ValueError: If an option is out of range.
+    """
+    if (window is not None and min(window) < 32) or not 0 <= overlap < 1 or batch_size < 1:
+        raise ValueError(f"window={window} must be at least 32 pixels high and wide, overlap={overlap} at least 0 and "
+                         f"below 1, batch_size={batch_size} at least 1")
+    found = checkpoint.find(str(Path(path).expanduser()))
+    saved = checkpoint.load(found)
+    cfg = config.from_container(saved["config"], str(found))
+    cfg.runtime = {**config.to_container(cfg)["runtime"], "device": device, "threads": None}
+    trust.check_trust(cfg, (), trusted)
+    labels, _, _ = saved_classes(saved, found, cfg)
+    on = build.device(cfg)
+    network = load_network(cfg, saved, found).to(on).to(memory_format=build.memory_format(cfg))
+    predictor = Predictor(network, build.normalize(cfg, on), Inference(window, overlap, flip), device=on,
+                          precision="fp32", batch_size=batch_size, num_classes=len(labels),
+                          in_channels=len(cfg.dataset.mean))
+    return Model(network, labels, saved["config"], predictor)
+
+
+def build_model(name: str, num_classes: int, **arguments: Any) -> nn.Module:
+    """Build an untrained network as the command line does.
+
+    Args:
+        name: A file of conf/model: "linknet", "enet", "torchvision/deeplabv3_resnet50", ...
+        num_classes: K.
+        arguments: What else the file holds, and any argument of its class: pretrained="IMAGENET1K_V1".
+
+    Returns:
+        A module in training mode: float32 (N, 3, H, W), normalised -> logits (N, K, H, W).
+
+    Raises:
+        UserError: If there is no such file, or an argument is wrong.
+    """
+    folder = resources.files("segtrain.conf") / "model"
+    file = folder / f"{name}.yaml"
+    if not file.is_file():
+        names = sorted(each.name.removesuffix(".yaml") for each in folder.iterdir() if each.name.endswith(".yaml"))
+        raise UserError(f"there is no model {name}: use one of {', '.join(names)}, or torchvision/NAME."
+                        f"{nearest(name, names)}")
+    return call({**yaml.safe_load(file.read_text(encoding="utf-8")), "num_classes": num_classes, **arguments}, "model")
+
+
+def score(preds: np.ndarray | Sequence[np.ndarray], targets: np.ndarray | Sequence[np.ndarray],
+          labels: Sequence[Label] | Sequence[str]) -> dict[str, Any]:
+    """Score predictions against targets: one confusion matrix over all pixels, as docs/metrics.md defines.
+
+    Args:
+        preds: (H, W) train ids 0..K-1, or several such.
+        targets: (H, W) train ids 0..K-1, 255 is void; as many, of the same sizes.
+        labels: The K classes, or their names.
+
+    Returns:
+        miou, macc, pacc, fwiou, iou_per_class, acc_per_class, confusion_matrix, ...: fractions, None where undefined.
+
+    Raises:
+        ValueError: If numbers, sizes or values do not fit.
+    """
+    names = [label.name if isinstance(label, Label) else str(label) for label in labels]
+    pairs = list(zip(*([each] if isinstance(each, np.ndarray) and each.ndim == 2 else list(each)
+                       for each in (preds, targets)), strict=True))
+    confusion = torch.zeros(len(names) + 1, len(names) + 1, dtype=torch.int64)
+    for pred, target in pairs:
+        if pred.shape != target.shape:
+            raise ValueError(f"a prediction has the shape {pred.shape}, its target {target.shape}")
+        for array, what, allowed in ((pred, "predictions", ()), (target, "targets", (IGNORE_INDEX,))):
+            values = np.unique(array)
+            strange = [int(value) for value in values if not 0 <= value < len(names) and value not in allowed]
+            if strange:
+                raise ValueError(f"{what} hold {strange[0]}, which is no train id of {len(names)} classes")
+        confusion += confusion_matrices(torch.from_numpy(pred.astype(np.int64))[None],
+                                        torch.from_numpy(target.astype(np.int64))[None], len(names))[0]
+    return compute_scores(confusion, names)

@@ -1,0 +1,87 @@
+"""Whether two results were scored alike, so that their scores may be compared."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+SAME = ("dataset", "split", "num_images", "policy.num_classes", "policy.ignore_index", "policy.resolution",
+        "policy.accumulated_over", "policy.absent_class")
+SAME_FOR_IIOU = ("iiou_source", "policy.class_sizes")  # which change no other score
+
+MISSING = object()
+
+
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Find what keeps two results from being compared, and the keys that only one of them has.
+
+    Args:
+        first: The content of a results.json with scores of classes.
+        second: Another.
+    """
+    differing, unknown = [], []
+    if list(first["iou_per_class"]) != list(second["iou_per_class"]):
+        only = [[name for name in one["iou_per_class"] if name not in other["iou_per_class"]]
+                for one, other in ((first, second), (second, first))]
+        differing.append("classes (" + (f"only in a: {', '.join(only[0]) or 'none'}, only in b: "
+                                        f"{', '.join(only[1]) or 'none'}" if any(only) else "in another order") + ")")
+    for keys, differ in ((SAME, True), (SAME_FOR_IIOU, both_have_iiou(first, second))):
+        if differ:
+            found, lacking = _differences(first, second, keys)
+            differing += found
+            unknown += lacking
+    return differing, unknown
+
+
+def iiou_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Find what keeps the iIoU of two results from being compared, where both have one."""
+    return _differences(first, second, SAME_FOR_IIOU)[0] if both_have_iiou(first, second) else []
+
+
+def both_have_iiou(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Say whether an iIoU is defined for both results."""
+    return first.get("iiou") is not None and second.get("iiou") is not None
+
+
+def value(results: Mapping[str, Any], key: str) -> Any:
+    """Return the value of a key with dots, MISSING where it is not there."""
+    found: Any = results
+    for part in key.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return MISSING
+        found = found[part]
+    return found
+
+
+def _differences(first: Mapping[str, Any], second: Mapping[str, Any],
+                 keys: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    differing, unknown = [], []
+    for key in keys:
+        found = [value(results, key) for results in (first, second)]
+        missing = [each is MISSING for each in found]
+        if all(missing):
+            continue
+        if any(missing):
+            unknown.append(key)
+        elif not _equal(*found):
+            differing.append(f"{key} ({_shown(*found)})")
+    return differing, unknown
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9)  # means of the same objects, added in another order
+    return bool(one == other)
+
+
+def _shown(one: Any, other: Any) -> str:
+    """Say two values in short: of two mappings, only what differs."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        keys = [key for key in dict.fromkeys([*one, *other]) if not _equal(one.get(key), other.get(key))]
+        return ", ".join(f"{key} {_number(one.get(key))} and {_number(other.get(key))}" for key in keys)
+    return f"{_number(one)} and {_number(other)}"
+
+
+def _number(number: Any) -> str:
+    return f"{number:.6g}" if isinstance(number, float) else str(number)

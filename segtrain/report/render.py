@@ -1,0 +1,63 @@
+"""From what a report shows to the text of its file."""
+
+import base64
+import hashlib
+import importlib.resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from segtrain.files import write_text
+
+NAME = "report.html"
+
+
+def write_page(path: Path, template: str, content: dict[str, Any]) -> None:
+    """Fill a template of this package and write the page whole or not at all.
+
+    What the templates get is escaped, unless it is Markup. The page may load nothing, and run no script but its own:
+    its policy says so to the browser.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("segtrain.report"), autoescape=True,
+                                     undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": percent, "seconds": duration, "number": number, "bar": bar}
+    script, style = (_file(name) for name in ("report.js", "report.css"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    write_text(path, environment.get_template(template).render(
+        **content, script=Markup(script), style=Markup(style), script_hash=digest))
+
+
+def _file(name: str) -> str:
+    return (importlib.resources.files("segtrain.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def percent(fraction: float | None, digits: int = 2) -> str:
+    """Write a fraction in percent, without the sign."""
+    return "n/a" if fraction is None else f"{100 * fraction:.{digits}f}"
+
+
+def bar(fraction: float | None) -> str:
+    """Write the width of a bar for a fraction."""
+    return f"{100 * min(max(fraction or 0, 0), 1):.1f}%"
+
+
+def number(value: float | None, form: str = ",.0f") -> str:
+    """Write a number as a format says."""
+    return "n/a" if value is None else format(value, form)
+
+
+def duration(seconds: float | None) -> str:
+    """Write seconds so that they are read at a glance: 42 s, 3 min 20 s, 5 h 07 min."""
+    if seconds is None:
+        return "n/a"
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes = round(seconds) // 60
+    if minutes < 100:
+        return f"{minutes} min {round(seconds) % 60:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

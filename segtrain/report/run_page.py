@@ -1,0 +1,258 @@
+"""What the report of one run shows."""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from segtrain import overrides
+from segtrain.drawing import MOST_NUMBERED
+from segtrain.errors import UserError
+from segtrain.report import pictures
+from segtrain.report.charts import Line, chart, sparkline
+from segtrain.report.gathering import Run, read_run
+from segtrain.report.render import NAME, write_page
+
+MOST_ROWS = 60       # epochs in the table of numbers
+MOST_CONFUSED = 15   # pairs of classes in the list of confusions
+
+
+def write_run(folder: Path, output: Path | None = None, evaluation: Path | None = None) -> tuple[Path, list[str]]:
+    """Write the report of a run.
+
+    Args:
+        folder: The run directory.
+        output: The file; None: report.html in the run directory.
+        evaluation: The directory of an evaluation of its checkpoint, whose scores and worst images are shown too.
+
+    Returns:
+        The file, and the warnings that it shows.
+
+    Raises:
+        UserError: If one of the directories is no run with scores of classes, or the file cannot be written.
+    """
+    run = read_run(folder)
+    evaluated = None if evaluation is None else read_run(evaluation)
+    if evaluated is not None and (evaluated.task == "train" or evaluated.results is None):
+        raise UserError(f"task.evaluation={evaluation} holds no finished evaluation: give the directory of a run of "
+                        "task=evaluate.")
+    path = output or folder / NAME
+    content = page(run, evaluated)
+    write_page(path, "run.html", content)
+    return path, content["warnings"]
+
+
+def page(run: Run, evaluated: Run | None) -> dict[str, Any]:
+    """Gather all that the template run.html shows."""
+    results, names = run.results or {}, run.class_names
+    shown, of_step = pictures.examples(run.folder, run.steps) if run.task == "train" else ([], None)
+    worst, num_worst = pictures.worst((evaluated or run).folder)
+    command, newer = _command(run.settings)
+    matrix = results.get("confusion_matrix")
+    epochs_done = int(run.epochs[-1]["epoch"] or 0) if run.epochs else 0
+    return {
+        "title": run.folder.resolve().name, "folder": str(run.folder), "run": run,
+        "results": results, "settings": run.settings, "epochs_done": epochs_done,
+        "epochs": (run.settings.get("train") or {}).get("epochs"),
+        "status": _status(run, epochs_done), "policy": policy(results), "facts": _facts(run),
+        "charts": _charts(run), "rows": _rows(run), "classes": _classes(run, names), "matrix": _matrix(matrix, names),
+        "num_classes": len(names), "confused": _confused(matrix, names), "examples": shown, "examples_step": of_step,
+        "worst": worst, "num_worst": num_worst, "evaluated": evaluated,
+        "evaluated_classes": [] if evaluated is None else _classes(evaluated, evaluated.class_names),
+        "cost": _cost(run), "environment": _environment(run), "command": command, "newer": newer,
+        "yaml": yaml.safe_dump(run.settings, sort_keys=False, allow_unicode=True) if run.settings else "",
+        "warnings": [*run.remarks, *_warnings(run, evaluated)],
+    }
+
+
+def policy(results: Mapping[str, Any]) -> list[str]:
+    """Say what the scores of a results.json mean, in sentences; none without results."""
+    if not results:
+        return []
+    known, ious = results.get("policy") or {}, results["iou_per_class"]
+    absent = [name for name, iou in ious.items() if iou is None]
+    said = [
+        f"mIoU is the mean of the IoU of {len(ious) - len(absent)} classes, IoU = TP / (TP + FP + FN).",
+        f"All counts come from one confusion matrix over the {results['num_images']} images of {results['dataset']} "
+        f"{results['split']}, added up before anything is divided. No score is a mean over images or batches.",
+        f"Void pixels ({known.get('ignore_index', 255)}) are in no score. Predictions are scored at the resolution of "
+        "the label files.",
+    ]
+    if absent:
+        said.append(f"In neither targets nor predictions, and so left out of the means: {', '.join(absent)}.")
+    source = results.get("iiou_source")
+    if source is None:
+        said.append("iIoU, in which every object counts alike, is not defined: objects were not told apart.")
+    else:
+        objects = {"components": "Objects are connected regions of the target.",
+                   "instances": "Objects come from instance maps."}.get(source, "")
+        said.append("iIoU weighs pixels so that every object of a class counts alike, small or large; it is the mean "
+                    f"over the classes that have objects. {objects}")
+    inference = results.get("inference") or {}
+    if inference.get("window"):
+        said.append("Images were predicted in windows of {}x{} pixels, overlapping by at least {:.0%}.".format(
+            *inference["window"], inference["overlap"]))
+    if inference.get("flip"):
+        said.append("Logits were averaged with those of the mirrored image.")
+    return said
+
+
+def _status(run: Run, epochs_done: int) -> str:
+    if run.is_finished:
+        return "finished"
+    return f"not finished: {epochs_done} epochs so far" if epochs_done else "not finished: no epoch is complete"
+
+
+def _warnings(run: Run, evaluated: Run | None) -> list[str]:
+    """Say what to bear in mind when reading the scores."""
+    found = []
+    if not run.is_finished:
+        has_scores = "; the scores are those of the best checkpoint so far" if run.results else ""
+        found.append(f"The run is not finished{has_scores}." + (
+            f" Go on with: segtrain resume={run.folder}" if run.task == "train" and run.settings else ""))
+    if run.results is not None:
+        never = [name for name, iou in run.results["iou_per_class"].items() if iou == 0]
+        if never:
+            found.append(f"No pixel is right of: {', '.join(never)}. They count in the mIoU as 0.")
+    if evaluated is not None:
+        of = (evaluated.results or {}).get("checkpoint")
+        if of is None or Path(of).resolve().parent.parent != run.folder.resolve():
+            found.append(f"The evaluation {evaluated.folder} scored {of or 'label files'}, which is no checkpoint of "
+                         "this run's directory as it lies now.")
+    return found
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    """Return what was trained, on what, and how, in short."""
+    settings = run.settings
+    found = []
+    for group in ("model", "dataset", "loss", "optim", "scheduler"):
+        target = (settings.get(group) or {}).get("_target_")
+        if target is not None:
+            found.append((group, _short(group, settings[group])))
+    if "augmentation" in settings:
+        found.append(("augmentation", ", ".join(settings["augmentation"]) or "none"))
+    train = settings.get("train") or {}
+    if run.task == "train" and train:
+        found.append(("training", f"{train.get('epochs')} epochs, batch size {train.get('batch_size')}"
+                      + (f" x {train['accumulate']}" if train.get("accumulate", 1) > 1 else "")
+                      + f", crops {_size(settings)}, best by {train.get('monitor')}, seed {settings.get('seed')}"))
+    return found
+
+
+def _short(group: str, node: Mapping[str, Any]) -> str:
+    """Name an object by its class and the settings that matter at a glance."""
+    keys = {"model": ("encoder", "name", "architecture", "pretrained"), "dataset": ("root",),
+            "optim": ("lr", "weight_decay"), "scheduler": ("power", "warmup_epochs"), "loss": ("class_weights",)}[group]
+    said = [f"{key} {node[key]}" for key in keys if node.get(key) is not None]
+    inner = [each["_target_"].rsplit(".", 1)[-1] for each in (node.get("losses") or {}).values()
+             if isinstance(each, Mapping) and "_target_" in each]
+    return ", ".join([str(node["_target_"]).rsplit(".", 1)[-1], *inner, *said])
+
+
+def _size(settings: Mapping[str, Any]) -> str:
+    crop = (settings.get("dataset") or {}).get("crop")
+    return "x".join(map(str, crop)) if crop else "n/a"
+
+
+def _charts(run: Run) -> list[Any]:
+    if not run.epochs:
+        return []
+    epochs = [row["epoch"] or 0 for row in run.epochs]
+    best = run.results.get("epoch") if run.results else None
+
+    def lines(*columns: tuple[str, str, float]) -> list[Line]:
+        found = [(label, [None if (value := row.get(key)) is None else scale * value for row in run.epochs])
+                 for key, label, scale in columns]
+        return [Line(epochs, values, number, label if len(columns) > 1 else "")
+                for number, (label, values) in enumerate(found) if any(value is not None for value in values)]
+
+    rates = [value for row in run.epochs if (value := row.get("train/lr"))]
+    wanted = [
+        ("loss", "loss", lines(("train/loss", "training", 1), ("val/loss", "validation", 1)), False),
+        ("scores", "validation scores, %", lines(("val/miou", "mIoU", 100), ("val/iiou", "iIoU", 100),
+                                                 ("val/macc", "mean accuracy", 100)), False),
+        ("rate", "learning rate", lines(("train/lr", "", 1)), bool(rates) and max(rates) > 100 * min(rates)),
+        ("speed", "training images per second", lines(("train/images_per_second", "", 1)), False),
+    ]
+    return [chart(name, title, drawn, log=log, marked=best) for name, title, drawn, log in wanted if drawn]
+
+
+def _rows(run: Run) -> list[dict[str, float | None]]:
+    """Return the epochs of the table: all, or evenly chosen ones that have scores, with the first and the last."""
+    scored = [row for row in run.epochs if row.get("val/miou") is not None] or run.epochs
+    places = np.linspace(0, len(scored) - 1, min(MOST_ROWS, len(scored))).round().astype(int)
+    return [scored[place] for place in dict.fromkeys(places)]
+
+
+def _classes(run: Run, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a row for each class: its scores, how often it occurs, the course of its IoU."""
+    results = run.results or {}
+    matrix = results.get("confusion_matrix")
+    targets = [sum(row) for row in matrix] if matrix else None
+    last = next((row for row in reversed(run.epochs) if row.get("val/miou") is not None), {})
+
+    def of(key: str, name: str) -> float | None:
+        return (results.get(key) or {}).get(name)
+
+    def share(counts: Sequence[int] | None, place: int) -> float | None:
+        return None if counts is None or not sum(counts) else counts[place] / sum(counts)
+
+    trained = run.class_pixels if run.class_pixels is not None and len(run.class_pixels) == len(names) else None
+    return [{"name": name, "color": " ".join(map(str, run.colors[name])) if name in run.colors else None,
+             "iou": of("iou_per_class", name) if results else last.get(f"val/iou/{name}"),
+             "acc": of("acc_per_class", name), "iiou": of("iiou_per_class", name), "share": share(targets, place),
+             "train_share": share(trained, place),
+             "course": sparkline([row.get(f"val/iou/{name}") for row in run.epochs
+                                  if row.get("val/miou") is not None])}
+            for place, name in enumerate(names)]
+
+
+def _matrix(matrix: Sequence[Sequence[int]] | None, names: Sequence[str]) -> list[dict[str, Any]] | None:
+    """Return the confusion matrix as shares of its rows; None if there is none, or it is too large to be read."""
+    if not matrix or len(names) > MOST_NUMBERED:
+        return None
+    return [{"name": name, "pixels": sum(row), "shares": [count / sum(row) if sum(row) else None for count in row]}
+            for name, row in zip(names, matrix, strict=True)]
+
+
+def _confused(matrix: Sequence[Sequence[int]] | None, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the pairs of classes that cost most pixels."""
+    counts = np.asarray(matrix or [[0]], dtype=np.int64)
+    wrong = counts - np.diag(np.diag(counts))
+    total = int(wrong.sum())
+    places = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSED]
+    pairs = [np.unravel_index(place, wrong.shape) for place in places]
+    return [{"target": names[row], "pred": names[column], "pixels": int(wrong[row, column]),
+             "of_target": wrong[row, column] / counts[row].sum(), "of_errors": wrong[row, column] / total}
+            for row, column in pairs if wrong[row, column] > 0]
+
+
+def _cost(run: Run) -> dict[str, Any]:
+    results = run.results or {}
+    speeds, waits = ([value for row in run.epochs if (value := row.get(key)) is not None]
+                     for key in ("train/images_per_second", "train/data_wait"))
+    best = run.folder / "checkpoints" / "best.pt"
+    return {"params": results.get("params"), "macs": results.get("macs"),
+            "seconds": results.get("seconds"), "scored_per_second": results.get("images_per_second"),
+            "trained_per_second": float(np.median(speeds)) if speeds else None,
+            "waited": float(np.median(waits)) if waits else None,
+            "checkpoint_bytes": best.stat().st_size if best.is_file() else None}
+
+
+def _environment(run: Run) -> list[tuple[str, str]]:
+    runtime = run.settings.get("runtime") or {}
+    names = {"device": "device", "precision": "precision", "compile": "torch.compile", "channels_last": "channels_last",
+             "workers": "loader processes", "threads": "CPU threads"}
+    versions = run.settings.get("versions") or {}
+    rows = chain(((said, runtime.get(key)) for key, said in names.items() if key in runtime),
+                 ((name.replace("_", " "), value) for name, value in versions.items()))
+    return [(name, "not known" if value is None and "commit" in name else "all" if value is None else str(value))
+            for name, value in rows]
+
+
+def _command(settings: Mapping[str, Any]) -> tuple[str, list[str]]:
+    return overrides.command(settings) if settings else ("", [])

@@ -1,0 +1,195 @@
+"""What the report of a sweep shows, or of any folder of runs."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from segtrain import comparable, leaderboard
+from segtrain.errors import UserError
+from segtrain.report.charts import MOST_LINES, Line, chart, swatch
+from segtrain.report.gathering import Run, is_run, read_run
+from segtrain.report.render import NAME, write_page
+from segtrain.report.run_page import policy
+
+
+@dataclass
+class Job:
+    """A job of a sweep.
+
+    Attributes:
+        name: Its folder's.
+        run: What its folder says; None if it says nothing that can be read.
+        error: Why it failed; None if it did not.
+        overrides: What it was started with, without what all jobs share.
+        link: The address of its own report from the sweep's; None if it has none.
+        style: Of its line in the charts; None if it is not drawn.
+    """
+
+    name: str
+    run: Run | None
+    error: str | None
+    overrides: str
+    link: str | None = None
+    style: int | None = None
+
+    @property
+    def status(self) -> str:
+        if self.error is not None:
+            return "failed"
+        return "finished" if self.run is not None and self.run.is_finished else "not finished"
+
+    @property
+    def results(self) -> dict[str, Any]:
+        return (self.run.results if self.run is not None else None) or {}
+
+
+def is_sweep(folder: Path) -> bool:
+    """Say whether a directory holds runs and is none itself."""
+    return folder.is_dir() and not is_run(folder) and (
+        (folder / "leaderboard.json").is_file() or any(is_run(each) for each in folder.iterdir() if each.is_dir()))
+
+
+def job_folders(folder: Path) -> list[Path]:
+    """Return the run directories of a sweep."""
+    return [each for each in sorted(folder.iterdir()) if each.is_dir() and is_run(each)]
+
+
+def write_sweep(folder: Path, output: Path | None = None) -> tuple[Path, list[str]]:
+    """Write the report of a sweep; it links to those of its jobs that exist.
+
+    Args:
+        folder: The sweep's directory.
+        output: The file; None: report.html in the sweep's directory.
+
+    Returns:
+        The file, and the warnings that it shows.
+
+    Raises:
+        UserError: If no job trained, evaluated or scored, or the file cannot be written.
+    """
+    path = output or folder / NAME
+    jobs, unread = _jobs(folder)
+    if not jobs:
+        raise UserError(f"{folder} holds no run that a report could show: {unread[0] if unread else 'it is empty'}")
+    groups = [_group(number, jobs_alike) for number, jobs_alike in enumerate(_alike(jobs), 1)]
+    others = [job for job in jobs if not job.results]
+    warnings = list(unread)
+    for job in jobs:
+        report = folder / job.name / NAME
+        if report.is_file():
+            job.link = _address(report, path.parent)
+    if len(groups) > 1:
+        warnings.append(f"Not all runs were scored alike: there are {len(groups)} tables, and scores of different "
+                        "tables cannot be compared.")
+    for group in groups:
+        warnings += group.pop("warnings")
+    num_failed = sum(job.error is not None for job in jobs)
+    num_open = sum(job.status == "not finished" for job in jobs)
+    write_page(path, "sweep.html", {
+        "title": folder.resolve().name, "folder": str(folder), "groups": groups, "others": others, "warnings": warnings,
+        "num_jobs": len(jobs), "num_failed": num_failed, "num_open": num_open,
+    })
+    return path, warnings
+
+
+def _address(report: Path, start: Path) -> str:
+    """Return a relative address where there is one, for a sweep may be moved as a whole."""
+    try:
+        return quote(report.resolve().relative_to(start.resolve()).as_posix())
+    except ValueError:
+        return report.resolve().as_uri()
+
+
+def _jobs(folder: Path) -> tuple[list[Job], list[str]]:
+    """Read all jobs, the best first; and say which folders could not be read."""
+    table = {row["job"]: row for row in _leaderboard(folder / "leaderboard.json")}
+    names = list(dict.fromkeys([*(path.name for path in job_folders(folder)), *table]))
+    words = {name: str(table.get(name, {}).get("overrides") or "").split() for name in names}
+    shared = set.intersection(*map(set, words.values())) if len(words) > 1 else set()
+    jobs, unread = [], []
+    for name in names:
+        row = table.get(name, {})
+        run = None
+        try:
+            run = read_run(folder / name)
+        except UserError as error:
+            if row.get("status") != "failed":
+                unread.append(str(error))
+                continue
+        why = row.get("error") if row.get("status") == "failed" and not (run and run.is_finished) else None
+        own = [word for word in words[name] if word not in shared and word not in name]
+        jobs.append(Job(name, run, why, " ".join(own)))
+    return sorted(jobs, key=lambda job: (job.results.get("miou") is None, -(job.results.get("miou") or 0), job.name)), \
+        unread
+
+
+def _leaderboard(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return [row for row in rows if isinstance(row["job"], str)]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is no leaderboard that segtrain wrote ({error}): delete it, the runs tell the rest."
+                        ) from error
+
+
+def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Put the jobs with scores into groups that were scored alike, but for their iIoU."""
+    groups: list[list[Job]] = []
+    for job in jobs:
+        if not job.results:
+            continue
+        for group in groups:
+            differing = comparable.differences(group[0].results, job.results)[0]
+            if set(differing) <= set(comparable.iiou_differences(group[0].results, job.results)):
+                group.append(job)
+                break
+        else:
+            groups.append([job])
+    return groups
+
+
+def _group(number: int, jobs: Sequence[Job]) -> dict[str, Any]:
+    """Return what is shown of jobs that were scored alike."""
+    first = jobs[0].results
+    name = f"{first.get('dataset')} {first.get('split')}, {len(first['iou_per_class'])} classes"
+    warnings = []
+    for job in jobs[1:]:
+        differing = comparable.iiou_differences(first, job.results)
+        if differing:
+            warnings.append(f"{name}: the iIoU of {jobs[0].name} and {job.name} cannot be compared: "
+                            f"{'; '.join(differing)}.")
+            break
+    drawn = [job for job in jobs if job.run is not None and job.run.epochs][:MOST_LINES]
+    for style, job in enumerate(drawn):
+        job.style = style
+    columns = [column for column in leaderboard.SCORES if any(job.results.get(column.name) is not None for job in jobs)]
+    classes = list(first["iou_per_class"])
+    return {
+        "number": number, "name": name, "num_images": first.get("num_images"), "policy": policy(first), "jobs": jobs,
+        "has_overrides": any(job.overrides for job in jobs), "columns": columns, "classes": classes,
+        "charts": _charts(number, drawn), "drawn": drawn, "warnings": warnings,
+        "swatches": {job.name: swatch(job.style or 0) for job in drawn},
+    }
+
+
+def _charts(number: int, jobs: Sequence[Job]) -> list[Any]:
+    """Overlay the curves of jobs."""
+    wanted = (("miou", "validation mIoU, %", "val/miou", 100), ("train", "training loss", "train/loss", 1),
+              ("val", "validation loss", "val/loss", 1))
+    charts = []
+    for name, title, key, scale in wanted:
+        lines = []
+        for job in jobs:
+            assert job.run is not None
+            assert job.style is not None
+            values = [None if (value := row.get(key)) is None else scale * value for row in job.run.epochs]
+            if any(value is not None for value in values):
+                lines.append(Line([row["epoch"] or 0 for row in job.run.epochs], values, job.style))
+        if any(sum(value is not None for value in line.y) > 1 for line in lines):  # else the table says it all
+            charts.append(chart(f"{name}{number}", title, lines))
+    return charts

@@ -1,0 +1,51 @@
+"""Write what a run or a sweep found as one HTML file."""
+
+from pathlib import Path
+from typing import Any
+
+from segtrain import config, tracking
+from segtrain.errors import UserError
+from segtrain.report.run_page import write_run
+from segtrain.report.sweep_page import is_sweep, job_folders, write_sweep
+
+log = tracking.log
+
+
+def run(cfg: Any, run_dir: Path, overrides: list[str]) -> None:
+    """Write report.html of the run or the sweep in cfg.task.run, and those of a sweep's jobs.
+
+    Raises:
+        UserError: If the directory holds no run with scores, or a file cannot be written.
+    """
+    task = cfg.task
+    if task.run is None:
+        raise UserError("task.run is needed: the directory of a run or of a sweep, task.run=outputs/first")
+    folder = Path(task.run).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"task.run={task.run} is no directory: give that of a run or of a sweep.")
+    output = None if task.output is None else Path(task.output).expanduser()
+    if output is not None and not output.parent.is_dir():
+        raise UserError(f"task.output={task.output} cannot be written: {output.parent} is no directory.")
+    evaluation = None if task.evaluation is None else Path(task.evaluation).expanduser()
+    if is_sweep(folder):
+        if evaluation is not None:
+            raise UserError(f"task.evaluation={task.evaluation} is for the report of one run, and {folder} is a sweep.")
+        jobs = [job for job in job_folders(folder) if (job / "config.yaml").is_file()] if task.jobs else []
+        for job in jobs:
+            _write_job(job)
+        path, warnings = write_sweep(folder, output)
+    else:
+        path, warnings = write_run(folder, output, evaluation)
+    for warning in warnings:
+        log.warning("warning: %s", warning)
+    tracking.write_config(run_dir, config.to_container(cfg))
+    tracking.write_json(run_dir / "results.json", {"task": "report", "report": str(path), "warnings": warnings})
+    log.info("report: %s", path)
+
+
+def _write_job(folder: Path) -> None:
+    """Write a job's report; one that has none of its own to show is left to the sweep's."""
+    try:
+        write_run(folder)
+    except UserError as error:
+        log.warning("warning: no report of %s: %s", folder.name, error)
