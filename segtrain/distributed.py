@@ -139,9 +139,14 @@ def is_peer_loss(error: BaseException) -> bool:
                                   "gloo/transport", "nccl", "connection was likely closed"))
 
 
-def end_if_stuck(seconds: float = STUCK) -> None:
-    """End this process by SIGALRM after some seconds, even where it waits inside of torch; 0 calls it off."""
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+def end_if_stuck() -> None:
+    """End this process by SIGALRM after STUCK seconds, even where it waits inside of torch."""
+    signal.setitimer(signal.ITIMER_REAL, STUCK)
+
+
+def not_stuck() -> None:
+    """Call `end_if_stuck` off."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 # ---- what they tell each other

@@ -81,4 +81,4 @@ class StopRequest:
     def _call_off(self) -> None:
         with self._lock:
             self._is_safe = True
-            distributed.end_if_stuck(0)
+            distributed.not_stuck()

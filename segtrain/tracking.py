@@ -159,11 +159,10 @@ class Tracker:
     Args:
         run_dir: The run directory.
         class_names: For the columns val/iou/<class>.
-        epoch: Epochs completed; what an interrupted run wrote beyond them is cut away.
-        step: Optimizer steps of these epochs; TensorBoard hides what was written beyond them.
+        epoch: Epochs completed; what an interrupted run wrote beyond them is cut away, and hidden in TensorBoard.
     """
 
-    def __init__(self, run_dir: Path, class_names: Sequence[str], *, epoch: int, step: int) -> None:
+    def __init__(self, run_dir: Path, class_names: Sequence[str], *, epoch: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._columns = ["epoch", "step", "train/loss", "train/lr", "train/images_per_second", "train/data_wait",
@@ -174,8 +173,9 @@ class Tracker:
         self._path = run_dir / "metrics.csv"
         kept = [row for row in read_metrics(self._path) if int(row["epoch"]) <= epoch]
         write_rows(self._path, self._columns, kept)
-        is_first = not any(run_dir.glob("events.out.tfevents.*"))  # else hide what the checkpoint does not know of
-        self._writer = SummaryWriter(str(run_dir), purge_step=None if is_first else step + 1)
+        known_step = int(kept[-1]["step"]) if kept else 0  # TensorBoard shall hide what the checkpoint does not know of
+        is_first = not any(run_dir.glob("events.out.tfevents.*"))
+        self._writer = SummaryWriter(str(run_dir), purge_step=None if is_first else known_step + 1)
         threading.excepthook = _report_unless_full
 
     def epoch(self, epoch: int, step: int, scalars: Mapping[str, float | None]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from segtrain import cli
+from segtrain import cli, distributed
 from segtrain.stopping import StopRequest
 
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as distributed.start sets it, too late for a warm process
@@ -81,6 +81,12 @@ def start(folder: Path, num_processes: int, *arguments: str, at_step: "tuple | N
 
 def signal_itself(signum: int) -> None:
     os.kill(os.getpid(), signum)
+
+
+def grow_impatient(path: str) -> None:
+    """Wait for others no longer than a second after a signal, and say by a file that it is so."""
+    distributed.STUCK = 1.0
+    Path(path).touch()
 
 
 def delete(path: str) -> None:

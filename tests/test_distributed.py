@@ -15,6 +15,7 @@ import ranks
 import torch
 import yaml
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segtrain import distributed
 from segtrain.datasets.loading import TrainingSampler, evaluation_groups
@@ -173,17 +174,34 @@ def test_a_signal_to_one_process_stops_all_and_the_resume_is_exact(whole_run, tm
 def test_a_resume_with_fewer_processes_goes_on_with_the_next_images(segtrain, tmp_path):
     run_dir = tmp_path / "run"
     job = ranks.start(tmp_path / "said", 3, *TINY, *UNET, "train.epochs=2", f"hydra.run.dir={run_dir}",
-                      at_step=(2, 0, ranks.signal_itself, signal.SIGINT))
+                      at_step=(7, 0, ranks.signal_itself, signal.SIGINT))
     assert job.wait() == [130, 130, 130], job.everything()
     assert segtrain(f"resume={run_dir}") == 0
     log = (run_dir / "train.log").read_text()
     assert "processes 3 -> 1" in log
     assert "no longer bit-identical" in log
-    # two steps of six images, then the other six of the epoch in three steps of two; the next epoch has nine
-    assert [row["step"] for row in rows(run_dir)] == ["5", "14"]
+    # the second epoch is stopped after one of three steps of six images; its other twelve are six steps of two
+    assert [row["step"] for row in rows(run_dir)] == ["3", "10"]
+    assert [event.step for event in EventAccumulator(str(run_dir)).Reload().Scalars("val/miou")] == [3, 10]
     first, second = (float(row["train/lr"]) for row in rows(run_dir))
     assert first == pytest.approx(1e-3 * 0.5**0.9, rel=1e-6)  # half of the poly schedule of conf/optim/sgd.yaml
     assert second == 0
+
+
+def test_who_is_told_to_stop_does_not_wait_for_ever_for_one_that_hangs(tmp_path):
+    started = tmp_path / "started"
+    job = ranks.start(tmp_path / "said", 2, *TINY, *UNET, "train.epochs=1000", f"hydra.run.dir={tmp_path / 'run'}",
+                      at_step=(2, 0, ranks.grow_impatient, str(started)))
+    waiting, hanging = job.processes
+    for _ in range(600):
+        if not started.exists():
+            time.sleep(0.1)
+    os.kill(hanging.pid, signal.SIGSTOP)
+    os.kill(waiting.pid, signal.SIGTERM)
+    waiting.join(60)
+    hanging.kill()
+    hanging.join()
+    assert waiting.exitcode == -signal.SIGALRM, job.everything()
 
 
 def test_a_restarted_job_goes_on_by_itself(tmp_path, whole_run):

@@ -162,7 +162,7 @@ def test_warnings_of_the_log_are_shown(segtrain, run_dir):
 
 
 def test_pictures_are_those_of_the_best_step_and_survive_a_cut_file(run_dir):
-    tracker = tracking.Tracker(run_dir, ["Road", "Car"], epoch=3, step=0)
+    tracker = tracking.Tracker(run_dir, ["Road", "Car"], epoch=3)
     for step, grey in ((1, 40), (2, 120), (3, 200)):
         tracker.examples([np.full((8, 20, 3), grey, np.uint8)], step)
     tracker.close()
@@ -331,7 +331,7 @@ def test_colours_contrast_with_their_ground():
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_a_browser_loads_all_sorts_tables_and_complains_of_nothing(segtrain, run_dir, tmp_path):
-    tracker = tracking.Tracker(run_dir, ["Road", "Car"], epoch=3, step=0)
+    tracker = tracking.Tracker(run_dir, ["Road", "Car"], epoch=3)
     tracker.examples([np.full((8, 20, 3), 99, np.uint8)], 2)
     tracker.close()
     assert segtrain("task=report", f"task.run={run_dir}", "hydra.run.dir=out") == 0

@@ -35,7 +35,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
         step_network = cast(nn.Module, torch.compile(step_network))
     names = [label.name for label in training.train_data.labels]
     progress = training.progress
-    numbers = tracking.Tracker(run_dir, names, epoch=progress.epoch, step=progress.step - progress.done)
+    numbers = tracking.Tracker(run_dir, names, epoch=progress.epoch)
     with StopRequest() as request, closing(training.loader), closing(numbers) as tracker:
         try:
             while not _is_finished(training):
