@@ -147,7 +147,8 @@ def load(path: Path, *, mapped: bool = False) -> dict[str, Any]:
         if "weights_only" in reason or "Weights only" in reason:  # torch goes on to advise how to execute it
             reason = "it holds other things than tensors, numbers and text; none of it was executed"
         raise UserError(f"{path} is damaged or no checkpoint of segtrain ({reason}): choose another file.") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if not isinstance(state, dict) or state.get("format") != FORMAT or any(
+            field.is_required() and key not in state for key, field in State.model_fields.items()):
         raise UserError(f"{path} is no checkpoint of segtrain ({FORMAT}): choose a file that segtrain wrote.")
     try:
         checked = State.model_validate(state)

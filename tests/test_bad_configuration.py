@@ -446,8 +446,8 @@ RUNS = {
 # shown by the tests of this name below
 SHOWN = ("train.new_head", "checkpoint", "runtime.channels_last", "runtime.compile", "runtime.workers",
          "runtime.threads", "runtime.trusted", "dataset.split", "dataset.cache")
-# needs several processes: shown there
-SHOWN_ELSEWHERE = {"runtime.sync_batchnorm": "test_distributed.py"}
+# their effect needs several processes, or is a page: shown there
+SHOWN_ELSEWHERE = {"runtime.sync_batchnorm": "test_distributed.py", "train.report": "test_report.py"}
 
 
 def test_the_effect_of_every_fixed_key_is_shown():
