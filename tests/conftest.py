@@ -13,7 +13,17 @@ from hydra.core.global_hydra import GlobalHydra
 from segtrain import cli, config
 
 TINY = ("dataset.height=32", "dataset.width=48", "dataset.num_train=5", "dataset.num_val=3", "dataset.crop=[32,32]",
-        "train.batch_size=2", "runtime.workers=0", "runtime.threads=1")
+        "train.batch_size=2", "train.report=false", "runtime.workers=0", "runtime.threads=1")
+
+
+# Files are given out whole, in their order, to processes that are free: the longest first, lest one is left over.
+LONGEST = ("test_distributed", "test_models", "test_readme", "test_resume", "test_train", "test_planted_faults",
+           "test_bad_configuration", "test_export", "test_chaos", "test_hostile_files")
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.fixture(autouse=True)

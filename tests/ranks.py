@@ -3,6 +3,8 @@
 import dataclasses
 import multiprocessing
 import os
+import runpy
+import signal
 import socket
 import sys
 import time
@@ -57,7 +59,7 @@ def start(folder: Path, num_processes: int, *arguments: str, at_step: "tuple | N
 
     Args:
         folder: Made if it is not there.
-        num_processes: How many.
+        num_processes: How many; 1 for a plain run, of which torchrun knows nothing.
         arguments: The command line.
         at_step: (n, rank, what, *with): a function of this module that is called after the n-th step of a process, with
             the rest as its arguments.
@@ -70,12 +72,20 @@ def start(folder: Path, num_processes: int, *arguments: str, at_step: "tuple | N
     number = len(list(folder.glob("*.txt")))
     job = Job([], [folder / f"{number}-{rank}.txt" for rank in range(num_processes)])
     for rank in range(num_processes):
-        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_processes, "LOCAL_WORLD_SIZE": num_processes,
-                     "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **environment}
+        of_torchrun = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_processes, "MASTER_ADDR": "127.0.0.1",
+                       "LOCAL_WORLD_SIZE": num_processes, "MASTER_PORT": port}
+        variables = {**(of_torchrun if num_processes > 1 else {}), **environment}
         job.processes.append(WARM.Process(target=_run, args=(
             {name: str(value) for name, value in variables.items()}, arguments, str(job.outputs[rank]),
             at_step[2:] if at_step and at_step[1] == rank else None, at_step[0] if at_step else 0)))
         job.processes[-1].start()
+    return job
+
+
+def start_script(path: Path, *arguments: str, output: Path) -> Job:
+    """Start a script that imports segtrain."""
+    job = Job([WARM.Process(target=_run_script, args=(str(path), arguments, str(output)))], [output])
+    job.processes[0].start()
     return job
 
 
@@ -89,14 +99,43 @@ def grow_impatient(path: str) -> None:
     Path(path).touch()
 
 
+def pause(path: str) -> None:
+    """Make a file and wait until somebody removes it."""
+    Path(path).touch()
+    while Path(path).exists():
+        time.sleep(0.01)
+
+
+def save_for_a_minute_from_now_on(path: str) -> None:
+    """Let a save make a file and then take a minute, and ask for one by a Ctrl-C."""
+    from segtrain.tasks import train
+
+    def save_last(training):
+        Path(path).touch()
+        time.sleep(60)
+
+    train.save_last = save_last
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def delete(path: str) -> None:
     Path(path).unlink()
 
 
-def _run(variables: dict[str, str], arguments: tuple[str, ...], output: str, event: "tuple | None", step: int) -> None:
+def _write_to(output: str) -> None:
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for descriptor in (1, 2):
         os.dup2(file, descriptor)
+
+
+def _run_script(path: str, arguments: tuple[str, ...], output: str) -> None:
+    _write_to(output)
+    sys.argv = [path, *arguments]
+    runpy.run_path(path, run_name="__main__")
+
+
+def _run(variables: dict[str, str], arguments: tuple[str, ...], output: str, event: "tuple | None", step: int) -> None:
+    _write_to(output)
     os.environ.update(variables)
     sys.path[:0] = [each for each in [variables.get("PYTHONPATH_FIRST")] if each]
     torch.set_num_threads(1)

@@ -518,8 +518,8 @@ SETTLED = {"benchmark": ("task.size=[32,32]", "task.batch_size=1", "task.train=f
            "convert": (), "doctor": ("task.near_distance=null",)}
 
 
-# tasks that need a checkpoint or predictions: shown there
-TESTED_IN = {"evaluate": "test_evaluate.py", "score": "test_score.py"}
+# tasks that need a run, a checkpoint or predictions: shown there
+TESTED_IN = {task: f"test_{task}.py" for task in ("evaluate", "score", "predict", "export", "report")}
 
 
 def test_the_effect_of_every_key_of_a_task_is_shown():

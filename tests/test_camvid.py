@@ -263,7 +263,7 @@ def test_frame_in_two_folders_is_refused(tmp_path):
 # ---- the command
 
 RUN = ("dataset=camvid", "dataset.crop=[32,32]", "train.batch_size=2", "runtime.workers=0", "runtime.threads=1",
-       "train.epochs=1", "train.num_images=2", "hydra.run.dir=run")
+       "train.epochs=1", "train.num_images=2", "train.report=false", "hydra.run.dir=run")
 
 
 def test_train_and_evaluate_the_original_release(segtrain, tmp_path, monkeypatch, capsys):

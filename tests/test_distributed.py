@@ -22,7 +22,7 @@ from segtrain.datasets.loading import TrainingSampler, evaluation_groups
 
 CPU = ("runtime.workers=0", "runtime.threads=1", "runtime.device=cpu")
 TINY = ("dataset.height=32", "dataset.width=48", "dataset.num_train=18", "dataset.num_val=4", "dataset.crop=[32,32]",
-        "train.batch_size=2", "optim=sgd", *CPU)
+        "train.batch_size=2", "train.report=false", "optim=sgd", *CPU)
 UNET = ("model=unet", "model.width=4")  # without BatchNorm
 LONGER = (*TINY, "model=enet", "train.epochs=2", "train.ema_decay=0.9", "scheduler.warmup_epochs=1",
           "augmentation=strong")
@@ -65,7 +65,8 @@ def folder(root, num_train, num_val, sizes=((40, 56),), void=()):
             Image.fromarray(image).save(root / split / "images" / f"{number:02}.png")
             Image.fromarray(mask).save(root / split / "masks" / f"{number:02}.png")
     (root / "classes.csv").write_text("name,has_instances\nfloor,false\nwall,false\nbox,true\n")
-    return ("dataset=folder", f"dataset.root={root}", "dataset.crop=[32,48]", *UNET, "optim=sgd", "optim.lr=0.05", *CPU)
+    return ("dataset=folder", f"dataset.root={root}", "dataset.crop=[32,48]", *UNET, "optim=sgd", "optim.lr=0.05",
+            "train.report=false", *CPU)
 
 
 @pytest.fixture(scope="module")
@@ -294,15 +295,12 @@ def test_a_parameter_without_part_in_the_loss_is_named(tmp_path):
 
 
 def test_torchrun(tmp_path):
-    """A run by the real launcher, stopped by a SIGTERM to it, and resumed."""
-    def launched(*arguments):
-        return subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "segtrain",
-             *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"})
-
+    """A run by the real launcher, stopped by a SIGTERM to it; it can be resumed."""
     run_dir = tmp_path / "run"
-    process = launched(*TINY, *UNET, "train.epochs=10000", f"hydra.run.dir={run_dir}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "segtrain",
+         *TINY, *UNET, "train.epochs=10000", f"hydra.run.dir={run_dir}"], cwd=tmp_path, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     deadline = time.monotonic() + 120
     while not (run_dir / "metrics.csv").exists() or len((run_dir / "metrics.csv").read_text().splitlines()) < 3:
         assert process.poll() is None, process.stdout.read()
@@ -314,10 +312,9 @@ def test_torchrun(tmp_path):
     assert f"go on with: segtrain resume={run_dir}" in output
     assert "find_unused_parameters" not in output
     step = torch.load(run_dir / "checkpoints" / "last.pt", weights_only=True)["step"]
-    process = launched(f"resume={run_dir}", f"train.max_steps={step + 2}")
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
-    assert f"going on after step {step}" in output
+    job = ranks.start(tmp_path / "said", 2, f"resume={run_dir}", f"train.max_steps={step + 2}")
+    assert job.wait() == [0, 0], job.everything()
+    assert f"going on after step {step}" in job.said(0)
     assert (run_dir / "results.json").exists()
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -50,6 +51,8 @@ def in_small(arguments, number):
     if "task=benchmark" in arguments:
         return [*(each for each in arguments if not each.startswith("task.size=")), "task.size=[32,32]",
                 "task.batch_size=2", "task.seconds=0.01"]
+    if not {"hydra.run.dir=outputs/first", "-m"} & set(arguments):
+        arguments.append("train.report=false")  # one of a run and one of a sweep will do: they take as long as the run
     streets = not any(argument.startswith(("dataset=", "experiment=")) for argument in arguments)
     return [*arguments, *TINY, *(TINY_STREETS if streets else ())]
 
@@ -118,6 +121,23 @@ def test_every_command_runs(segtrain, tmp_path, monkeypatch, capsys, name):
         assert Path("multirun/optimizers/leaderboard.csv").exists()
 
 
+# Commands in one process, for torch is slow to import.
+ONE_AFTER_THE_OTHER = """
+import json, sys
+from hydra.core.global_hydra import GlobalHydra
+from segtrain import cli
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["segtrain", *arguments]
+    GlobalHydra.instance().clear()
+    try:
+        cli.main()
+    except SystemExit as ended:
+        print("segtrain", *arguments, "ends with", ended.code)
+        if ended.code:
+            raise
+"""
+
+
 def test_the_examples_of_extending_work(tmp_path):
     """Write the files that docs/extending.md shows into a copy of the code, and run its commands there."""
     text = (ROOT / "docs" / "extending.md").read_text()
@@ -134,14 +154,16 @@ def test_the_examples_of_extending_work(tmp_path):
     (tmp_path / "mynets").mkdir()
     (tmp_path / "mynets" / "wide.py").write_text(plain.replace("PlainNet", "Wide"))
     make_data(tmp_path / "data")
+    lines = []
     for number, (program, *arguments) in enumerate(commands(text)):
         assert program == "segtrain"
-        arguments = in_small([argument.replace("/data/", f"{tmp_path}/data/") for argument in arguments], number)
-        done = subprocess.run([sys.executable, "-m", "segtrain", *arguments], cwd=tmp_path, text=True,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              env={**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"})
-        assert done.returncode == 0, f"segtrain {' '.join(arguments)}\n{done.stdout}"
-        assert str(ROOT / "segtrain") not in done.stdout
+        lines.append(in_small([argument.replace("/data/", f"{tmp_path}/data/") for argument in arguments], number))
+    done = subprocess.run([sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps(lines)], cwd=tmp_path, text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          env={**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("ends with 0") == len(lines) >= 3
+    assert str(ROOT / "segtrain") not in done.stdout
 
 
 def test_the_tutorial_leads_from_a_folder_to_a_score(segtrain, tmp_path, monkeypatch, capsys):
@@ -157,8 +179,9 @@ def test_the_tutorial_leads_from_a_folder_to_a_score(segtrain, tmp_path, monkeyp
     for number, (program, *arguments) in enumerate(commands(text)):
         if program == "python":
             file = (ROOT if arguments[0].startswith("scripts/") else tmp_path) / arguments[0]
-            subprocess.run([sys.executable, file, *arguments[1:]], check=True,
-                           env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
+            with monkeypatch.context() as patch:
+                patch.setattr(sys, "argv", [str(file), *arguments[1:]])
+                runpy.run_path(str(file), run_name="__main__")
         elif program not in NOT_RUN:
             assert program == "segtrain"
             code = segtrain(*in_small(arguments, number))

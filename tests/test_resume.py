@@ -7,11 +7,10 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
+import ranks
 import torch
 from conftest import TINY
 
@@ -372,19 +371,13 @@ def test_checkpoints_are_kept_by_their_steps(tmp_path):
 def test_a_second_ctrl_c_ends_the_run_at_once(tmp_path):
     """The first asks for a save, which here would take a minute."""
     run_dir = tmp_path / "run"
-    code = ("import time; from segtrain.tasks import train\n"
-            "train.save_last = lambda training: (print('saving', flush=True), time.sleep(60))\n"
-            "from segtrain.cli import main; main()")
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *SMALL, "train.epochs=1000", "train.save_every=1000", f"hydra.run.dir={run_dir}"],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("epoch 1/"):
-            process.send_signal(signal.SIGINT)
-        if line.startswith("saving"):
-            break
+    saving = tmp_path / "saving"
+    job = ranks.start(tmp_path / "said", 1, *SMALL, "train.epochs=1000", "train.save_every=1000",
+                      f"hydra.run.dir={run_dir}", at_step=(2, 0, ranks.save_for_a_minute_from_now_on, str(saving)))
+    while not saving.exists():
+        assert job.processes[0].is_alive(), job.said(0)
+        time.sleep(0.02)
     sent = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == -signal.SIGINT
+    os.kill(job.processes[0].pid, signal.SIGINT)
+    assert job.wait(30) == [-signal.SIGINT]
     assert time.monotonic() - sent < 20

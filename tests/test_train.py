@@ -1,19 +1,24 @@
 """Training as a user sees it: what a run leaves behind, exact resumes, signals, evaluate equal to train."""
 
 import csv
+import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import ranks
 import torch
 import yaml
-from conftest import TINY
+from conftest import TINY, segtrain_exits
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from segtrain import tracking
+from segtrain.labels import CAMVID
 
 RESULT_KEYS = {
     "task", "dataset", "split", "num_images", "checkpoint", "loss", "miou", "macc", "pacc", "fwiou", "iiou",
@@ -21,6 +26,9 @@ RESULT_KEYS = {
     "category_miou", "category_iiou", "confusion_matrix", "predicted_void", "policy", "inference", "params", "macs",
     "seconds", "images_per_second"}
 TIMES = {"train/images_per_second", "train/data_wait"}
+
+UNET = ("model=unet", "model.width=4", "model.batch_norm=true")  # a checkpoint of the default network has 140 MB
+SMALL = (*TINY, *UNET)
 
 
 def read(path):
@@ -48,42 +56,37 @@ def same_weights(one, other):
     return first["step"] == second["step"] and first["progress"]["best"]["step"] == second["progress"]["best"]["step"]
 
 
-def start(*arguments):
-    """Start the command in a process of its own."""
-    return subprocess.Popen([sys.executable, "-m", "segtrain", *arguments], stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-
 def resume_and_compare(run_dir, whole_run):
-    """Resume a run in a process of its own: it must end as the one that nothing stopped."""
-    resumed = start(f"resume={run_dir}")
-    output, _ = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0, output
+    """Resume a run in another process: it must end as the one that nothing stopped."""
+    resumed = ranks.start(run_dir.parent / "said", 1, f"resume={run_dir}")
+    assert resumed.wait() == [0], resumed.said(0)
     assert same_weights(whole_run, run_dir)
     assert rows(run_dir) == rows(whole_run)
     assert events(run_dir) == events(whole_run)
 
 
-def wait_for(condition, process, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.stdout.read()
+def paused(tmp_path, run_dir, step):
+    """Start a run in another process and wait until it pauses; return it, and the file that it waits to be gone."""
+    mark, deadline = tmp_path / "paused", time.monotonic() + 120
+    job = ranks.start(tmp_path / "said", 1, *TINY, *LONGER, f"hydra.run.dir='{run_dir}'",
+                      at_step=(step, 0, ranks.pause, str(mark)))
+    while not mark.exists():
+        assert job.processes[0].is_alive(), job.said(0)
         assert time.monotonic() < deadline, "it did not get that far in time"
         time.sleep(0.02)
+    return job, mark
 
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory):
     """A run of 4 epochs that nothing stopped: with accumulation, a moving average, a schedule and augmentation."""
     run_dir = tmp_path_factory.mktemp("whole") / "run"
-    process = start(*TINY, *LONGER, f"hydra.run.dir={run_dir}")
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    assert segtrain_exits(*TINY, *LONGER, f"hydra.run.dir={run_dir}") == 0
     return run_dir
 
 
-LONGER = ("train.epochs=4", "dataset.num_train=12", "train.accumulate=2", "train.ema_decay=0.9", "scheduler=poly",
-          "scheduler.warmup_epochs=1", "loss=cross_entropy_dice", "augmentation=strong")
+LONGER = (*UNET, "train.epochs=4", "dataset.num_train=12", "train.accumulate=2", "train.ema_decay=0.9",
+          "scheduler=poly", "scheduler.warmup_epochs=1", "loss=cross_entropy_dice", "augmentation=strong")
 
 
 def test_run_directory(whole_run):
@@ -94,7 +97,7 @@ def test_run_directory(whole_run):
     assert results["policy"].keys() == {"num_classes", "ignore_index", "resolution", "accumulated_over", "absent_class",
                                         "class_sizes"}
     assert len(results["confusion_matrix"]) == len(results["predicted_void"]) == 11
-    assert results["params"] == 11_534_667
+    assert results["params"] == 122_511  # of that U-Net with 11 classes
     assert Path(results["checkpoint"]) == whole_run / "checkpoints" / "best.pt"
 
     numbers = rows(whole_run)
@@ -122,6 +125,48 @@ def test_tensorboard(whole_run):
         {int(row["step"]): float(row["val/miou"]) for row in rows(whole_run)})
 
 
+def test_tensorboard_shows_the_same_images_with_a_legend_after_every_validation_and_the_config(whole_run):
+    accumulator = EventAccumulator(str(whole_run), size_guidance={"images": 0}).Reload()
+    shown = accumulator.Images("val/examples")
+    assert [event.step for event in shown] == [int(row["step"]) for row in rows(whole_run)]
+    sheets = [np.asarray(Image.open(io.BytesIO(event.encoded_image_string))) for event in shown]
+    heading, column = 17, 48 + 4  # 32 x 48 pixels an image: input, target, prediction, then the legend
+    for sheet in sheets:
+        for top in (heading, heading + 32 + 4, heading + 2 * (32 + 4)):
+            same = np.s_[top:top + 32, :2 * column]
+            assert np.array_equal(sheet[same], sheets[0][same])
+        colors = {tuple(color) for color in sheet[heading + 3 * (32 + 4):].reshape(-1, 3).tolist()}
+        assert {label.color for label in CAMVID} <= colors
+    (told,) = accumulator.Tensors("config/text_summary")
+    (text,) = told.tensor_proto.string_val
+    lines = text.decode().splitlines()
+    assert all(line.startswith("    ") for line in lines)  # Markdown's form of what is shown as it is
+    assert "\n".join(line[4:] for line in lines) == (whole_run / "config.yaml").read_text().rstrip("\n")
+
+
+@pytest.mark.parametrize("names", [("first",), ("optim=adam", "optim=sgd")])
+def test_tensorboard_compares_runs_by_what_they_differ_in_and_by_their_best_scores(tmp_path, names):
+    from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+    from tensorboard.context import RequestContext
+    from tensorboard.plugins.base_plugin import TBContext
+    from tensorboard.plugins.hparams.backend_context import Context
+
+    for number, name in enumerate(names):
+        common = {"seed": 0, "augmentation": [], "scheduler": {}, "loss": {}, "train": {"epochs": 3}}
+        chosen = {"_target_": f"torch.optim.{name}", "lr": 0.1 + number, **({"momentum": 0.9} if number else {})}
+        tracking.add_hparams(tmp_path / name, {**common, "optim": chosen}, {"miou": 0.5, "pacc": 0.9, "iiou": None}, 7)
+    events = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
+    provider = MultiplexerDataProvider(events, str(tmp_path))
+    table, request = Context(TBContext(data_provider=provider)), RequestContext()
+    columns = table.experiment_from_metadata(request, "", True, table.hparams_metadata(request, ""), None)
+    assert {each.name for each in columns.hparam_infos} == {
+        "augmentation", "optim", "optim.lr", "seed", "train.epochs", *(["optim.momentum"] if names[1:] else [])}
+    differing = {each.name for each in columns.hparam_infos if each.differs}
+    assert differing == ({"optim", "optim.lr"} if names[1:] else set())
+    assert [each.name.tag for each in columns.metric_infos] == ["best/miou", "best/pacc"]
+
+
 def test_warm_up_and_schedule_reach_the_optimizer(whole_run):
     rates = [float(row["train/lr"]) for row in rows(whole_run)]
     assert rates == pytest.approx([5e-4 * (1 - step / 12) ** 0.9 for step in (3, 6, 9, 12)])
@@ -147,12 +192,11 @@ def test_best_holds_the_average(whole_run):
 
 def test_killed_in_mid_epoch_and_resumed_is_bit_identical(whole_run, tmp_path):
     run_dir = tmp_path / "killed run"  # a name with a space
-    process = start(*TINY, *LONGER, f"hydra.run.dir='{run_dir}'")
+    job, _ = paused(tmp_path, run_dir, step=16)
+    job.processes[0].kill()
+    assert job.wait() == [-signal.SIGKILL], job.said(0)
     metrics = run_dir / "metrics.csv"
-    wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 2, process)
-    time.sleep(0.15)  # into the next epoch
-    process.kill()
-    process.wait()
+    assert len(metrics.read_text().splitlines()) == 3, "it was not in the third epoch"
     assert not (run_dir / "results.json").exists()
     # what a crash may leave behind: a row of an epoch whose checkpoint was never written
     with metrics.open("a") as file:
@@ -167,13 +211,11 @@ def test_killed_in_mid_epoch_and_resumed_is_bit_identical(whole_run, tmp_path):
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_save_within_a_step_and_resume_exactly(whole_run, tmp_path, signum, code):
     run_dir = tmp_path / "stopped"
-    process = start(*TINY, *LONGER, f"hydra.run.dir={run_dir}")
-    metrics = run_dir / "metrics.csv"
-    wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 1, process)
-    process.send_signal(signum)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == code, output
-    assert f"segtrain resume={run_dir}" in output
+    job, mark = paused(tmp_path, run_dir, step=9)
+    os.kill(job.processes[0].pid, signum)
+    mark.unlink()
+    assert job.wait() == [code], job.said(0)
+    assert f"segtrain resume={run_dir}" in job.said(0)
     assert not (run_dir / "results.json").exists()
     resume_and_compare(run_dir, whole_run)
 
@@ -280,7 +322,7 @@ def test_the_score_does_not_depend_on_the_batch_size(segtrain, whole_run, tmp_pa
 
 
 def test_iiou_from_components(segtrain, tmp_path):
-    assert segtrain(*TINY, "debug=smoke", "dataset.instances=components", f"hydra.run.dir={tmp_path / 'run'}") == 0
+    assert segtrain(*SMALL, "debug=smoke", "dataset.instances=components", f"hydra.run.dir={tmp_path / 'run'}") == 0
     assert read(tmp_path / "run" / "results.json")["iiou_source"] == "components"
 
 
@@ -288,29 +330,29 @@ def test_iiou_from_components(segtrain, tmp_path):
 
 
 def test_max_steps(segtrain, tmp_path):
-    assert segtrain(*TINY, "train.max_steps=3", "train.epochs=9", f"hydra.run.dir={tmp_path / 'run'}") == 0
+    assert segtrain(*SMALL, "train.max_steps=3", "train.epochs=9", f"hydra.run.dir={tmp_path / 'run'}") == 0
     assert [row["step"] for row in rows(tmp_path / "run")] == ["2", "3"]
     assert read(tmp_path / "run" / "results.json")["step"] <= 3
 
 
 def test_max_minutes(segtrain, tmp_path):
-    assert segtrain(*TINY, "train.max_minutes=0.001", "train.epochs=50", f"hydra.run.dir={tmp_path / 'run'}") == 0
+    assert segtrain(*SMALL, "train.max_minutes=1e-6", "train.epochs=50", f"hydra.run.dir={tmp_path / 'run'}") == 0
     assert len(rows(tmp_path / "run")) == 1
 
 
 def test_patience(segtrain, tmp_path):
-    assert segtrain(*TINY, "train.patience=1", "train.epochs=50", "train.monitor=loss", "optim.lr=1e-12",
+    assert segtrain(*SMALL, "train.patience=1", "train.epochs=50", "train.monitor=loss", "optim.lr=1e-12",
                     "train.ema_decay=0.999999999", f"hydra.run.dir={tmp_path / 'run'}") == 0
     assert len(rows(tmp_path / "run")) < 50
 
 
 def test_val_every_leaves_cells_empty_and_validates_the_last(segtrain, tmp_path):
-    assert segtrain(*TINY, "train.val_every=2", "train.epochs=3", f"hydra.run.dir={tmp_path / 'run'}") == 0
+    assert segtrain(*SMALL, "train.val_every=2", "train.epochs=3", f"hydra.run.dir={tmp_path / 'run'}") == 0
     assert [row["val/miou"] != "" for row in rows(tmp_path / "run")] == [False, True, True]
 
 
 def test_best_by_loss_is_the_smallest(segtrain, tmp_path):
-    assert segtrain(*TINY, "train.monitor=loss", "train.epochs=3", f"hydra.run.dir={tmp_path / 'run'}") == 0
+    assert segtrain(*SMALL, "train.monitor=loss", "train.epochs=3", f"hydra.run.dir={tmp_path / 'run'}") == 0
     losses = [float(row["val/loss"]) for row in rows(tmp_path / "run")]
     assert read(tmp_path / "run" / "results.json")["loss"] == min(losses)
 
@@ -326,7 +368,7 @@ def test_one_image_is_learnt_by_heart(segtrain, tmp_path):
 def test_seeds(segtrain, tmp_path):
     weights = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        assert segtrain(*TINY, "debug=smoke", f"seed={seed}", f"hydra.run.dir={tmp_path / name}") == 0
+        assert segtrain(*SMALL, "debug=smoke", f"seed={seed}", f"hydra.run.dir={tmp_path / name}") == 0
         weights.append(torch.load(tmp_path / name / "checkpoints" / "last.pt", weights_only=True)["model"])
     first = next(iter(weights[0]))
     assert torch.equal(weights[0][first], weights[1][first])
@@ -350,15 +392,15 @@ def folder_of_two_classes(root):
             Image.fromarray(image[..., 0] // 128).save(root / split / "masks" / f"{number}.png")
     (root / "classes.csv").write_text("name\nbackground\nthing\n")
     return ("dataset=folder", f"dataset.root={root}", "dataset.crop=[32,32]", "train.batch_size=2",
-            "runtime.workers=0", "debug=smoke")
+            "runtime.workers=0", "train.report=false", "debug=smoke")
 
 
 def test_new_head(segtrain, whole_run, tmp_path, capsys):
     folder = folder_of_two_classes(tmp_path / "data")
-    assert segtrain(*folder, f"checkpoint={whole_run}", f"hydra.run.dir={tmp_path / 'refused'}") == 2
+    assert segtrain(*folder, *UNET, f"checkpoint={whole_run}", f"hydra.run.dir={tmp_path / 'refused'}") == 2
     assert "train.new_head=true" in capsys.readouterr().err
     assert not (tmp_path / "refused").exists()
-    assert segtrain(*folder, f"checkpoint={whole_run}", "train.new_head=true", "optim.lr=1e-12",
+    assert segtrain(*folder, *UNET, f"checkpoint={whole_run}", "train.new_head=true", "optim.lr=1e-12",
                     f"hydra.run.dir={tmp_path / 'run'}") == 0
     log = (tmp_path / "run" / "train.log").read_text()
     assert "head" in log  # what was left out is listed
@@ -373,7 +415,7 @@ def test_new_head(segtrain, whole_run, tmp_path, capsys):
 
 
 def test_checkpoint_starts_a_new_run(segtrain, whole_run, tmp_path):
-    assert segtrain(*TINY, "debug=smoke", "optim.lr=1e-12", f"checkpoint={whole_run}",
+    assert segtrain(*SMALL, "debug=smoke", "optim.lr=1e-12", f"checkpoint={whole_run}",
                     f"hydra.run.dir={tmp_path / 'run'}") == 0
     results = read(tmp_path / "run" / "results.json")
     assert results["step"] == 1
@@ -463,7 +505,7 @@ def test_a_full_disk_is_explained(segtrain, tmp_path, capsys, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    assert segtrain(*TINY, "debug=smoke", f"hydra.run.dir={tmp_path / 'run'}") == 2
+    assert segtrain(*SMALL, "debug=smoke", f"hydra.run.dir={tmp_path / 'run'}") == 2
     message = capsys.readouterr().err
     assert "No space left" in message
     assert "Traceback" not in message
