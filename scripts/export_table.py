@@ -6,15 +6,19 @@
 Weights are random, and BatchNorm has learned the statistics of street scenes. Each network has a process of its own,
 one thread, and embedded street scenes of three sizes: --size, one of odd sides with two images, one in portrait.
 `differ` is the largest difference of a logit from torch's as a share of the logits' standard deviation, `same` the
-least share of pixels of the same class, both over the three sizes. Times are medians of up to 10 runs of one image of
---size.
+least share of pixels of the same class, both over the three sizes; "no" stands before what task=export would not
+take for rounding, or before what the runtime said. Times are medians of up to 10 runs of one image of
+--size; the runtimes take turns, so within a row they can be compared even on a busy machine.
 """
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +35,7 @@ from segtrain.runtimes import (
     as_input,
     check_batches,
     compare,
-    median_ms,
+    medians_ms,
     onnxruntime_runner,
     opencv_runner,
 )
@@ -77,7 +81,8 @@ def measured(name: str, size: tuple[int, int]) -> dict[str, Any]:
     network.to(memory_format=torch.channels_last)
     batches = check_batches(images, None)
     logits = [predict(torch.tensor(batch)).numpy() for batch in batches]
-    found: dict[str, Any] = {"ms": {"torch": median_ms(lambda: predict(torch.tensor(batches[0])))}}
+    found: dict[str, Any] = {}
+    calls: dict[str, Callable[[], object]] = {"torch": lambda: predict(torch.tensor(batches[0]))}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         write_onnx(path, program, {}, labels=False, target=name)
@@ -91,8 +96,8 @@ def measured(name: str, size: tuple[int, int]) -> dict[str, Any]:
                 found[runtime] = " ".join(str(error).split())
                 continue
             found[runtime] = [each.as_results() for each in checks]
-            first = as_input(batches[0], False)
-            found["ms"][runtime] = median_ms(lambda run=run, first=first: run(first))  # type: ignore[misc]
+            calls[runtime] = partial(run, as_input(batches[0], False))
+        found["ms"] = medians_ms(calls)
     return found
 
 
@@ -113,12 +118,13 @@ def row(name: str, size: list[int], found: dict[str, Any]) -> str:
     for runtime in ("onnxruntime", "opencv"):
         checks = found[runtime]
         if isinstance(checks, str):
-            cells += [f"no: {checks[:120]}", ""]
+            said = re.sub(r"^OpenCV\S+ \S+ error: (\([^)]*\) ?)?", "", checks)  # not the place in its source
+            cells += [f"no: {said[:100].strip()}", ""]
             continue
         same = min(check["agreement"] for check in checks)
-        marked = "" if all(check["passed"] for check in checks) else "**differs** "
+        marked = "" if all(check["passed"] for check in checks) else "no: "
         cells += [f"{marked}{max(check['max_relative'] for check in checks):.0e}",
-                  f"{100 * same:.2f} %" if same < 1 else "100 %"]
+                  "100 %" if same == 1 else "> 99.99 %" if same > 0.9999 else f"{100 * same:.2f} %"]
     cells += [f"{found['ms'][runtime]:.0f}" if runtime in found["ms"] else ""
               for runtime in ("torch", "onnxruntime", "opencv")]
     return "| " + " | ".join(cells) + " |"

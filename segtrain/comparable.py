@@ -11,6 +11,11 @@ SAME_FOR_IIOU = ("iiou_source", "policy.class_sizes")  # which change no other s
 MISSING = object()
 
 
+def better(score: str) -> str:
+    """Return which end of a score is the better one, in a sweeper's words: maximize, or minimize for the loss."""
+    return "minimize" if score == "loss" else "maximize"
+
+
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Find what keeps two results from being compared, and the keys that only one of them has.
 
@@ -35,6 +40,11 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[li
 def iiou_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """Find what keeps the iIoU of two results from being compared, where both have one."""
     return _differences(first, second, SAME_FOR_IIOU)[0] if both_have_iiou(first, second) else []
+
+
+def are_alike(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Say whether the scores of two results may be compared, their iIoU aside."""
+    return set(differences(first, second)[0]) <= set(iiou_differences(first, second))
 
 
 def both_have_iiou(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:

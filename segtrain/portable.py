@@ -53,7 +53,7 @@ class Portable(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         if self.labels:
-            image = image.permute(0, 3, 1, 2).float()
+            image = image.permute(0, 3, 1, 2).float().contiguous()  # other strides make torch fix sizes on tracing
         logits = self.network(image * self.scale + self.shift)
         return logits.argmax(1).to(torch.uint8) if self.labels else logits
 

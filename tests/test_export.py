@@ -186,6 +186,12 @@ def test_onnxruntime_and_opencv_compute_what_torch_does(make, tmp_path):
             assert check.passed, check
 
 
+def test_a_network_whose_upsampling_is_channels_last_takes_any_size_with_labels_too():
+    program = trace(Portable(LinkNet(5).eval(), MEAN, STD, labels=True), None, "mine")
+    image = pictures(1, 50, 77)
+    assert program.module()(torch.tensor(image)).shape == (1, 50, 77)
+
+
 # ---- torch.export
 
 
@@ -216,7 +222,7 @@ def test_pt2_computes_what_the_checkpoint_does(segtrain, trained, network, label
 def test_the_example_needs_neither_torch_nor_segtrain(kind, request, network, tmp_path):
     images = pictures(1, 61, 83)
     Image.fromarray(images[0]).save("picture.png")
-    example = ROOT / "examples" / "run_onnx.py"
+    example = ROOT / "scripts" / "run_onnx.py"
     forbidden = "import runpy, sys; sys.modules['torch'] = sys.modules['segtrain'] = sys.modules['cv2'] = None; " \
                 "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", forbidden, example, request.getfixturevalue(kind) / "model.onnx",
@@ -234,7 +240,7 @@ def test_the_example_needs_neither_torch_nor_segtrain(kind, request, network, tm
 
 
 def test_the_example_is_short():
-    assert len((ROOT / "examples" / "run_onnx.py").read_text().splitlines()) <= 25
+    assert len((ROOT / "scripts" / "run_onnx.py").read_text().splitlines()) <= 25
 
 
 def test_segtrain_keeps_onnxruntime_from_reporting():

@@ -25,7 +25,7 @@ from segtrain.report.pictures import examples
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)>&amp;'\"{{7*7}}"
-VOID_TAGS = {"meta", "link", "img", "br", "hr", "input"}
+VOID_TAGS = {"meta", "link", "img", "br", "hr", "input", "wbr"}
 CLOSED_IN_SVG = {"path", "use", "rect", "line", "polyline"}
 
 
@@ -266,6 +266,11 @@ def test_runs_that_were_not_scored_alike_get_tables_of_their_own(segtrain, tmp_p
     page = needs_nothing(Page(sweep / "report.html"))
     assert "there are 3 tables" in page.text
     assert "cannot be compared" in page.text
+    apart = [" ".join(each.split()) for each in re.findall(r"Table \d \(.*", page.text)]
+    assert [each.split(":")[0] for each in apart] == ["Table 2 (three) is apart from table 1",
+                                                      "Table 3 (two) is apart from table 1"]
+    assert "Bus" in apart[0]
+    assert "camvid" in apart[1]
     assert len([each for each in page.all("div") if "leaderboard" in each.get("aria-label", "")]) == 3
     assert not (sweep / "one" / "report.html").exists()
 
@@ -282,6 +287,12 @@ def test_a_training_and_a_sweep_write_their_reports(segtrain, capsys):
     assert len([each for each in page.all("span") if each.get("class") == "color"]) == 11
     assert "seed=1/report.html" in {unquote(each["href"]) for each in Page("sweep/report.html").all("a")}
     assert "report: sweep/report.html" in capsys.readouterr().out
+    Path("sweep/seed=1/results.json").unlink()  # as if it had been stopped after the first epoch
+    assert segtrain("task=report", "task.run='sweep/seed=1'", "hydra.run.dir=out") == 0
+    said = " ".join(Page("sweep/seed=1/report.html").text.split())
+    assert "train: not finished: 1 epoch so far" in said
+    assert "the scores are those of the best checkpoint so far" in said
+    assert "<dt>training and validation</dt><dd>n/a</dd>" in Page("sweep/seed=1/report.html").source
     assert segtrain("hydra.run.dir=quiet", "train.report=false", *tiny) == 0
     assert not Path("quiet/report.html").exists()
 

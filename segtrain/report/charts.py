@@ -70,11 +70,14 @@ def chart(name: str, title: str, lines: Sequence[Line], *, log: bool = False, ma
             axes.set_yscale("log")
         axes.set_title(title, fontsize=10, loc="left")
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+        first, last = (pick(x for line in lines for x in line.x) for pick in (min, max))
+        margin = 0.04 * (last - first) or 0.5
+        axes.set_xlim(first - margin, last + margin)  # the same in all charts of a run, whatever they lack
         axes.grid(color=_GRID, linewidth=0.7)
         axes.spines[["top", "right"]].set_visible(False)
         if any(line.label for line in lines):
-            axes.legend(frameon=False, fontsize=9, handlelength=2.4)
+            figure.legend(loc="outside lower center", ncols=len(lines), frameon=False, fontsize=9, handlelength=2.4)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True,
                        metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

@@ -77,6 +77,8 @@ def read_run(folder: Path) -> Run:
     is_finished = results is not None
     known = _from_checkpoint(folder, remarks) if name == "train" else {}
     best = (known.get("progress") or {}).get("best")
+    if best is not None:
+        best = best | {"seconds": None}  # they are those of its validation, not of the run
     colors = {label["name"]: label["color"] for label in known.get("labels") or ()}
     return Run(folder, settings, _read_epochs(folder / "metrics.csv"), results or best, is_finished, colors,
                known.get("class_pixels"), remarks)

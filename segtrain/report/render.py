@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import importlib.resources
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ def write_page(path: Path, template: str, content: dict[str, Any]) -> None:
     """
     environment = jinja2.Environment(loader=jinja2.PackageLoader("segtrain.report"), autoescape=True,
                                      undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "seconds": duration, "number": number, "bar": bar}
+    environment.filters |= {"percent": percent, "seconds": duration, "number": number, "bar": bar,
+                            "breakable": breakable}
     script, style = (_file(name) for name in ("report.js", "report.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     write_text(path, environment.get_template(template).render(
@@ -42,8 +44,13 @@ def percent(fraction: float | None, digits: int = 2) -> str:
 
 
 def bar(fraction: float | None) -> str:
-    """Write the width of a bar for a fraction."""
-    return f"{100 * min(max(fraction or 0, 0), 1):.1f}%"
+    """Write the length of a bar for a fraction, as a share of the longest."""
+    return f"{min(max(fraction or 0, 0), 1):.3f}"
+
+
+def breakable(name: str) -> Markup:
+    """Let a long name be broken where its parts end."""
+    return Markup("").join(Markup("{}<wbr>").format(part) for part in re.split(r"(?<=[,_/])", name))
 
 
 def number(value: float | None, form: str = ",.0f") -> str:

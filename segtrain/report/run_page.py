@@ -39,6 +39,8 @@ def write_run(folder: Path, output: Path | None = None, evaluation: Path | None 
     if evaluated is not None and (evaluated.task == "train" or evaluated.results is None):
         raise UserError(f"task.evaluation={evaluation} holds no finished evaluation: give the directory of a run of "
                         "task=evaluate.")
+    if evaluated is not None:
+        evaluated.colors = evaluated.colors or run.colors
     path = output or folder / NAME
     content = page(run, evaluated)
     write_page(path, "run.html", content)
@@ -103,7 +105,9 @@ def policy(results: Mapping[str, Any]) -> list[str]:
 def _status(run: Run, epochs_done: int) -> str:
     if run.is_finished:
         return "finished"
-    return f"not finished: {epochs_done} epochs so far" if epochs_done else "not finished: no epoch is complete"
+    if not epochs_done:
+        return "not finished: no epoch is complete"
+    return f"not finished: {epochs_done} epoch{'s' if epochs_done > 1 else ''} so far"
 
 
 def _warnings(run: Run, evaluated: Run | None) -> list[str]:
@@ -248,10 +252,10 @@ def _environment(run: Run) -> list[tuple[str, str]]:
     names = {"device": "device", "precision": "precision", "compile": "torch.compile", "channels_last": "channels_last",
              "workers": "loader processes", "threads": "CPU threads"}
     versions = run.settings.get("versions") or {}
-    rows = chain(((said, runtime.get(key)) for key, said in names.items() if key in runtime),
-                 ((name.replace("_", " "), value) for name, value in versions.items()))
-    return [(name, "not known" if value is None and "commit" in name else "all" if value is None else str(value))
-            for name, value in rows]
+    rows = chain(((said, runtime[key], "all") for key, said in names.items() if key in runtime),
+                 ((name.replace("_", " "), value, "not known") for name, value in versions.items()))
+    return [(name, {None: missing, True: "yes", False: "no"}[value] if value is None or isinstance(value, bool)
+             else str(value)) for name, value, missing in rows]
 
 
 def _command(settings: Mapping[str, Any]) -> tuple[str, list[str]]:

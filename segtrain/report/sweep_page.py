@@ -1,13 +1,12 @@
 """What the report of a sweep shows, or of any folder of runs."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from segtrain import comparable, leaderboard
+from segtrain import comparable, leaderboard, standings
 from segtrain.errors import UserError
 from segtrain.report.charts import MOST_LINES, Line, chart, swatch
 from segtrain.report.gathering import Run, is_run, read_run
@@ -24,6 +23,7 @@ class Job:
         run: What its folder says; None if it says nothing that can be read.
         error: Why it failed; None if it did not.
         overrides: What it was started with, without what all jobs share.
+        settings: The same by key, whether shared or not; {} where the sweep has no leaderboard.
         link: The address of its own report from the sweep's; None if it has none.
         style: Of its line in the charts; None if it is not drawn.
     """
@@ -32,6 +32,7 @@ class Job:
     run: Run | None
     error: str | None
     overrides: str
+    settings: dict[str, str] = field(default_factory=dict)
     link: str | None = None
     style: int | None = None
 
@@ -74,7 +75,8 @@ def write_sweep(folder: Path, output: Path | None = None) -> tuple[Path, list[st
     jobs, unread = _jobs(folder)
     if not jobs:
         raise UserError(f"{folder} holds no run that a report could show: {unread[0] if unread else 'it is empty'}")
-    groups = [_group(number, jobs_alike) for number, jobs_alike in enumerate(_alike(jobs), 1)]
+    alike = _alike(jobs)
+    groups = [_group(number, jobs_alike) for number, jobs_alike in enumerate(alike, 1)]
     others = [job for job in jobs if not job.results]
     warnings = list(unread)
     for job in jobs:
@@ -84,6 +86,7 @@ def write_sweep(folder: Path, output: Path | None = None) -> tuple[Path, list[st
     if len(groups) > 1:
         warnings.append(f"Not all runs were scored alike: there are {len(groups)} tables, and scores of different "
                         "tables cannot be compared.")
+        warnings += _why_apart(alike)
     for group in groups:
         warnings += group.pop("warnings")
     num_failed = sum(job.error is not None for job in jobs)
@@ -121,18 +124,34 @@ def _jobs(folder: Path) -> tuple[list[Job], list[str]]:
                 continue
         why = row.get("error") if row.get("status") == "failed" and not (run and run.is_finished) else None
         own = [word for word in words[name] if word not in shared and word not in name]
-        jobs.append(Job(name, run, why, " ".join(own)))
-    return sorted(jobs, key=lambda job: (job.results.get("miou") is None, -(job.results.get("miou") or 0), job.name)), \
-        unread
+        jobs.append(Job(name, run, why, " ".join(own), row.get("settings") or {}))
+    by = _monitor(jobs)
+    sign = -1 if by.descending else 1
+    return sorted(jobs, key=lambda job: (job.results.get(by.name) is None, sign * (job.results.get(by.name) or 0),
+                                         job.name)), unread
+
+
+def _monitor(jobs: Sequence[Job]) -> leaderboard.Column:
+    """Return the score to sort jobs by: what all trainings of them are monitored by, else the mIoU."""
+    asked = [{"sort": (job.run.settings.get("train") or {}).get("monitor")} for job in jobs
+             if job.run is not None and job.run.settings and job.run.task == "train"]
+    return leaderboard.sort_column(asked, "train")
+
+
+def _over_seeds(jobs: Sequence[Job]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the keys that jobs of one table differ in, the seed aside, and their figures over the seeds."""
+    rows = [{"task": "train", "status": "done", "settings": job.settings, "sort": _monitor(jobs).name, **job.results}
+            for job in jobs if job.settings and job.status == "finished"]
+    keys = [key for key in leaderboard.differing(rows) if key != "seed"]
+    return keys, leaderboard.over_seeds(rows)
 
 
 def _leaderboard(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        return [row for row in rows if isinstance(row["job"], str)]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return leaderboard.read_rows(path)
+    except UserError as error:
         raise UserError(f"{path} is no leaderboard that segtrain wrote ({error}): delete it, the runs tell the rest."
                         ) from error
 
@@ -144,13 +163,29 @@ def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
         if not job.results:
             continue
         for group in groups:
-            differing = comparable.differences(group[0].results, job.results)[0]
-            if set(differing) <= set(comparable.iiou_differences(group[0].results, job.results)):
+            if not _apart(group[0], job):
                 group.append(job)
                 break
         else:
             groups.append([job])
     return groups
+
+
+def _apart(one: Job, other: Job) -> list[str]:
+    """Say what keeps the scores of two jobs from being compared, but for their iIoU."""
+    of_iiou = comparable.iiou_differences(one.results, other.results)
+    return [each for each in comparable.differences(one.results, other.results)[0] if each not in of_iiou]
+
+
+def _why_apart(groups: Sequence[Sequence[Job]]) -> list[str]:
+    """Say of each group but the first what keeps it from the one before that is nearest to it."""
+    said = []
+    for number, group in enumerate(groups[1:], 2):
+        found = [_apart(other[0], group[0]) for other in groups[:number - 1]]
+        nearest = min(range(len(found)), key=lambda place: len(found[place]))
+        names = ", ".join([*(job.name for job in group[:3]), *(["..."] if len(group) > 3 else [])])
+        said.append(f"Table {number} ({names}) is apart from table {nearest + 1}: {'; '.join(found[nearest])}.")
+    return said
 
 
 def _group(number: int, jobs: Sequence[Job]) -> dict[str, Any]:
@@ -167,11 +202,16 @@ def _group(number: int, jobs: Sequence[Job]) -> dict[str, Any]:
     drawn = [job for job in jobs if job.run is not None and job.run.epochs][:MOST_LINES]
     for style, job in enumerate(drawn):
         job.style = style
-    columns = [column for column in leaderboard.SCORES if any(job.results.get(column.name) is not None for job in jobs)]
+    monitor = _monitor(jobs)
+    columns = [column for column in leaderboard.SCORES if any(job.results.get(column.name) is not None for job in jobs)
+               and (column.name not in ("pacc", "fwiou") or column.name == monitor.name)]
+    seed_keys, over_seeds = _over_seeds(jobs)
     classes = list(first["iou_per_class"])
     return {
         "number": number, "name": name, "num_images": first.get("num_images"), "policy": policy(first), "jobs": jobs,
-        "has_overrides": any(job.overrides for job in jobs), "columns": columns, "classes": classes,
+        "has_overrides": any(job.overrides for job in jobs),
+        "monitor": monitor, "seed_keys": seed_keys, "over_seeds": over_seeds, "mean_and_std": standings.mean_and_std,
+        "has_open": any(job.status != "finished" for job in jobs), "columns": columns, "classes": classes,
         "charts": _charts(number, drawn), "drawn": drawn, "warnings": warnings,
         "swatches": {job.name: swatch(job.style or 0) for job in drawn},
     }

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from segtrain.runtimes import (
     as_input,
     check_batches,
     compare,
-    median_ms,
+    medians_ms,
     onnxruntime_runner,
     opencv_runner,
     pt2_runner,
@@ -157,7 +158,7 @@ def _checked(path: Path, options: Any, predict: Predict, pictures: Sequence[np.n
         UserError: If a runtime gives other results than torch, or the one that the format is for cannot run it.
     """
     logits = [predict(torch.tensor(batch)).numpy() for batch in pictures]
-    times = {"torch": median_ms(lambda: predict(torch.tensor(pictures[0])))}
+    calls: dict[str, Callable[[], object]] = {"torch": lambda: predict(torch.tensor(pictures[0]))}
     checks: dict[str, Any] = {}
     failure = None
     runners: dict[str, Callable[[Path], Runner]] = (
@@ -184,7 +185,8 @@ def _checked(path: Path, options: Any, predict: Predict, pictures: Sequence[np.n
                 raise UserError(_mismatch(name, each))
         checks[name] = [each.as_results() for each in found]
         first = as_input(pictures[0], options.labels)
-        times[name] = median_ms(lambda runner=runner, first=first: runner(first))  # type: ignore[misc]
+        calls[name] = partial(runner, first)
+    times = medians_ms(calls)
     height, width = pictures[0].shape[1:3]
     log.info("one image of %dx%d takes: %s (CPU, threads: %d)", width, height,
              ", ".join(f"{name} {time:.0f} ms" for name, time in times.items()), torch.get_num_threads())
