@@ -39,7 +39,7 @@ lint: $(STAMP)  ## check style (ruff) and types (mypy)
 	$(BIN)/mypy
 
 tensorboard: $(STAMP)  ## show the runs in a browser; LOGDIR=multirun for sweeps
-	$(BIN)/tensorboard --logdir $(LOGDIR)
+	$(BIN)/tensorboard --logdir $(LOGDIR) --samples_per_plugin images=200
 
 clean:  ## remove what builds and tools leave behind; keeps .venv, outputs and multirun
 	rm -rf $(LEFTOVERS)

@@ -1,6 +1,5 @@
 """The command: compose the config, check it, run its task. The only place that ends the process."""
 
-import gc
 import importlib
 import logging
 import os
@@ -23,24 +22,26 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from segtrain import config, distributed, explain, folders, known, leaderboard, processes
+from segtrain import config, distributed, explain, folders, known, leaderboard, processes, sweeps, terminal
 from segtrain.errors import Stopped, UserError
+from segtrain.sweeps import BugElsewhereError
 
 USER_ERROR, PEER_LOSS = 2, 1
 
-swept: set[Path] = set()  # the sweeps of this process that want a report
 failures: list[Exception] = []  # of this process's jobs: a sweep goes on after one, and reports them at its end
+leads = False  # whether this process runs main; the others run jobs for a launcher, and tell it how they ended
 
 
+@terminal.silent_completion()
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 2 the user's to mend, 128 + signal stopped, 1 a bug."""
+    global leads
+    leads = True
     failures.clear()
-    swept.clear()
     folders.made.clear()
-    here = str(Path.cwd())
-    if here not in sys.path:  # as python -m does, but last: nothing there can hide an installed package
-        sys.path.append(here)
-    errors = failures
+    folders.sweeps.clear()
+    _find_modules_here()
+    errors: list[Exception] = failures
     try:
         with processes.joined():
             if distributed.is_main():
@@ -52,18 +53,22 @@ def main() -> NoReturn:
         if not failures:
             processes.part()
     except Stopped as stopped:
+        sweeps.end(folders.sweeps, is_stopped=True)
         _leave(128 + stopped.signum)
     except KeyboardInterrupt:
+        sweeps.end(folders.sweeps, is_stopped=True)
         sys.exit(128 + signal.SIGINT)
     except Exception as error:  # Hydra raises the first failed job's again
         errors = failures or [error]
     if errors:
         processes.let_the_first_speak()
-    for sweep_dir in swept:
-        _report(sweep_dir)
+    errors = sweeps.end(folders.sweeps) or errors
     messages = [None if message is None else explain.printable(message) for message in map(_user_message, errors)]
     bugs = [error for error, message in zip(errors, messages, strict=True) if message is None]
     if bugs:
+        if isinstance(bugs[0], BugElsewhereError):
+            print(f"segtrain: {explain.printable(str(bugs[0]))}", file=sys.stderr)
+            _leave(1)
         if distributed.is_started():
             traceback.print_exception(bugs[0])
             _leave(1)
@@ -72,8 +77,15 @@ def main() -> NoReturn:
         sys.exit(0)
     folders.remove_empty()
     more = f" ({len(messages)} jobs failed, see the leaderboard)" if len(messages) > 1 else ""
-    print(f"segtrain: {processes.named(str(messages[0]))}{more}", file=sys.stderr)
+    terminal.complain(f"segtrain: {processes.named(str(messages[0]))}{more}")
     _leave(PEER_LOSS if processes.peer_loss(errors[0]) else USER_ERROR)
+
+
+def _find_modules_here() -> None:
+    """Let _target_ name modules in the working directory."""
+    here = str(Path.cwd())
+    if here not in sys.path:  # as python -m does, but last: nothing there can hide an installed package
+        sys.path.append(here)
 
 
 def _prepared(arguments: list[str]) -> list[str]:
@@ -124,8 +136,9 @@ def _take_over(hydra_config: Any) -> None:
 # ---- one run, or one job of a sweep
 
 
-@hydra.main(config_path="pkg://segtrain.conf", config_name="config", version_base="1.3")
-def _hydra_main(cfg: DictConfig) -> float | None:
+def _job(cfg: DictConfig) -> float | None:
+    if not leads:
+        _find_modules_here()
     context = HydraConfig.get()
     run_dir = Path(context.runtime.output_dir)
     overrides = [each for each in folders.task_overrides(context.overrides) if config.override_key(each) != "resume"]
@@ -140,8 +153,11 @@ def _hydra_main(cfg: DictConfig) -> float | None:
             if was_empty and not logging.getLogger("segtrain").handlers:  # refused before there was a log
                 _start_log(run_dir, cfg)
             _write_down(error, message)
-            if was_empty or not (run_dir / "results.json").exists():  # else a finished job, which stays as it is
-                _enter(cfg, run_dir, overrides, error=message or repr(error))
+            _close_log()
+            _enter(cfg, run_dir, overrides, error=message or repr(error), is_bug=message is None,
+                   is_entered=was_empty or not (run_dir / "results.json").exists())  # a finished job stays as it is
+            if message is not None and not leads:
+                raise UserError(message) from None  # which every launcher can send to the process that leads
             raise
         is_cut_off = processes.peer_loss(error) is not None and (run_dir / "config.yaml").exists()
         if message is not None and was_empty and not _has_results(run_dir) and not is_cut_off:
@@ -153,10 +169,14 @@ def _hydra_main(cfg: DictConfig) -> float | None:
     finally:
         _close_log()
         if is_sweep:
-            _free_memory()
+            sweeps.free_memory()
     if is_sweep:
         _enter(cfg, run_dir, overrides)
     return score
+
+
+# Not as a decorator: launchers send _job to other processes by its name, which must lead to itself.
+_hydra_main = hydra.main(config_path="pkg://segtrain.conf", config_name="config", version_base="1.3")(_job)
 
 
 def _has_results(run_dir: Path) -> bool:
@@ -165,26 +185,21 @@ def _has_results(run_dir: Path) -> bool:
             or any((run_dir / "predictions").rglob("*.png")))
 
 
-def _enter(cfg: DictConfig, run_dir: Path, overrides: list[str], error: str | None = None) -> None:
-    """Enter a job of a sweep into its table, and the sweep among those that want a report."""
-    if cfg.task.name == "train" and cfg.train.report:
-        swept.add(Path(HydraConfig.get().sweep.dir))
-    leaderboard.update(Path(HydraConfig.get().sweep.dir), run_dir, cfg.task.name, overrides,
-                       sort=cfg.task.get("sort"), error=error)
-
-
-def _report(sweep_dir: Path) -> None:
-    """Write the report of a sweep of trainings."""
-    from segtrain.report.automatic import report_sweep  # slow to import, as are the tasks: --help must not wait for it
-
-    path = report_sweep(sweep_dir)
-    if path is not None:
-        print(f"report: {path}")
+def _enter(cfg: DictConfig, run_dir: Path, overrides: list[str], **how: Any) -> None:
+    """Enter a job of a sweep into its leaderboard, and tell the process that leads if that is another."""
+    context = HydraConfig.get()
+    sort = cfg.train.monitor if cfg.task.name == "train" else cfg.task.get("sort")
+    sweeps.enter(Path(context.sweep.dir), run_dir, cfg.task.name, overrides, sort=sort,
+                 command=None if leads else context.job.env_set.get(folders.COMMAND), **how)
 
 
 def _run_task(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep: bool) -> float | None:
     """Check the config, lay it over the run to continue if there is one, and run its task."""
     cfg = config.check(cfg)
+    if is_sweep:
+        sweeps.check_direction(HydraConfig.get().sweeper.get("direction"), cfg.train.monitor, cfg.task.name)
+    elif HydraConfig.get().runtime.choices.get("search"):
+        raise UserError("search= chooses what a sweep looks for, and this is none: add -m.")
     saved = _saved_config(cfg, run_dir, overrides, is_sweep)
     if saved is not None:
         finished = run_dir / "results.json"
@@ -259,15 +274,6 @@ def _close_log() -> None:
         sys.modules["segtrain.tracking"].stop_log()
 
 
-def _free_memory() -> None:
-    """Give back what a job of a sweep held: the next one shares its process."""
-    gc.collect()
-    if "torch._dynamo" in sys.modules:
-        sys.modules["torch._dynamo"].reset()
-    if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
-        sys.modules["torch"].cuda.empty_cache()
-
-
 # ---- what to tell the user
 
 
@@ -275,7 +281,7 @@ def _user_message(error: Exception) -> str | None:
     """Return the message of an error that the user can mend; None for a bug of ours."""
     if isinstance(error, UserError):
         return str(error)
-    if lost := processes.peer_loss(error):
+    if lost := processes.peer_loss(error) or sweeps.lost_worker(error):
         return lost
     if isinstance(error, OmegaConfBaseException):
         return explain.value_error(error, known.all_keys)

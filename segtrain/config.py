@@ -19,14 +19,14 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segtrain import explain
+from segtrain import comparable, explain
 from segtrain.errors import UserError
 from segtrain.foreign import check_plain, read_yaml_text
 from segtrain.schema import TASKS, Config, DatasetSettings, TaskSection
 from segtrain.suggest import nearest
 
 OPEN_GROUPS = ("model", "optim", "scheduler", "loss", "dataset", "augmentation")
-RECIPE_GROUPS = ("experiment", "debug")  # they set values of other sections and leave no section of their own
+RECIPE_GROUPS = ("experiment", "search", "debug")  # they set values of other sections and leave no section of their own
 
 # What a run takes from its data and model, where the config leaves it open.
 SETTLED = ("dataset.num_classes", "dataset.std", "model.num_classes")
@@ -42,8 +42,9 @@ WITHOUT_EFFECT = ("task.sort", "train.report", "runtime.trusted")  # on weights 
 
 
 def register() -> None:
-    """Make known what conf/ refers to: the schema, by the name that config.yaml starts with, and ${if:x,yes,no}."""
+    """Make known what conf/ refers to: the schema, which config.yaml starts with, ${if:x,yes,no}, ${better:score}."""
     ConfigStore.instance().store(name="schema", node=Config)
+    OmegaConf.register_new_resolver("better", comparable.better, replace=True)
     OmegaConf.register_new_resolver("if", lambda condition, yes, no: yes if condition else no, replace=True)
 
 

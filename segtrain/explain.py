@@ -11,6 +11,9 @@ Keys = Callable[[], Iterable[str]]
 # What a folder or a disk may refuse; any other OSError that names no file is a bug.
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EMFILE)
 
+# Choices that come with the packages of the extra `sweep`.
+PLUGINS = ("optuna", "joblib", "submitit_local", "submitit_slurm")
+
 
 def composition(error: Exception, known_keys: Keys, in_folders: Callable[[str], list[str]] = lambda group: []) -> str:
     """Explain an error of Hydra's.
@@ -104,6 +107,9 @@ def _missing_file(text: str, missing: str | None, options: Sequence[str] | None,
     group, _, choice = (missing or "").partition("/")
     if group == "hydra":  # its groups lie deeper
         group, _, choice = (missing or "").rpartition("/")
+        if group in ("hydra/sweeper", "hydra/launcher") and choice in PLUGINS:
+            return (f"{group}={choice} needs a plugin of Hydra's that is not installed: pip install 'segtrain[sweep]' "
+                    "(docs/sweeps.md).")
     if options and choice:
         options = [*options, *in_folders(group)]
         return f"{group}={choice} does not exist: {group} is one of {', '.join(options)}.{nearest(choice, options)}"

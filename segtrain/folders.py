@@ -5,7 +5,9 @@ import hashlib
 import re
 import shutil
 import sys
+import uuid
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +20,41 @@ from omegaconf.errors import OmegaConfBaseException
 from segtrain.errors import UserError
 
 made: list[Path] = []  # by this command, outermost first
+sweeps: list["Sweep"] = []  # the one that this command is, if it is one
+
+# What a job knows of its sweep, in hydra.job.env_set: the job may run in another process, which has another sys.argv.
+COMMAND, SWEPT = "SEGTRAIN_SWEEP", "SEGTRAIN_SWEPT"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep, as the command that starts its jobs knows it.
+
+    Attributes:
+        directory: hydra.sweep.dir.
+        command: A name for this command; the same sweep started again has another.
+        with_report: Whether its end wants a report.
+    """
+
+    directory: Path
+    command: str
+    with_report: bool
 
 
 class NoteFolders(Callback):
-    """Note which folders a command is about to make."""
+    """Note which folders a command is about to make, and tell the jobs of a sweep what it sweeps over."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         self._note(config.hydra.run)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self._note(config.hydra.sweep)
+        with contextlib.suppress(OmegaConfBaseException):  # Hydra will say so itself
+            command = uuid.uuid4().hex[:12]
+            is_training = OmegaConf.select(config, "task.name", default="train") == "train"
+            sweeps[:] = [Sweep(Path(config.hydra.sweep.dir), command, is_training and bool(config.train.report))]
+            config.hydra.overrides.hydra += [f"+hydra.job.env_set.{COMMAND}={command}",
+                                             f"+hydra.job.env_set.{SWEPT}='{','.join(_swept(sys.argv[1:]))}'"]
 
     def _note(self, section: DictConfig) -> None:
         with contextlib.suppress(OmegaConfBaseException, OSError):  # Hydra will say so itself
@@ -76,7 +103,8 @@ def task_overrides(overrides: Any) -> list[str]:
 
 def _job_folder(job_number: Any, *, _root_: DictConfig) -> str:
     """Name a sweep job's folder from the keys that differ between the jobs, in at most 120 bytes."""
-    keys = {*(OmegaConf.select(_root_, "hydra.sweeper.params") or ()), *_swept(sys.argv[1:])}
+    told = OmegaConf.select(_root_, f"hydra.job.env_set.{SWEPT}") or ""
+    keys = {*(OmegaConf.select(_root_, "hydra.sweeper.params") or ()), *told.split(",")}
     overrides = task_overrides(_root_.hydra.overrides)
     given = ",".join(each for each in overrides if each.split("=", 1)[0] in keys) or str(job_number)
     name = re.sub(r"[^\w.=,+\[\]-]", "_", given)

@@ -1,17 +1,23 @@
-"""The table of a sweep: one row a job, rewritten after every job."""
+"""The table of a sweep: one row a job, rewritten after every job, whichever process ran it."""
 
+import contextlib
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
+from segtrain import comparable, seeds
 from segtrain.errors import UserError
-from segtrain.explain import printable
 from segtrain.files import write_text
 from segtrain.foreign import read_json
+
+NAME = "leaderboard.json"
+SEEDS = "leaderboard_seeds.json"  # apart from the jobs: NAME is a list of them, and its readers take each for a job
 
 
 @dataclass(frozen=True)
@@ -23,12 +29,14 @@ class Column:
         title: Its head in the terminal; "" leaves it to the files.
         text: How a value is written there.
         descending: Whether the highest comes first.
+        is_minor: Whether the terminal shows it only where rows are sorted by it.
     """
 
     name: str
     title: str = ""
     text: Callable[[Any], str] = str
     descending: bool = False
+    is_minor: bool = False
 
 
 def _percent(value: float) -> str:
@@ -42,7 +50,9 @@ def _mebibytes(value: float) -> str:
 SCORES = (
     Column("miou", "mIoU %", _percent, descending=True),
     Column("iiou", "iIoU %", _percent, descending=True),
-    Column("macc", descending=True),
+    Column("macc", "mean accuracy %", _percent, descending=True, is_minor=True),
+    Column("pacc", "pixel accuracy %", _percent, descending=True, is_minor=True),
+    Column("fwiou", "fw IoU %", _percent, descending=True, is_minor=True),
     Column("loss", "val loss", "{:.4f}".format),
     Column("epoch"),
     Column("params", "params", "{:,}".format),
@@ -71,9 +81,16 @@ def columns(task: str) -> tuple[Column, ...]:
     return {"benchmark": COSTS, "doctor": CHECKS}.get(task, SCORES)
 
 
+def sort_column(rows: Sequence[Mapping[str, Any]], task: str) -> Column:
+    """Return the column that rows of a task are sorted by: what all of them ask for, else the task's first."""
+    known = {column.name: column for column in columns(task)}
+    asked = {row["sort"] for row in rows if row.get("sort") in known}
+    return known[asked.pop()] if len(asked) == 1 else columns(task)[0]
+
+
 def update(sweep_dir: Path, run_dir: Path, task: str, overrides: Sequence[str], *, sort: str | None = None,
-           error: str | None = None) -> None:
-    """Enter a job into leaderboard.json and leaderboard.csv of its sweep and print the table.
+           error: str | None = None) -> list[dict[str, Any]]:
+    """Enter a job into the files of its sweep; several processes may do so at once.
 
     Args:
         sweep_dir: The sweep's directory.
@@ -82,60 +99,155 @@ def update(sweep_dir: Path, run_dir: Path, task: str, overrides: Sequence[str], 
         overrides: What the job overrides.
         sort: The column to sort by, best first; None: the task's first.
         error: Why it failed; None if it did not.
+
+    Returns:
+        The rows of all jobs, the best first.
+
+    Raises:
+        UserError: If the files cannot be written, or those that are there are not segtrain's.
     """
-    path = sweep_dir / "leaderboard.json"
-    rows = _read_rows(path, task) if path.exists() else []
-    results = read_json(run_dir / "results.json") if error is None else {}
-    row = {"job": run_dir.name, "status": "failed" if error else "done",
-           **{column.name: results.get(column.name) for column in columns(task)},
-           "overrides": " ".join(overrides), "error": error}
-    rows = sorted_rows([other for other in rows if other["job"] != row["job"]] + [row], task, sort)
-    write_text(path, json.dumps(rows, indent=1) + "\n")
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(row), lineterminator="\n", restval="", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path.with_suffix(".csv"), text.getvalue())
-    print(f"\n{printable(table(rows, task), keep=chr(10))}\n\nleaderboard: {path.with_suffix('.csv')}", flush=True)
-
-
-def _read_rows(path: Path, task: str) -> list[dict[str, Any]]:
-    """Read the rows of the jobs before this one; UserError if segtrain did not write them."""
-    rows = read_json(path)
-    figures = [column.name for column in columns(task)]
-    for row in rows if isinstance(rows, list) else [None]:
-        if (not isinstance(row, dict) or not isinstance(row.get("job"), str) or "error" not in row
-                or row.get("status") not in ("done", "failed")
-                or not all(isinstance(row.get(name), int | float | None) for name in figures)):
-            raise UserError(f"{path} is no table of a sweep of task={task}: remove it, or choose another "
-                            "hydra.sweep.dir=.")
+    path = sweep_dir / NAME
+    results = _results(run_dir) if error is None else {}
+    with locked(sweep_dir):
+        others = [row for row in read_rows(path) if row["job"] != run_dir.name] if path.exists() else []
+        row = {"job": run_dir.name, "status": "failed" if error else "done", "task": task,
+               "settings": _settings(overrides), **{column.name: results.get(column.name) for column in columns(task)},
+               "table": _table(results, others, sweep_dir, task) if error is None else None, "sort": sort,
+               "overrides": " ".join(overrides), "error": error}
+        rows = [each for name in dict.fromkeys(row["task"] for row in [*others, row])
+                for each in sorted_rows([one for one in [*others, row] if one["task"] == name], name)]
+        write_text(path, json.dumps(rows, indent=1) + "\n")
+        write_text(path.with_suffix(".csv"), _csv(rows))
+        _write_seeds(sweep_dir, rows)
     return rows
 
 
-def sorted_rows(rows: Sequence[dict[str, Any]], task: str, sort: str | None = None) -> list[dict[str, Any]]:
-    """Sort rows by a column, best first; those without a value come last."""
-    column = next(each for each in columns(task) if sort in (None, each.name))
+@contextlib.contextmanager
+def locked(sweep_dir: Path) -> Iterator[None]:
+    """Wait for the other processes that write the files of a sweep, and keep them waiting."""
+    path = sweep_dir / ".leaderboard.lock"
+    if path.is_symlink():
+        path.unlink()  # it may lead anywhere
+    lock = FileLock(path)
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}): make room or choose another "
+                        "hydra.sweep.dir=.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
-    def place(row: dict[str, Any]) -> tuple[bool, float, str]:
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read the rows of a sweep's jobs; UserError if segtrain did not write them."""
+    rows = read_json(path)
+    for row in rows if isinstance(rows, list) else [None]:
+        if not (isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("job", "status"))
+                and row["status"] in ("done", "failed") and isinstance(row.get("error", 0), str | None)
+                and isinstance(row.get("overrides", ""), str) and isinstance(row.get("task", ""), str)
+                and isinstance(row.get("sort"), str | None) and isinstance(row.get("table"), int | None)
+                and _is_plain(row.get("settings", {}))
+                and all(isinstance(row.get(column.name), int | float | None)
+                        for column in columns(row.get("task", "train")))):
+            raise UserError(f"{path} is no table of a sweep as segtrain writes it: remove it, or choose another "
+                            "hydra.sweep.dir=.")
+        row.setdefault("task", "train")  # of a sweep that is older than these keys
+        row.setdefault("settings", _settings(row.get("overrides", "").split()))
+        row.setdefault("table", 1 if row["status"] == "done" else None)
+    return rows
+
+
+def _is_plain(settings: Any) -> bool:
+    return isinstance(settings, dict) and all(isinstance(value, str) for value in settings.values())
+
+
+def _settings(overrides: Sequence[str]) -> dict[str, str]:
+    """Return what a job's overrides set, by key; a key that they delete has no value."""
+    found = {}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""  # for Hydra
+        found[key.lstrip("+~")] = value[1:-1] if is_quoted else value
+    return found
+
+
+def differing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the keys that were not set alike for all jobs."""
+    keys = dict.fromkeys(key for row in rows for key in row["settings"])
+    return [key for key in keys if len({row["settings"].get(key) for row in rows}) > 1]
+
+
+def sorted_rows(rows: Sequence[dict[str, Any]], task: str, sort: str | None = None) -> list[dict[str, Any]]:
+    """Sort rows of a task by a column, best first: those whose scores may be compared together, failed ones last."""
+    column = next((each for each in columns(task) if each.name == sort), sort_column(rows, task))
+
+    def place(row: dict[str, Any]) -> tuple[bool, int, bool, float, str]:
         value = row.get(column.name)
-        return value is None, (0 if value is None else -value if column.descending else value), row["job"]
+        return (row["status"] == "failed", row.get("table") or 0, value is None,
+                0 if value is None else -value if column.descending else value, row["job"])
 
     return sorted(rows, key=place)
 
 
-def table(rows: Sequence[dict[str, Any]], task: str) -> str:
-    """Write the rows for a terminal."""
-    shown = [column for column in columns(task) if column.title]
-    cells = [["job", *(column.title for column in shown)]]
-    for row in rows:
-        values = [(column, row.get(column.name)) for column in shown]
-        cells.append([row["job"], *("n/a" if value is None else column.text(value) for column, value in values)])
-    widths = [max(len(line[number]) for line in cells) for number in range(len(cells[0]))]
-    failures = ["", *(f"  failed: {row['error']}" if row["status"] == "failed" else "" for row in rows)]
-    return "\n".join(
-        "  ".join([f"{line[0]:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in
-                                                zip(line[1:], widths[1:], strict=True))]) + failure
-        for line, failure in zip(cells, failures, strict=True))
+def _results(run_dir: Path) -> dict[str, Any]:
+    results = read_json(run_dir / "results.json")
+    if not isinstance(results, dict):
+        raise UserError(f"{run_dir / 'results.json'} holds no results of segtrain: remove it, or choose another run.")
+    return results
+
+
+def _table(results: Mapping[str, Any], others: Sequence[Mapping[str, Any]], sweep_dir: Path, task: str) -> int:
+    """Return the number of the table that a job belongs to: scores of different tables cannot be compared."""
+    unlike: set[int] = set()
+    unread: set[int] = set()  # of jobs whose folder is gone
+    for row in others:
+        number = row.get("table")
+        if row["task"] != task or number is None or number in unlike:
+            continue
+        try:
+            other = _results(sweep_dir / row["job"])
+        except UserError:  # another of its table will do
+            unread.add(number)
+            continue
+        if not all(isinstance(each.get("iou_per_class"), dict) for each in (results, other)) or comparable.are_alike(
+                other, results):
+            return number
+        unlike.add(number)
+    if unread - unlike:
+        return min(unread - unlike)
+    return 1 + max((row.get("table") or 0 for row in others if row["task"] == task), default=0)
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write rows as CSV; what differs between the jobs has columns of its own, left of the figures."""
+    keys = {key: f"{key} (set)" if key in {name for row in rows for name in row} else key for key in differing(rows)}
+    names = dict.fromkeys(name for row in rows for name in row if name not in ("job", "status", "settings", "sort"))
+    last = ("table", "overrides", "error")
+    text = io.StringIO()
+    heads = ["job", "status", *keys.values(), *(name for name in names if name not in last), *last]
+    writer = csv.DictWriter(text, heads, lineterminator="\n", restval="", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows({**row, **{keys[key]: value for key, value in row["settings"].items() if key in keys}}
+                     for row in rows)
+    return text.getvalue()
+
+
+def over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Summarize jobs with scores that differ in their seed alone; nothing where there are none."""
+    scored = [row for row in rows if columns(row["task"]) is SCORES]
+    best = sort_column(scored, "train")
+    names = [column.name for column in SCORES if column.name not in ("epoch", "params")]
+    return seeds.summaries(scored, names, sort=best.name, descending=best.descending)
+
+
+def _write_seeds(sweep_dir: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    found = over_seeds(rows)
+    if found:
+        write_text(sweep_dir / SEEDS, json.dumps(found, indent=1) + "\n")
+    else:
+        (sweep_dir / SEEDS).unlink(missing_ok=True)
 
 
 def read_score(path: Path, monitor: str) -> float | None:

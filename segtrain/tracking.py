@@ -20,21 +20,15 @@ import numpy as np
 from segtrain import distributed
 from segtrain.drawing import confusion_figure, stack
 from segtrain.errors import UserError
-from segtrain.explain import printable
 from segtrain.files import write_text, write_whole
 from segtrain.foreign import MAX_BYTES, read_text
+from segtrain.terminal import Marked, Printable
 
+CONFIG = "config.yaml"
 log = logging.getLogger("segtrain")
 
 
 # ---- the log
-
-
-class _Printable(logging.Formatter):
-    """Write what terminals obey as escapes: messages hold names of files, and those may hold anything."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record), keep="\n\t")
 
 
 class _Handler(logging.Handler):
@@ -66,9 +60,9 @@ def start_log(path: Path) -> None:
     log.setLevel(logging.INFO)
     log.propagate = False
     console = _Console(sys.stdout)
-    console.setFormatter(_Printable("%(message)s"))
+    console.setFormatter(Marked(sys.stdout))
     file = _File(path, encoding="utf-8")
-    file.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
+    file.setFormatter(Printable("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(console)
     log.addHandler(file)
 
@@ -118,10 +112,8 @@ def write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
     """Write config.yaml, from the first of several processes: every value resolved, and the versions it ran with."""
     import yaml
 
-    if not distributed.is_main():
-        return
-
-    write_text(run_dir / "config.yaml", yaml.safe_dump({**config, "versions": versions()}, sort_keys=False))
+    if distributed.is_main():
+        write_text(run_dir / CONFIG, yaml.safe_dump({**config, "versions": versions()}, sort_keys=False))
 
 
 def versions() -> dict[str, str | None]:
@@ -178,6 +170,12 @@ class Tracker:
         self._writer = SummaryWriter(str(run_dir), purge_step=None if is_first else known_step + 1)
         threading.excepthook = _report_unless_full
 
+    def config(self, step: int) -> None:
+        """Show the run's config.yaml as it is at a step: that of a resumed run may differ from what it was."""
+        if self._writer is not None:
+            text = (self._path.parent / CONFIG).read_text(encoding="utf-8")
+            self._writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()), step)
+
     def epoch(self, epoch: int, step: int, scalars: Mapping[str, float | None]) -> None:
         """Add one epoch's numbers, named by their TensorBoard tags; None leaves a cell empty."""
         if self._writer is None:
@@ -211,9 +209,13 @@ class Tracker:
         threading.excepthook = threading.__excepthook__
 
 
-def add_hparams(run_dir: Path, config: Mapping[str, Any], scores: Mapping[str, float | None]) -> None:
-    """Enter a finished run into TensorBoard's table of hyperparameters: what was chosen, and what it reached."""
+def add_hparams(run_dir: Path, config: Mapping[str, Any], scores: Mapping[str, float | None], step: int) -> None:
+    """Enter a finished run into TensorBoard's table of hyperparameters: what was chosen, and its best scores.
+
+    They are shown as best/<name>, for the alphabet decides which columns come first.
+    """
     from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard.summary import hparams
 
     if not distributed.is_main():
         return
@@ -224,9 +226,15 @@ def add_hparams(run_dir: Path, config: Mapping[str, Any], scores: Mapping[str, f
         chosen |= flatten(config[section], f"{section}.")
     values = {key: value for key, value in chosen.items()
               if isinstance(value, (str, int, float, bool)) and not key.endswith("._target_")}
+    # The writer's own add_hparams would also write the table's columns, and TensorBoard would take those of one run for
+    # all. Without them it finds the columns of all runs, and shows those first in which the runs differ.
+    _, begun, ended = hparams(values, {})
     with SummaryWriter(str(run_dir)) as writer:
-        # "." keeps the table's row in this run; the default makes a run of its own
-        writer.add_hparams(values, {key: value for key, value in scores.items() if value is not None}, run_name=".")
+        for part in (begun, ended):
+            writer.file_writer.add_summary(part)
+        for name, score in scores.items():
+            if score is not None:
+                writer.add_scalar(f"best/{name}", score, step)
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:

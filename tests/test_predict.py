@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -147,6 +147,8 @@ def test_an_overlay_is_half_picture_half_colour_and_its_legend_names_what_occurs
     colors = {tuple(color) for color in legend.reshape(-1, 3)}
     assert {CAMVID[0].color, CAMVID[8].color} <= colors
     assert CAMVID[3].color not in colors
+    odd = [replace(CAMVID[0], name="sky\n\x1b[2J"), *CAMVID[1:]]
+    assert with_legend(drawn, odd).shape[1] == 400
 
 
 def test_batches_and_restarts_do_not_change_a_prediction(predict, tmp_path):
@@ -466,6 +468,7 @@ def test_a_video_becomes_a_video_of_as_many_frames(predict, tmp_path, capsys):
     said = results(run_dir)
     assert (said["num_images"], said["num_videos"], said["num_frames"], said["num_failed"]) == (1, 1, 7, 1)
     assert said["frames_per_second"] > 0
+    assert f"1 images in {1 / said['images_per_second']:.1f} s, " in printed.out  # without the time of the video
     made = VideoReader(tmp_path / "out" / "videos" / "day" / "drive.mp4")
     assert made.frames_per_second == 10
     assert made.size[1] == 48

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
-from segtrain import cli, config, leaderboard, tracking
+from segtrain import cli, config, leaderboard, standings, sweeps, tracking
 from segtrain.errors import Stopped, UserError
 from segtrain.tasks import train
 
@@ -31,7 +31,7 @@ class _Jobs:
     def __init__(self, monkeypatch):
         self.ran, self.errors = [], {}
         monkeypatch.setattr(train, "run", self.run)
-        monkeypatch.setattr(cli, "_free_memory", lambda: None)  # takes longer than the rest
+        monkeypatch.setattr(sweeps, "free_memory", lambda: None)  # takes longer than the rest
 
     def run(self, cfg, run_dir, overrides):
         self.ran.append(run_dir.name)
@@ -83,8 +83,9 @@ def test_the_leaderboard_is_there_after_every_job(segtrain, jobs, monkeypatch):
     update = leaderboard.update
 
     def noted(*args, **kwargs):
-        update(*args, **kwargs)
+        entered = update(*args, **kwargs)
         lengths.append(len(rows()))
+        return entered
 
     monkeypatch.setattr(leaderboard, "update", noted)
     assert segtrain(*SWEEP, "seed=1,3,2") == 0
@@ -184,7 +185,7 @@ def test_a_restart_may_use_the_machine_otherwise(segtrain, jobs, monkeypatch):
     assert segtrain(*SWEEP, "seed=0,1", "dataset.std=auto") == 143
     seen = []
     monkeypatch.setattr(train, "run", lambda cfg, run_dir, overrides: seen.append((cfg.runtime.workers, run_dir.name)))
-    monkeypatch.setattr(leaderboard, "update", lambda *args, **kwargs: None)
+    monkeypatch.setattr(leaderboard, "update", lambda *args, **kwargs: [])
     assert segtrain(*SWEEP, "seed=0,1", "dataset.std=auto", "runtime.workers=3") == 0
     assert seen == [(3, "seed=1")]
 
@@ -202,10 +203,10 @@ def test_several_values_without_a_sweep(segtrain, capsys):
 
 
 def test_the_table_shows_what_is_not_defined():
-    table = leaderboard.table([
+    table = standings.table([
         {"job": "a", "status": "done", "miou": 0.5, "iiou": None, "loss": 1.25, "params": 1234, "seconds": 61.4,
-         "error": None},
-        {"job": "long name", "status": "failed", "error": "mend this"}], "train")
+         "error": None, "settings": {}},
+        {"job": "long name", "status": "failed", "error": "mend this", "settings": {}}], "train")
     assert table.splitlines() == [
         "job        mIoU %  iIoU %  val loss  params  seconds",
         "a           50.00     n/a    1.2500   1,234       61",

@@ -131,7 +131,7 @@ class _Work:
         except UserError as error:
             self._fail(item, str(error))
             return
-        log.info("%s: %d frames in %.1f s, %.2f frames a second", item.path, frames, seconds, frames / seconds)
+        log.info("%s: %d frames in %.1f s, %s frames a second", item.path, frames, seconds, f"{frames / seconds:.3g}")
         self._num_videos += 1
         self._num_frames += frames
         self._video_seconds += seconds
@@ -197,8 +197,8 @@ def _digest(path: Path) -> str:
 
 def _log_end(results: Mapping[str, Any], outputs: Outputs) -> None:
     if results["num_images"]:
-        log.info("%d images in %.1f s, %.2f images a second", results["num_images"],
-                 results["seconds"], results["images_per_second"])
+        log.info("%d images in %.1f s, %s images a second", results["num_images"],
+                 results["num_images"] / results["images_per_second"], f"{results['images_per_second']:.3g}")
     written = [("predictions", results["num_images"]), ("overlays", results["num_images"] and outputs.overlays),
                ("probabilities", results["num_images"] and outputs.probabilities), ("videos", results["num_videos"])]
     for name, is_there in written:

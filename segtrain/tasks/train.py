@@ -10,6 +10,7 @@ from torch import nn
 
 from segtrain import checkpoint, config, distributed, parallel, tracking
 from segtrain.errors import Stopped, UserError
+from segtrain.overlays import examples_sheet
 from segtrain.report.automatic import report_run
 from segtrain.stopping import StopRequest
 from segtrain.tasks.epoch import train_epoch
@@ -37,6 +38,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     progress = training.progress
     numbers = tracking.Tracker(run_dir, names, epoch=progress.epoch)
     with StopRequest() as request, closing(training.loader), closing(numbers) as tracker:
+        tracker.config(progress.step)
         try:
             while not _is_finished(training):
                 train_epoch(training, step_network, request)
@@ -119,7 +121,8 @@ def _close_epoch(training: Training, scored: Scored | None, tracker: tracking.Tr
         scalars |= {f"val/{name}": results[name] for name in ("loss", "miou", "iiou", "macc")}
         scalars |= {f"val/iou/{name}": iou for name, iou in results["iou_per_class"].items()}
         is_best = _keep_if_best(training, results)
-        tracker.examples(scored.examples, progress.step)
+        labels = training.train_data.labels
+        tracker.examples([examples_sheet(scored.examples, labels)] if scored.examples else [], progress.step)
         tracker.confusion(results["confusion_matrix"], list(results["iou_per_class"]), progress.step)
     tracker.epoch(progress.epoch, progress.step, scalars)
     log.info("%s", _epoch_line(training, scalars, is_best))
@@ -189,8 +192,8 @@ def _finish(training: Training) -> float | None:
     results = {**progress.best, "seconds": progress.seconds}
     if progress.skipped:
         results["skipped_steps"] = progress.skipped
-    scores = {f"val/best_{name}": results[name] for name in ("loss", "miou", "iiou", "macc")}
-    tracking.add_hparams(run_dir, config.to_container(cfg), scores)
+    scores = {name: results[name] for name in ("loss", "miou", "iiou", "macc", "pacc")}
+    tracking.add_hparams(run_dir, config.to_container(cfg), scores, results["step"])
     tracking.write_json(run_dir / "results.json", results)
     report = report_run(run_dir) if cfg.train.report and distributed.is_main() else None
     log.info("\n%s\n", tracking.results_table(results))
