@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each othe
 import pytest
 import torch
 from hydra import compose, initialize_config_module
+from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 
 from segtrain import cli, config
@@ -21,9 +22,28 @@ LONGEST = ("test_distributed", "test_models", "test_readme", "test_resume", "tes
            "test_bad_configuration", "test_export", "test_chaos", "test_hostile_files")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """Start one process more than there are cores: a fifth of the time a test waits, for processes or the disk."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items):
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def composed_once():
+    """Leave out the first of two compositions, by which Hydra asks whether the config sets hydra.mode, for its time."""
+    whole = Hydra.get_mode
+
+    def get_mode(self, config_name, overrides):
+        return whole(self, config_name, overrides) if any("hydra.mode" in each for each in overrides) else None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hydra, "get_mode", get_mode)
+        yield
 
 
 @pytest.fixture(autouse=True)

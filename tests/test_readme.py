@@ -24,6 +24,7 @@ README = (ROOT / "README.md").read_text()
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 TINY = ("dataset.crop=[32,32]", "train.batch_size=2", "train.epochs=1", "runtime.workers=0", "runtime.compile=false")
 TINY_STREETS = ("dataset.height=32", "dataset.width=48", "dataset.num_train=4", "dataset.num_val=2")
+TINY_MODEL = ("model=unet", "model.width=4")  # in place of the default one, whose checkpoints take seconds to write
 NOT_RUN = ("make", "pip", "tensorboard")
 
 
@@ -54,7 +55,8 @@ def in_small(arguments, number):
     if not {"hydra.run.dir=outputs/first", "-m"} & set(arguments):
         arguments.append("train.report=false")  # one of a run and one of a sweep will do: they take as long as the run
     streets = not any(argument.startswith(("dataset=", "experiment=")) for argument in arguments)
-    return [*arguments, *TINY, *(TINY_STREETS if streets else ())]
+    any_model = not any(each.startswith(("model", "experiment=")) or "encoder" in each for each in arguments)
+    return [*arguments, *TINY, *(TINY_STREETS if streets else ()), *(TINY_MODEL if any_model else ())]
 
 
 def save(path, array):
