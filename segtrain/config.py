@@ -100,10 +100,11 @@ def _check_kinds(schema: type, values: Any, prefix: str) -> None:
 def _merged(schema: type, values: Any, prefix: str) -> DictConfig:
     """Merge values into a schema, which rejects unknown keys and wrong types; all values must be there."""
     structured = OmegaConf.structured(schema)
+    # As plain values: of a config that was typed already, unknown keys would be taken over.
+    plain: Any = OmegaConf.to_container(values) if isinstance(values, DictConfig) else values
     try:
-        _check_kinds(schema, OmegaConf.to_container(OmegaConf.create(values)), prefix)
-        # As plain values: of a config that was typed already, unknown keys would be taken over.
-        merged = OmegaConf.merge(structured, OmegaConf.to_container(OmegaConf.create(values)))
+        _check_kinds(schema, plain, prefix)
+        merged = OmegaConf.merge(structured, plain)
     except OmegaConfBaseException as error:
         raise UserError(explain.value_error(error, lambda: [f"{prefix}{key}" for key in known_keys(structured)],
                                             prefix)) from error

@@ -24,8 +24,8 @@ LONGEST = ("test_distributed", "test_models", "test_readme", "test_resume", "tes
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers():
-    """Start one process more than there are cores: a fifth of the time a test waits, for processes or the disk."""
-    return (os.cpu_count() or 1) + 1
+    """Start more processes than there are cores: a fifth of the time a test waits, for other processes or the disk."""
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(items):
