@@ -156,7 +156,7 @@ def test_one_run_directory_of_the_first_process(whole_run):
 # ---- stop and resume
 
 
-@pytest.mark.parametrize("step", [5])  # in an epoch; in its validation
+@pytest.mark.parametrize("step", [2, 5])  # in an epoch; in its validation
 def test_a_signal_to_one_process_stops_all_and_the_resume_is_exact(whole_run, tmp_path, step):
     run_dir = tmp_path / "run"
     job = ranks.start(tmp_path / "said", 3, *LONGER, f"hydra.run.dir={run_dir}",
