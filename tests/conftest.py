@@ -22,12 +22,6 @@ LONGEST = ("test_distributed", "test_models", "test_readme", "test_resume", "tes
            "test_bad_configuration", "test_export", "test_chaos", "test_hostile_files")
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers():
-    """Start more processes than there are cores: a fifth of the time a test waits, for other processes or the disk."""
-    return 2 * (os.cpu_count() or 1)
-
-
 def pytest_collection_modifyitems(items):
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
