@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_module
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 
-from segtrain import cli, config
+from segtrain import cli, config, sweeps
 
 TINY = ("dataset.height=32", "dataset.width=48", "dataset.num_train=5", "dataset.num_val=3", "dataset.crop=[32,32]",
         "train.batch_size=2", "train.report=false", "runtime.workers=0", "runtime.threads=1")
@@ -72,3 +72,11 @@ def segtrain_exits(*arguments: str) -> int:
 def segtrain():
     """Run the command in this process: segtrain("train.epochs=1") -> its exit code."""
     return segtrain_exits
+
+
+@pytest.fixture
+def sweeping_elsewhere(tmp_path, monkeypatch):
+    """Sweep in a folder of its own, without the collection of garbage after each job."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sweeps, "free_memory", lambda: None)  # takes longer than the rest

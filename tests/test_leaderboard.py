@@ -3,24 +3,17 @@
 import csv
 import json
 import statistics
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from segtrain import comparable, config, leaderboard, schema, standings, sweeps, tracking
+from segtrain import comparable, config, leaderboard, schema, standings, tracking
 from segtrain.errors import UserError
 from segtrain.tasks import train
 
+pytestmark = pytest.mark.usefixtures("sweeping_elsewhere")
 SWEEP = ("-m", "hydra.sweep.dir=sweep", "train.report=false")
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(sweeps, "free_memory", lambda: None)  # takes longer than the rest
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from segtrain import cli, config, explain, sweeps, tracking
 from segtrain.errors import UserError
 from segtrain.tasks import train
 
+pytestmark = pytest.mark.usefixtures("sweeping_elsewhere")
 SWEEP = ("-m", "hydra.sweep.dir=sweep", "train.report=false")
 
 
@@ -21,13 +22,6 @@ def needs(plugin):
     missing = importlib.util.find_spec("hydra_plugins") is None or importlib.util.find_spec(
         f"hydra_plugins.{plugin}") is None
     return pytest.mark.skipif(missing, reason=f"{plugin} is not installed: pip install 'segtrain[sweep]'")
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(sweeps, "free_memory", lambda: None)  # takes longer than the rest
 
 
 @pytest.fixture
