@@ -35,7 +35,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401  # imported here for the forked runs
 
-from segtrain import cli, drawing  # noqa: F401
+from segtrain import cli, visualize  # noqa: F401
 from segtrain.tasks import train  # noqa: F401
 
 COMMON = ("model=enet", "train.batch_size=2", "train.epochs=3", "train.examples=1", "dataset.crop=[32,32]",

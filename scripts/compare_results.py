@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segtrain.comparable import differences
 from segtrain.errors import UserError
+from segtrain.metrics.comparison import differences
 
 SCORES = {"iou": "IoU", "acc": "accuracy", "iiou": "iIoU"}
 MEANS = ("miou", "macc", "pacc", "fwiou", "iiou", "category_miou", "category_iiou")

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from metric_drift import dataset_of, pairs
 
-from segtrain.datasets.survey import instance_classes
+from segtrain.data.statistics import instance_classes
 from segtrain.errors import UserError
 from segtrain.metrics.confusion import confusion_matrix
 from segtrain.metrics.instances import count_instances, label_components

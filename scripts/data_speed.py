@@ -30,11 +30,11 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_module
 
-from segtrain import build, config
-from segtrain.engine import train_one_epoch
+from segtrain.config import build, check
+from segtrain.profiling import MemoryMeter
 from segtrain.tasks import doctor
-from segtrain.tasks.training import prepare
-from segtrain.timing import MemoryMeter
+from segtrain.training.state import prepare
+from segtrain.training.step import train_one_epoch
 
 ROUNDS, SAMPLES = 15, 32
 SIZE, CLASSES, VAL_EVERY = (64, 96), 5, 5  # of the many small pictures
@@ -53,7 +53,7 @@ def main() -> None:
 
 def composed(overrides: list[str]) -> Any:
     with initialize_config_module("segtrain.conf", version_base="1.3"):
-        return config.check(compose("config", overrides))
+        return check.check(compose("config", overrides))
 
 
 def one_core(overrides: list[str]) -> None:
@@ -96,7 +96,7 @@ def many_files(number: int, overrides: list[str]) -> None:
         write_pictures(root, number)
         given = ["dataset=folder", f"dataset.root={root}", "dataset.crop=[64,64]", "runtime.workers=0", "model=enet",
                  *overrides]
-        for name, task, more in (("doctor", check, ["task=doctor"]),
+        for name, task, more in (("doctor", run_doctor, ["task=doctor"]),
                                  ("training, dataset.cache=true", begin, ["dataset.cache=true"]),
                                  ("training, dataset.cache=false", begin, ["dataset.cache=false"])):
             # spawned, not forked: what this process holds must not count
@@ -136,7 +136,7 @@ def measured(task: Callable[[Any, Path], None], overrides: list[str],
     return time.perf_counter() - started, time.process_time() - before, meter.peak()
 
 
-def check(cfg: Any, run_dir: Path) -> None:
+def run_doctor(cfg: Any, run_dir: Path) -> None:
     """Run the doctor."""
     doctor.run(cfg, run_dir, [])
 

@@ -27,18 +27,11 @@ import torch
 from hydra import compose, initialize_config_module
 from torch import nn
 
-from segtrain import build, config
-from segtrain.datasets.scenes import draw_scene
-from segtrain.inference import whole_pictures
-from segtrain.portable import Portable, passes_places, trace, write_onnx
-from segtrain.runtimes import (
-    as_input,
-    check_batches,
-    compare,
-    medians_ms,
-    onnxruntime_runner,
-    opencv_runner,
-)
+from segtrain.config import build, check
+from segtrain.data.streets import draw_scene
+from segtrain.export.traced import Portable, passes_places, trace, write_onnx
+from segtrain.export.verify import as_input, check_batches, compare, medians_ms, onnxruntime_runner, opencv_runner
+from segtrain.inference.sliding_window import whole_pictures
 
 CONF = Path(__file__).parents[1] / "conf" / "model"
 HEAD = ("model", "size", "file, MiB", "onnxruntime: differ", "same", "OpenCV: differ", "same", "torch, ms",
@@ -69,7 +62,7 @@ def measured(name: str, size: tuple[int, int]) -> dict[str, Any]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     with initialize_config_module("segtrain.conf", version_base="1.3"):
-        cfg = config.check(compose("config", [f"model={name}", "runtime.device=cpu"]))
+        cfg = check.check(compose("config", [f"model={name}", "runtime.device=cpu"]))
     device = build.device(cfg)
     build.settle(cfg, device, num_classes=cfg.dataset.num_classes, cached_in_memory=True)
     network = build.model(cfg, pretrained=False)

@@ -23,10 +23,10 @@ from hydra import compose, initialize_config_module
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from segtrain import build, config
-from segtrain.datasets.base import Dataset
-from segtrain.datasets.pictures import read_mask
-from segtrain.datasets.predicted_files import UNKNOWN, find_predictions, predicted_ids
+from segtrain.config import build, check
+from segtrain.data.base import Dataset
+from segtrain.data.images import read_mask
+from segtrain.data.label_files import UNKNOWN, find_predictions, predicted_ids
 from segtrain.errors import UserError
 from segtrain.metrics.confusion import class_counts, confusion_matrices, confusion_matrix
 from segtrain.metrics.scores import compute_scores
@@ -79,7 +79,7 @@ def main() -> None:
 def dataset_of(overrides: Sequence[str]) -> Dataset:
     """Build the split that overrides of the command line choose, for its targets."""
     with initialize_config_module("segtrain.conf", version_base="1.3"):
-        cfg = config.check(compose("config", list(overrides)))
+        cfg = check.check(compose("config", list(overrides)))
     return build.dataset(cfg, cfg.dataset.split, targets_only=True)
 
 

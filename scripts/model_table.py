@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from segtrain.leaderboard import COSTS, sorted_rows
+from segtrain.sweep.leaderboard import COSTS, sorted_rows
 
 
 def main() -> None:

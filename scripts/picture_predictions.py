@@ -13,12 +13,13 @@ import cv2
 import numpy as np
 import torch
 
-from segtrain import build, checkpoint, config, trust
-from segtrain.datasets.loading import evaluation_batches
-from segtrain.datasets.views import Subset
-from segtrain.drawing import side_by_side, stack
-from segtrain.engine import predict_epoch
-from segtrain.inference import whole_pictures
+from segtrain.config import build, check, instantiate
+from segtrain.data.base import Subset
+from segtrain.data.loading import evaluation_batches
+from segtrain.inference.sliding_window import whole_pictures
+from segtrain.run import checkpoint
+from segtrain.training.step import predict_epoch
+from segtrain.visualize import side_by_side, stack
 
 
 def main() -> None:
@@ -31,8 +32,8 @@ def main() -> None:
 
     path = checkpoint.find(given.checkpoint)
     saved = checkpoint.load(path)
-    cfg = config.from_container(saved["config"])
-    trust.check_trust(cfg, [], [])
+    cfg = check.from_container(saved["config"])
+    instantiate.check_trust(cfg, [], [])
     network = build.model(cfg, pretrained=False)
     checkpoint.load_weights(network, saved["model"], path, class_layer=build.class_layer(cfg))
     data = build.dataset(cfg, cfg.dataset.split)

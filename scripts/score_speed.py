@@ -25,8 +25,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from segtrain.datasets.scenes.scene import draw_scene
-from segtrain.labels import CITYSCAPES, CITYSCAPES_LABELS
+from segtrain.data.cityscapes import CITYSCAPES, CITYSCAPES_LABELS
+from segtrain.data.streets.scene import draw_scene
 
 # The label ids that the classes of the drawn scenes become; those of objects are drawn by lot.
 STUFF = {0: 23, 1: 11, 2: 17, 3: 7, 4: 8, 5: 21, 6: 20, 7: 13, 255: 4}

@@ -25,9 +25,9 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_module
 
-from segtrain import build, config
-from segtrain.engine import AUTOCAST, mean_loss, train_one_epoch
-from segtrain.tasks.training import Training, prepare
+from segtrain.config import build, check
+from segtrain.training.state import Training, prepare
+from segtrain.training.step import AUTOCAST, mean_loss, train_one_epoch
 
 WARM_UP, STEPS = 3, 20
 DEFAULTS = ["dataset.crop=[320,480]", "train.batch_size=8", "runtime.compile=false"]
@@ -38,7 +38,7 @@ def main() -> None:
     overrides = sys.argv[1:]
     streets = [] if any(override.startswith("dataset=") for override in overrides) else STREETS
     with initialize_config_module("segtrain.conf", version_base="1.3"):
-        cfg = config.check(compose("config", [*DEFAULTS, *streets, *overrides]))
+        cfg = check.check(compose("config", [*DEFAULTS, *streets, *overrides]))
     with tempfile.TemporaryDirectory() as folder:
         training = prepare(cfg, Path(folder))
     variants = {

@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_module
 
-from segtrain import build, config, tracking
+from segtrain.config import build, check
 from segtrain.labels import IGNORE_INDEX
 from segtrain.metrics.confusion import confusion_matrix
 from segtrain.metrics.scores import compute_scores
+from segtrain.run import tracking
 
 
 def main() -> None:
     with initialize_config_module("segtrain.conf", version_base="1.3"):
-        cfg = config.check(compose("config", sys.argv[1:]))
+        cfg = check.check(compose("config", sys.argv[1:]))
     train, val = build.dataset(cfg, "train"), build.dataset(cfg, cfg.dataset.split)
     num_classes = len(train.labels)
     height, width = train.read(0).target.shape

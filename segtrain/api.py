@@ -10,18 +10,19 @@ import torch
 import yaml
 from torch import nn
 
-from segtrain import build, checkpoint, config, trust
-from segtrain.datasets.pictures import read_image
-from segtrain.errors import UserError
-from segtrain.inference import Inference
-from segtrain.instantiate import call
+from segtrain.config import build, instantiate
+from segtrain.config import check as settings
+from segtrain.config.instantiate import call
+from segtrain.data.images import read_image
+from segtrain.errors import UserError, nearest
+from segtrain.inference.predictor import Predictor
+from segtrain.inference.sliding_window import Inference
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.metrics.confusion import confusion_matrices
 from segtrain.metrics.scores import compute_scores
-from segtrain.overlays import blended, occurring, with_legend
-from segtrain.predictor import Predictor
-from segtrain.saved import load_network, saved_classes
-from segtrain.suggest import nearest
+from segtrain.run import checkpoint
+from segtrain.run.trained import load_network, saved_classes
+from segtrain.visualize import blended, occurring, with_legend
 
 Image = np.ndarray | str | Path
 
@@ -120,9 +121,9 @@ def load(path: str | Path, *, device: str = "auto", window: tuple[int, int] | No
                          f"below 1, batch_size={batch_size} at least 1")
     found = checkpoint.find(str(Path(path).expanduser()))
     saved = checkpoint.load(found)
-    cfg = config.from_container(saved["config"], str(found))
-    cfg.runtime = {**config.to_container(cfg)["runtime"], "device": device, "threads": None}
-    trust.check_trust(cfg, (), trusted)
+    cfg = settings.from_container(saved["config"], str(found))
+    cfg.runtime = {**settings.to_container(cfg)["runtime"], "device": device, "threads": None}
+    instantiate.check_trust(cfg, (), trusted)
     labels, _, _ = saved_classes(saved, found, cfg)
     on = build.device(cfg)
     network = load_network(cfg, saved, found).to(on).to(memory_format=build.memory_format(cfg))

@@ -22,9 +22,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from segtrain import config, distributed, explain, folders, known, leaderboard, processes, sweeps, terminal
+from segtrain import terminal
+from segtrain.config import check, hydra_plugin, messages
+from segtrain.distributed import launch, process_group
 from segtrain.errors import Stopped, UserError
-from segtrain.sweeps import BugElsewhereError
+from segtrain.run import directory
+from segtrain.sweep import jobs, leaderboard
+from segtrain.sweep.jobs import BugElsewhereError
 
 USER_ERROR, PEER_LOSS = 2, 1
 
@@ -38,47 +42,47 @@ def main() -> NoReturn:
     global leads
     leads = True
     failures.clear()
-    folders.made.clear()
-    folders.sweeps.clear()
+    directory.made.clear()
+    directory.sweeps.clear()
     _find_modules_here()
     errors: list[Exception] = failures
     try:
-        with processes.joined():
-            if distributed.is_main():
-                processes.check_arguments(sys.argv[1:])
+        with launch.joined():
+            if process_group.is_main():
+                launch.check_arguments(sys.argv[1:])
                 sys.argv[1:] = _prepared(sys.argv[1:])
                 _hydra_main()
             else:
-                processes.follow(_take_over)
+                launch.follow(_take_over)
         if not failures:
-            processes.part()
+            launch.part()
     except Stopped as stopped:
-        sweeps.end(folders.sweeps, is_stopped=True)
+        jobs.end(directory.sweeps, is_stopped=True)
         _leave(128 + stopped.signum)
     except KeyboardInterrupt:
-        sweeps.end(folders.sweeps, is_stopped=True)
+        jobs.end(directory.sweeps, is_stopped=True)
         sys.exit(128 + signal.SIGINT)
     except Exception as error:  # Hydra raises the first failed job's again
         errors = failures or [error]
     if errors:
-        processes.let_the_first_speak()
-    errors = sweeps.end(folders.sweeps) or errors
-    messages = [None if message is None else explain.printable(message) for message in map(_user_message, errors)]
+        launch.let_the_first_speak()
+    errors = jobs.end(directory.sweeps) or errors
+    messages = [None if message is None else terminal.printable(message) for message in map(_user_message, errors)]
     bugs = [error for error, message in zip(errors, messages, strict=True) if message is None]
     if bugs:
         if isinstance(bugs[0], BugElsewhereError):
-            print(f"segtrain: {explain.printable(str(bugs[0]))}", file=sys.stderr)
+            print(f"segtrain: {terminal.printable(str(bugs[0]))}", file=sys.stderr)
             _leave(1)
-        if distributed.is_started():
+        if process_group.is_started():
             traceback.print_exception(bugs[0])
             _leave(1)
         raise bugs[0]
     if not messages:
         sys.exit(0)
-    folders.remove_empty()
+    directory.remove_empty()
     more = f" ({len(messages)} jobs failed, see the leaderboard)" if len(messages) > 1 else ""
-    terminal.complain(f"segtrain: {processes.named(str(messages[0]))}{more}")
-    _leave(PEER_LOSS if processes.peer_loss(errors[0]) else USER_ERROR)
+    terminal.complain(f"segtrain: {launch.named(str(messages[0]))}{more}")
+    _leave(PEER_LOSS if launch.peer_loss(errors[0]) else USER_ERROR)
 
 
 def _find_modules_here() -> None:
@@ -98,7 +102,7 @@ def _prepared(arguments: list[str]) -> list[str]:
     uses_saved = (any(argument.startswith("task=") and argument != "task=train" for argument in arguments)
                   and any(argument.startswith("checkpoint=") for argument in arguments))
     if given or uses_saved:
-        inside = re.compile(rf"({'|'.join(config.OPEN_GROUPS)})\.")
+        inside = re.compile(rf"({'|'.join(check.OPEN_GROUPS)})\.")
         arguments = [f"++{argument}" if inside.match(argument) else argument for argument in arguments]
     if not given:
         return arguments
@@ -119,7 +123,7 @@ def _prepared(arguments: list[str]) -> list[str]:
 
 def _leave(code: int) -> NoReturn:
     """End the process; one of several at once, for torch would wait at its end for what others do not send."""
-    if distributed.is_started():
+    if process_group.is_started():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -128,7 +132,7 @@ def _leave(code: int) -> NoReturn:
 
 def _take_over(hydra_config: Any) -> None:
     """Make known what the config of a job of the first process may refer to."""
-    config.register()
+    check.register()
     setup_globals()
     HydraConfig.instance().cfg = hydra_config
 
@@ -141,7 +145,7 @@ def _job(cfg: DictConfig) -> float | None:
         _find_modules_here()
     context = HydraConfig.get()
     run_dir = Path(context.runtime.output_dir)
-    overrides = [each for each in folders.task_overrides(context.overrides) if config.override_key(each) != "resume"]
+    overrides = [each for each in directory.task_overrides(context.overrides) if check.override_key(each) != "resume"]
     is_sweep = context.mode == RunMode.MULTIRUN
     was_empty = not any(run_dir.iterdir())
     try:
@@ -159,17 +163,17 @@ def _job(cfg: DictConfig) -> float | None:
             if message is not None and not leads:
                 raise UserError(message) from None  # which every launcher can send to the process that leads
             raise
-        is_cut_off = processes.peer_loss(error) is not None and (run_dir / "config.yaml").exists()
+        is_cut_off = launch.peer_loss(error) is not None and (run_dir / "config.yaml").exists()
         if message is not None and was_empty and not _has_results(run_dir) and not is_cut_off:
             _close_log()
-            folders.empty(run_dir)
+            directory.empty(run_dir)
         else:
             _write_down(error, message)
         return None  # main reports it; Hydra would print a line of its own first
     finally:
         _close_log()
         if is_sweep:
-            sweeps.free_memory()
+            jobs.free_memory()
     if is_sweep:
         _enter(cfg, run_dir, overrides)
     return score
@@ -189,15 +193,15 @@ def _enter(cfg: DictConfig, run_dir: Path, overrides: list[str], **how: Any) -> 
     """Enter a job of a sweep into its leaderboard, and tell the process that leads if that is another."""
     context = HydraConfig.get()
     sort = cfg.train.monitor if cfg.task.name == "train" else cfg.task.get("sort")
-    sweeps.enter(Path(context.sweep.dir), run_dir, cfg.task.name, overrides, sort=sort,
-                 command=None if leads else context.job.env_set.get(folders.COMMAND), **how)
+    jobs.enter(Path(context.sweep.dir), run_dir, cfg.task.name, overrides, sort=sort,
+                 command=None if leads else context.job.env_set.get(directory.COMMAND), **how)
 
 
 def _run_task(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep: bool) -> float | None:
     """Check the config, lay it over the run to continue if there is one, and run its task."""
-    cfg = config.check(cfg)
+    cfg = check.check(cfg)
     if is_sweep:
-        sweeps.check_direction(HydraConfig.get().sweeper.get("direction"), cfg.train.monitor, cfg.task.name)
+        jobs.check_direction(HydraConfig.get().sweeper.get("direction"), cfg.train.monitor, cfg.task.name)
     elif HydraConfig.get().runtime.choices.get("search"):
         raise UserError("search= chooses what a sweep looks for, and this is none: add -m.")
     saved = _saved_config(cfg, run_dir, overrides, is_sweep)
@@ -210,17 +214,17 @@ def _run_task(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep: bo
         cfg = saved
     _start_log(run_dir, cfg)
     if saved is not None and not is_sweep:
-        from segtrain import trust
+        from segtrain.config import instantiate
 
-        trust.check_trust(cfg, overrides, cfg.runtime.trusted)
-    processes.announce(processes.Job(cfg, run_dir.absolute(), overrides, HydraConfig.instance().cfg))
+        instantiate.check_trust(cfg, overrides, cfg.runtime.trusted)
+    launch.announce(launch.Job(cfg, run_dir.absolute(), overrides, HydraConfig.instance().cfg))
     return importlib.import_module(f"segtrain.tasks.{cfg.task.name}").run(cfg, run_dir, overrides)
 
 
 def _is_prolonged(cfg: DictConfig, run_dir: Path) -> bool:
     """Say whether a finished run has what it takes to go on, and is told to."""
     has_state = (run_dir / "checkpoints" / "last.pt").exists()
-    return has_state and config.is_prolonged(cfg, config.read_yaml(run_dir / "config.yaml"))
+    return has_state and check.is_prolonged(cfg, check.read_yaml(run_dir / "config.yaml"))
 
 
 def _saved_config(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep: bool) -> DictConfig | None:
@@ -228,33 +232,33 @@ def _saved_config(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep
     if cfg.resume is not None and Path(cfg.resume).absolute() != run_dir.absolute():
         raise UserError("resume= is for the command line of a single run, resume=DIR; a sweep goes on with its "
                         "former command and hydra.sweep.dir=.")
-    is_again = is_sweep or (cfg.resume is None and distributed.is_restarted())  # the same command once more
+    is_again = is_sweep or (cfg.resume is None and process_group.is_restarted())  # the same command once more
     if cfg.resume is None and not is_again and any(run_dir.iterdir()):
         raise UserError(f"{run_dir} is not empty: continue the run in it with resume={run_dir}, "
                         "or choose another hydra.run.dir=.")
     path = run_dir / "config.yaml"
-    folders.refuse_links(run_dir)
+    directory.refuse_links(run_dir)
     if not path.exists():
         return None
-    saved = config.read_yaml(path)
+    saved = check.read_yaml(path)
     saved.pop("versions", None)
     if not is_again:
         try:
-            laid = config.check(config.overlay(saved, cfg, overrides))
+            laid = check.check(check.overlay(saved, cfg, overrides))
         except UserError as error:
             raise UserError(f"{path} under this command's overrides: {error}") from error
         laid.runtime.trusted = cfg.runtime.trusted  # trust is given on the command line, never by a file
         return laid
-    different = config.difference(cfg, saved)
+    different = check.difference(cfg, saved)
     if different is not None:
         raise UserError(f"{run_dir} holds a run of another configuration ({different} differs): "
                         f"choose another hydra.{'sweep' if is_sweep else 'run'}.dir=.")
-    of_machine = [override for override in overrides if config.override_key(override).startswith("runtime.")]
-    return config.check(config.overlay(saved, cfg, of_machine))
+    of_machine = [override for override in overrides if check.override_key(override).startswith("runtime.")]
+    return check.check(check.overlay(saved, cfg, of_machine))
 
 
 def _start_log(run_dir: Path, cfg: DictConfig) -> None:
-    from segtrain import tracking  # slow to import too
+    from segtrain.run import tracking  # slow to import too
 
     tracking.start_log(run_dir / f"{cfg.task.name}.log")
 
@@ -270,8 +274,8 @@ def _write_down(error: Exception, message: str | None) -> None:
 
 
 def _close_log() -> None:
-    if "segtrain.tracking" in sys.modules:
-        sys.modules["segtrain.tracking"].stop_log()
+    if "segtrain.run.tracking" in sys.modules:
+        sys.modules["segtrain.run.tracking"].stop_log()
 
 
 # ---- what to tell the user
@@ -281,15 +285,15 @@ def _user_message(error: Exception) -> str | None:
     """Return the message of an error that the user can mend; None for a bug of ours."""
     if isinstance(error, UserError):
         return str(error)
-    if lost := processes.peer_loss(error) or sweeps.lost_worker(error):
+    if lost := launch.peer_loss(error) or jobs.lost_worker(error):
         return lost
     if isinstance(error, OmegaConfBaseException):
-        return explain.value_error(error, known.all_keys)
+        return messages.value_error(error, hydra_plugin.all_keys)
     if isinstance(error, HydraException) or (error not in failures and _is_raised_in_hydra(error)):
-        return explain.composition(error, known.all_keys, known.files_in_folders)
+        return messages.composition(error, hydra_plugin.all_keys, hydra_plugin.files_in_folders)
     if isinstance(error, yaml.YAMLError):
         return f"a config file is not valid YAML: {' '.join(str(error).split())}"
-    return explain.machine(error)
+    return messages.machine(error)
 
 
 def _is_raised_in_hydra(error: Exception) -> bool:

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from typing import TextIO
 
-from segtrain.explain import printable
-
 RED, YELLOW, END = "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
 
@@ -35,6 +33,17 @@ def silent_completion() -> Iterator[None]:
     asks = "-sc" in sys.argv and any(each.startswith("query=") for each in sys.argv)
     with redirect_stderr(io.StringIO()) if asks else nullcontext():
         yield
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Return a text with what a terminal would obey, or a reader not see, written as an escape: \\x1b, \\n, \\u202e.
+
+    Args:
+        text: May hold names of files, which may hold anything.
+        keep: Characters to leave alone, such as "\\n".
+    """
+    return "".join(each if each.isprintable() or each in keep else each.encode("unicode_escape").decode()
+                   for each in text)
 
 
 class Printable(logging.Formatter):

@@ -7,15 +7,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each othe
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
+from helpers import segtrain_exits
+from hydra import initialize_config_module
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 
-from segtrain import cli, config, sweeps
-
-TINY = ("dataset.height=32", "dataset.width=48", "dataset.num_train=5", "dataset.num_val=3", "dataset.crop=[32,32]",
-        "train.batch_size=2", "train.report=false", "runtime.workers=0", "runtime.threads=1")
-
+from segtrain.sweep import jobs
 
 # Files are given out whole, in their order, to processes that are free: the longest first, lest one is left over.
 LONGEST = ("test_distributed", "test_models", "test_readme", "test_resume", "test_train", "test_planted_faults",
@@ -53,21 +50,6 @@ def hydra():
         yield
 
 
-def composed(*overrides):
-    """Compose and check the config as the command does; needs the fixture hydra."""
-    return config.check(compose("config", [*overrides]))
-
-
-def segtrain_exits(*arguments: str) -> int:
-    """Run the command in this process and return its exit code; for fixtures of a module, tests have `segtrain`."""
-    GlobalHydra.instance().clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["segtrain", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-    return ended.value.code
-
-
 @pytest.fixture
 def segtrain():
     """Run the command in this process: segtrain("train.epochs=1") -> its exit code."""
@@ -79,4 +61,4 @@ def sweeping_elsewhere(tmp_path, monkeypatch):
     """Sweep in a folder of its own, without the collection of garbage after each job."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(sweeps, "free_memory", lambda: None)  # takes longer than the rest
+    monkeypatch.setattr(jobs, "free_memory", lambda: None)  # takes longer than the rest

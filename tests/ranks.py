@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from segtrain import cli, distributed
-from segtrain.stopping import StopRequest
+from segtrain import cli
+from segtrain.distributed import process_group
+from segtrain.training.signals import StopRequest
 
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as distributed.start sets it, too late for a warm process
 WARM = multiprocessing.get_context("forkserver")
@@ -95,7 +96,7 @@ def signal_itself(signum: int) -> None:
 
 def grow_impatient(path: str) -> None:
     """Wait for others no longer than a second after a signal, and say by a file that it is so."""
-    distributed.STUCK = 1.0
+    process_group.STUCK = 1.0
     Path(path).touch()
 
 

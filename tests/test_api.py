@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, segtrain_exits
+from helpers import TINY, segtrain_exits
 from PIL import Image
 from sklearn.metrics import accuracy_score, jaccard_score
 
 import segtrain
-from segtrain.datasets.streets import Streets
+from segtrain.data.camvid import CAMVID
+from segtrain.data.streets.dataset import Streets
 from segtrain.errors import UserError
-from segtrain.labels import CAMVID
 
 ROOT = Path(__file__).parents[1]
 

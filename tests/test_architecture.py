@@ -16,8 +16,8 @@ MODULES = {name.removesuffix(".__init__"): path for name, path in FILES.items()}
 PACKAGES = {name.removesuffix(".__init__") for name in FILES if name.endswith(".__init__")}
 
 MODELS_MAY_IMPORT = {"torch", "torchvision", *sys.stdlib_module_names}
-HYDRA_MAY_BE_IMPORTED_BY = {"segtrain.cli", "segtrain.config", "segtrain.schema", "segtrain.build", "segtrain.folders",
-                            "segtrain.known", "segtrain.overrides"}
+HYDRA_MAY_BE_IMPORTED_BY = {"segtrain.cli", "segtrain.config.check", "segtrain.config.schema", "segtrain.config.build", "segtrain.run.directory",
+                            "segtrain.config.hydra_plugin", "segtrain.config.overrides"}
 
 
 def floors():
@@ -35,7 +35,7 @@ def floors():
 
 
 def part(module):
-    """Return what stands directly in segtrain: segtrain.models.blocks -> models/, segtrain.engine -> engine."""
+    """Return what stands directly in segtrain: segtrain.models.blocks -> models/, segtrain.training.step -> engine."""
     names = module.split(".")
     if len(names) == 1:
         return "__init__"

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
+from helpers import TINY
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
-from segtrain import build, cli, config, tracking
+from segtrain import cli
+from segtrain.config import build, check
 from segtrain.errors import Stopped, UserError
+from segtrain.run import tracking
 from segtrain.tasks import evaluate, train
 
 CPU = torch.device("cpu")
@@ -134,7 +136,7 @@ def test_own_code_from_the_current_folder(segtrain, tmp_path, monkeypatch):
 
     def run(cfg, run_dir, overrides):
         built.append(build.model(cfg))
-        tracking.write_config(run_dir, config.to_container(cfg))
+        tracking.write_config(run_dir, check.to_container(cfg))
 
     task(monkeypatch, run)
     assert segtrain("model=mine", "hydra.run.dir=run", "--config-dir", "own") == 0
@@ -260,7 +262,7 @@ def finished(name, *overrides):
     """Make the run directory of a finished run."""
     GlobalHydra.instance().clear()
     with initialize_config_module("segtrain.conf", version_base="1.3"):
-        cfg = config.to_container(compose("config", list(overrides)))
+        cfg = check.to_container(compose("config", list(overrides)))
     Path(name).mkdir()
     tracking.write_config(Path(name), cfg)
     tracking.write_json(Path(name) / "results.json", {"miou": 0.5})
@@ -324,7 +326,7 @@ def test_resume_overrides_what_only_the_saved_group_has(segtrain, capsys, monkey
 def test_a_checkpoint_is_used_with_overrides_of_its_own_groups(segtrain, monkeypatch):
     seen = []
     monkeypatch.setattr(evaluate, "run", lambda cfg, run_dir, overrides: seen.append(
-        config.overlay(config.from_container(saved), cfg, overrides)))
+        check.overlay(check.from_container(saved), cfg, overrides)))
     saved = finished("run", "dataset=camvid", "model.encoder=resnet34")
     assert segtrain("task=evaluate", "checkpoint=run", "dataset.root=/data") == 0
     assert (seen[0].dataset.root, seen[0].model.encoder) == ("/data", "resnet34")

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from segtrain.datasets.classes import read_class_file
-from segtrain.datasets.finding import read_list
-from segtrain.datasets.masks import mask_rule, read_instances, read_target
-from segtrain.datasets.pictures import read_image
+from segtrain.data.class_files import read_class_file
+from segtrain.data.discovery import read_list
+from segtrain.data.images import read_image
+from segtrain.data.masks import mask_rule, read_instances, read_target
 from segtrain.errors import UserError
 
 FAST = settings(max_examples=100, derandomize=True, deadline=None, database=None,

@@ -18,20 +18,23 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import TINY
+from helpers import TINY
 from PIL import Image
 
-from segtrain import config, explain, folders, leaderboard, standings, trust
-from segtrain.datasets.base import Dataset, Reader
-from segtrain.datasets.cityscapes_polygons import draw
-from segtrain.datasets.classes import read_class_file
-from segtrain.datasets.pictures import read_image
-from segtrain.datasets.streets import Streets
-from segtrain.datasets.voc import Voc
+from segtrain.config import check, instantiate
+from segtrain.data.base import Dataset, Reader
+from segtrain.data.cityscapes import draw
+from segtrain.data.class_files import read_class_file
+from segtrain.data.images import read_image
+from segtrain.data.streets.dataset import Streets
+from segtrain.data.voc import Voc
 from segtrain.errors import UserError
+from segtrain.run import directory
+from segtrain.sweep import leaderboard, table
+from segtrain.terminal import printable
 
 SMALL = (*TINY, "model=unet", "model.width=2", "optim=sgd", "augmentation=crop_flip")
-FETCH = {"_target_": "segtrain.datasets.download.fetch", "url": "http://127.0.0.1:9/x", "path": "harm"}
+FETCH = {"_target_": "segtrain.data.download.fetch", "url": "http://127.0.0.1:9/x", "path": "harm"}
 SYSTEM = {"_target_": "os.system", "command": "touch harm"}
 SECRET = "a-secret-of-this-machine"
 
@@ -136,17 +139,17 @@ def test_a_pickle_in_a_checkpoint_is_not_executed(refused, best):
     assert "pretrained=encoder.pt is no PyTorch checkpoint" in refused("model.pretrained=encoder.pt", *TINY)
 
 
-@pytest.mark.parametrize("node", [SYSTEM, FETCH, {"_target_": "segtrain.datasets.sources.ensure", "root": "harm"},
+@pytest.mark.parametrize("node", [SYSTEM, FETCH, {"_target_": "segtrain.data.sources.ensure", "root": "harm"},
                                   {"_target_": "builtins.exec", "source": "open('harm', 'w')"},
-                                  {"_target_": "segtrain.datasets.download.os.system", "command": "touch harm"}],
+                                  {"_target_": "segtrain.data.download.os.system", "command": "touch harm"}],
                          ids=lambda node: node["_target_"])
 @pytest.mark.parametrize("key", ["model", "optim", "scheduler", "loss", "dataset", "augmentation.flip",
                                  "augmentation.more", "dataset.seed", "loss.class_weights", "model.width", "optim.lr",
                                  "augmentation.flip.p", "scheduler.power"])
 def test_a_foreign_target_in_a_saved_config_is_refused(trained, key, node):
-    saved = config.from_container(altered(config.to_container(config.read_yaml(trained / "config.yaml")), key, node))
+    saved = check.from_container(altered(check.to_container(check.read_yaml(trained / "config.yaml")), key, node))
     with pytest.raises(UserError, match="among what may be built from a file") as found:
-        trust.check_trust(saved, [], [])
+        instantiate.check_trust(saved, [], [])
     assert f"{key}._target_={node['_target_']}" in str(found.value)
 
 
@@ -169,7 +172,7 @@ def test_an_interpolation_in_a_checkpoint_is_not_resolved(refused, best, value):
 
 
 def test_a_file_does_not_choose_where_data_are_fetched_to(refused, best):
-    voc = {"_target_": "segtrain.datasets.voc.Voc", "root": "fetched", "download": True, "classes": None}
+    voc = {"_target_": "segtrain.data.voc.Voc", "root": "fetched", "download": True, "classes": None}
     state = altered(best, "config.dataset", {**best["config"]["dataset"], **voc})
     for key in ("height", "width", "num_train", "num_val", "seed"):
         state["config"]["dataset"].pop(key)
@@ -268,7 +271,7 @@ def test_a_run_directory_with_a_hostile_config_is_refused(refused, text, said):
 
 @pytest.mark.parametrize("key", ["optim", "dataset.seed", "augmentation.flip", "loss.class_weights"])
 def test_a_run_directory_with_a_foreign_target_is_refused(refused, run, key):
-    saved = config.to_container(config.read_yaml(run / "config.yaml"))
+    saved = check.to_container(check.read_yaml(run / "config.yaml"))
     (run / "config.yaml").write_text(yaml.safe_dump(altered(saved, key, SYSTEM)))
     assert f"{key}._target_=os.system in the saved configuration" in refused("resume=run", "train.epochs=3")
 
@@ -285,7 +288,7 @@ def test_links_within_a_run_and_to_a_run_are_the_users_own(segtrain, trained):
     shutil.copytree(trained, "there")
     Path("run").symlink_to("there")
     Path("there/checkpoints/final.pt").symlink_to("best.pt")
-    folders.refuse_links(Path("run"))
+    directory.refuse_links(Path("run"))
     assert segtrain("resume=run") == 0
 
 
@@ -332,7 +335,7 @@ def test_a_leaderboard_does_not_speak_to_the_terminal(tmp_path, capsys):
     row = {"job": "x\x1b[2J", "status": "failed", "error": "\x1b]0;owned\x07"}
     (tmp_path / "leaderboard.json").write_text(json.dumps([row]))
     leaderboard.update(tmp_path, tmp_path / "job", "train", [], error="failed")
-    shown = standings.text(tmp_path)
+    shown = table.text(tmp_path)
     assert "\x1b" not in shown + capsys.readouterr().out
     assert r"x\x1b[2J" in shown
 
@@ -445,7 +448,7 @@ def test_a_picture_of_any_name_is_named_in_plain_text(refused, name):
     broken = next(path for path in Path("data/train/images").iterdir() if path.name != "good.png")
     broken.write_bytes(b"no picture")
     message = refused(*of_folder(), "hydra.run.dir=run")
-    assert explain.printable(str(broken)) in message
+    assert printable(str(broken)) in message
 
 
 def test_pictures_behind_links_are_the_users_own(segtrain):
@@ -486,7 +489,7 @@ def test_a_hostile_npz_file_is_refused(refused, kind):
     ("plain größe 日本", "plain größe 日本"), ("\x1b[31m", r"\x1b[31m"), ("a\nb", r"a\nb"), ("\u202egpj", r"\u202egpj"),
     ("\udcff", r"\udcff"), ("\x7f\x9b", r"\x7f\x9b"), ("\u2028", r"\u2028")])
 def test_what_a_terminal_obeys_is_shown_as_an_escape(text, shown):
-    assert explain.printable(text) == shown
+    assert printable(text) == shown
 
 
 def test_a_hostile_name_on_the_command_line_is_shown_as_an_escape(segtrain, capsys):

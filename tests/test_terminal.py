@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from segtrain import tracking
+from segtrain.run import tracking
 
 SCRIPT = Path(sys.executable).parent / "segtrain"
 COMPLETE = """

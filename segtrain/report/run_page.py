@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from segtrain import overrides
-from segtrain.drawing import MOST_NUMBERED
+from segtrain.config import overrides
 from segtrain.errors import UserError
-from segtrain.report import pictures
+from segtrain.report import images
 from segtrain.report.charts import Line, chart, sparkline
-from segtrain.report.gathering import Run, read_run
+from segtrain.report.read_run import Run, read_run
 from segtrain.report.render import NAME, write_page
+from segtrain.visualize import MOST_NUMBERED
 
 MOST_ROWS = 60       # epochs in the table of numbers
 MOST_CONFUSED = 15   # pairs of classes in the list of confusions
@@ -50,8 +50,8 @@ def write_run(folder: Path, output: Path | None = None, evaluation: Path | None 
 def page(run: Run, evaluated: Run | None) -> dict[str, Any]:
     """Gather all that the template run.html shows."""
     results, names = run.results or {}, run.class_names
-    shown, of_step = pictures.examples(run.folder, run.steps) if run.task == "train" else ([], None)
-    worst, num_worst = pictures.worst((evaluated or run).folder)
+    shown, of_step = images.examples(run.folder, run.steps) if run.task == "train" else ([], None)
+    worst, num_worst = images.worst((evaluated or run).folder)
     command, newer = _command(run.settings)
     matrix = results.get("confusion_matrix")
     epochs_done = int(run.epochs[-1]["epoch"] or 0) if run.epochs else 0

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from segtrain import comparable, leaderboard, standings
 from segtrain.errors import UserError
+from segtrain.metrics import comparison
 from segtrain.report.charts import MOST_LINES, Line, chart, swatch
-from segtrain.report.gathering import Run, is_run, read_run
+from segtrain.report.read_run import Run, is_run, read_run
 from segtrain.report.render import NAME, write_page
 from segtrain.report.run_page import policy
+from segtrain.sweep import leaderboard, table
 
 
 @dataclass
@@ -173,8 +174,8 @@ def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
 
 def _apart(one: Job, other: Job) -> list[str]:
     """Say what keeps the scores of two jobs from being compared, but for their iIoU."""
-    of_iiou = comparable.iiou_differences(one.results, other.results)
-    return [each for each in comparable.differences(one.results, other.results)[0] if each not in of_iiou]
+    of_iiou = comparison.iiou_differences(one.results, other.results)
+    return [each for each in comparison.differences(one.results, other.results)[0] if each not in of_iiou]
 
 
 def _why_apart(groups: Sequence[Sequence[Job]]) -> list[str]:
@@ -194,7 +195,7 @@ def _group(number: int, jobs: Sequence[Job]) -> dict[str, Any]:
     name = f"{first.get('dataset')} {first.get('split')}, {len(first['iou_per_class'])} classes"
     warnings = []
     for job in jobs[1:]:
-        differing = comparable.iiou_differences(first, job.results)
+        differing = comparison.iiou_differences(first, job.results)
         if differing:
             warnings.append(f"{name}: the iIoU of {jobs[0].name} and {job.name} cannot be compared: "
                             f"{'; '.join(differing)}.")
@@ -210,7 +211,7 @@ def _group(number: int, jobs: Sequence[Job]) -> dict[str, Any]:
     return {
         "number": number, "name": name, "num_images": first.get("num_images"), "policy": policy(first), "jobs": jobs,
         "has_overrides": any(job.overrides for job in jobs),
-        "monitor": monitor, "seed_keys": seed_keys, "over_seeds": over_seeds, "mean_and_std": standings.mean_and_std,
+        "monitor": monitor, "seed_keys": seed_keys, "over_seeds": over_seeds, "mean_and_std": table.mean_and_std,
         "has_open": any(job.status != "finished" for job in jobs), "columns": columns, "classes": classes,
         "charts": _charts(number, drawn), "drawn": drawn, "warnings": warnings,
         "swatches": {job.name: swatch(job.style or 0) for job in drawn},

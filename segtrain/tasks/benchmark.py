@@ -12,15 +12,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from segtrain import build, config, leaderboard, tracking
-from segtrain.cost import cost, layer_table, layers
-from segtrain.datasets.loading import Batch
-from segtrain.engine import AUTOCAST, train_one_epoch
-from segtrain.errors import UserError
+from segtrain.config import build, check
+from segtrain.data.loading import Batch
+from segtrain.errors import UserError, nearest
+from segtrain.inference.sanity_check import try_out
 from segtrain.losses import CrossEntropy
-from segtrain.suggest import nearest
-from segtrain.timing import MemoryMeter, timed
-from segtrain.trial import try_out
+from segtrain.profiling import MemoryMeter, cost, layer_table, layers, timed
+from segtrain.run import tracking
+from segtrain.sweep import leaderboard
+from segtrain.training.step import AUTOCAST, train_one_epoch
 
 WARMUP = 2  # runs before the first that counts
 
@@ -63,7 +63,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
         **_training(cfg, network, compiled, device, in_channels, meter),
         "layers": None if rows is None else [asdict(row) for row in rows],
     }
-    tracking.write_config(run_dir, config.to_container(cfg))
+    tracking.write_config(run_dir, check.to_container(cfg))
     tracking.write_json(run_dir / "results.json", results)
     tracking.log.info("\n%s\n\nresults: %s", _summary(results), run_dir / "results.json")
     return results["latency_ms"]

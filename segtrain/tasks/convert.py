@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from segtrain import build, checkpoint, config, tracking
+from segtrain.config import build, check
 from segtrain.errors import UserError
-from segtrain.models.keras import convert_keras
+from segtrain.models.keras_weights import convert_keras
+from segtrain.run import checkpoint, tracking
 
 
 def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
@@ -42,10 +43,10 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
                         "Choose the variant and the number of classes that it was trained with.") from error
 
     saved = dict.fromkeys(checkpoint.State.model_fields)
-    saved |= {"model": state, "epoch": 0, "step": 0, "config": config.to_container(cfg)}
+    saved |= {"model": state, "epoch": 0, "step": 0, "config": check.to_container(cfg)}
     best = run_dir / "checkpoints" / checkpoint.BEST
     checkpoint.save(best, saved)
-    tracking.write_config(run_dir, config.to_container(cfg))
+    tracking.write_config(run_dir, check.to_container(cfg))
     tracking.write_json(run_dir / "results.json", {
         "task": "convert", "model": name, "weights": str(path), "num_arrays": len(weights), "checkpoint": str(best),
         "params": sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)})

@@ -9,18 +9,19 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
-from segtrain import build, config, tracking
-from segtrain.datasets.advice import advise
-from segtrain.datasets.base import Dataset
-from segtrain.datasets.checkup import Split, read_split, summary
-from segtrain.datasets.faults import ERROR, WARNING, Finding, in_split, merged, unused_files
-from segtrain.datasets.leaks import across_splits, same_masks, unlearnt_classes
-from segtrain.datasets.survey import check_instances
-from segtrain.drawing import examples_figure, shrunk
+from segtrain.config import build, check
+from segtrain.data.base import Dataset
+from segtrain.data.doctor.advice import advise
+from segtrain.data.doctor.findings import ERROR, WARNING, Finding, in_split, merged, unused_files
+from segtrain.data.doctor.inspection import Split, read_split, summary
+from segtrain.data.doctor.leaks import across_splits, same_masks, unlearnt_classes
+from segtrain.data.doctor.tables import findings_text, tables
+from segtrain.data.statistics import check_instances
 from segtrain.errors import UserError
 from segtrain.files import write_text
-from segtrain.tasks.doctor_tables import findings_text, tables
+from segtrain.run import tracking
 from segtrain.tasks.evaluate import dataset_name
+from segtrain.visualize import examples_figure, shrunk
 
 log = tracking.log
 
@@ -54,7 +55,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     advice = None if train is None else advise(train)
     errors, warnings = ([each for each in findings if each.severity == severity] for severity in (ERROR, WARNING))
     results = {
-        "task": "doctor", "dataset": dataset_name(cfg), "settings": config.to_container(cfg.dataset),
+        "task": "doctor", "dataset": dataset_name(cfg), "settings": check.to_container(cfg.dataset),
         "errors": len(errors), "warnings": len(warnings), "num_images": num_images, "seconds": seconds,
         "images_per_second": num_images / seconds, "left_out": left_out,
         "splits": {split.name: summary(split) for split in splits}, "leaks": leaks, "advice": advice,
@@ -63,7 +64,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     _draw(cfg, run_dir, opened, splits)
     if not errors:
         _write_checked(cfg, run_dir, train, advice)
-        tracking.write_config(run_dir, config.to_container(cfg))
+        tracking.write_config(run_dir, check.to_container(cfg))
     tracking.write_json(run_dir / "results.json", results)
     log.info("%s\n%s", tables(results), findings_text(findings))
     log.info("\nreport: %s", run_dir / "results.json")
@@ -116,7 +117,7 @@ def _write_checked(cfg: Any, run_dir: Path, train: Split | None, advice: dict[st
     found = {"num_classes": len(train.labels), "crop": advice["crop"], "mean": advice["mean"]}
     if min(advice["std"]) > 0:  # else all pictures are of one colour
         found["std"] = advice["std"]
-    text = yaml.safe_dump({**config.to_container(cfg.dataset), **found}, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump({**check.to_container(cfg.dataset), **found}, sort_keys=False, allow_unicode=True)
     path = run_dir / CHECKED
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, f"# Found by task=doctor: {', '.join(found)}. An encoder with ImageNet weights wants ImageNet's\n"

@@ -4,18 +4,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segtrain import build, checkpoint, config, distributed, tracking
-from segtrain.build import memory_format
-from segtrain.cost import cost
-from segtrain.datasets.base import Dataset
-from segtrain.datasets.survey import Survey, all_void, survey_once
+from segtrain.config import build, check
+from segtrain.config.build import memory_format
+from segtrain.data.base import Dataset
+from segtrain.data.label_files import prediction_path, write_prediction
+from segtrain.data.statistics import Survey, all_void, survey_once
+from segtrain.distributed import process_group
 from segtrain.errors import UserError
-from segtrain.inference import Inference, predictor
-from segtrain.predictions import prediction_path, write_prediction
-from segtrain.saved import load_network, saved_config
-from segtrain.tasks.scoring import score_split
-from segtrain.tasks.worst import draw_worst
-from segtrain.trial import try_out
+from segtrain.inference.evaluator import score_split
+from segtrain.inference.sanity_check import try_out
+from segtrain.inference.sliding_window import Inference, predictor
+from segtrain.inference.worst_images import draw_worst
+from segtrain.profiling import cost
+from segtrain.run import checkpoint, tracking
+from segtrain.run.trained import load_network, saved_config
 
 log = tracking.log
 
@@ -59,9 +61,9 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
         costs["macs"] *= inference.num_passes(found.sizes[0])
     results = {"task": "evaluate", "dataset": dataset_name(cfg), "split": cfg.dataset.split, "checkpoint": str(path),
                "epoch": saved["epoch"], "step": saved["step"], **scored.results, **costs}
-    if not distributed.is_main():
+    if not process_group.is_main():
         return results[cfg.train.monitor]
-    tracking.write_config(run_dir, config.to_container(cfg))
+    tracking.write_config(run_dir, check.to_container(cfg))
     tracking.write_rows(run_dir / "per_image.csv", list(scored.images[0]), scored.images)
     if results["pacc"] is not None:  # else no pixel has a class
         tracking.write_confusion(run_dir, results["confusion_matrix"], list(results["iou_per_class"]))
@@ -81,7 +83,7 @@ def _inference(options: Any, overrides: list[str]) -> Inference:
     """
     if options.window is not None:
         return Inference((options.window[0], options.window[1]), options.overlap, options.flip)
-    if any(config.override_key(override) == "task.overlap" for override in overrides):
+    if any(check.override_key(override) == "task.overlap" for override in overrides):
         raise UserError(f"task.overlap={options.overlap} is for windows: set task.window=[height,width], "
                         "or leave task.overlap out.")
     return Inference(flip=options.flip)

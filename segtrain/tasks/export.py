@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from segtrain import build, checkpoint, config, tracking
-from segtrain.datasets.scenes import draw_scene
+from segtrain.config import build, check
+from segtrain.data.streets import draw_scene
 from segtrain.errors import UserError
-from segtrain.inference import Predict, whole_pictures
-from segtrain.labels import Label
-from segtrain.portable import (
+from segtrain.export.traced import (
     Portable,
     need_export_extra,
     output_name,
@@ -24,7 +22,7 @@ from segtrain.portable import (
     write_onnx,
     write_pt2,
 )
-from segtrain.runtimes import (
+from segtrain.export.verify import (
     Check,
     Runner,
     as_input,
@@ -35,9 +33,12 @@ from segtrain.runtimes import (
     opencv_runner,
     pt2_runner,
 )
-from segtrain.saved import load_network, saved_classes, saved_config
+from segtrain.inference.sanity_check import try_out
+from segtrain.inference.sliding_window import Predict, whole_pictures
+from segtrain.labels import Label
+from segtrain.run import checkpoint, tracking
+from segtrain.run.trained import load_network, saved_classes, saved_config
 from segtrain.tasks.evaluate import dataset_name
-from segtrain.trial import try_out
 
 log = tracking.log
 
@@ -94,7 +95,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
         raise
     final = unchecked.replace(run_dir / f"model.{options.format}")
 
-    tracking.write_config(run_dir, config.to_container(cfg))
+    tracking.write_config(run_dir, check.to_container(cfg))
     tracking.write_json(run_dir / "results.json", {
         "task": "export", "model": name, "checkpoint": str(path), "epoch": saved["epoch"], "file": str(final),
         "format": options.format, "bytes": final.stat().st_size, "opset": opset, "metadata": metadata,
@@ -134,7 +135,7 @@ def _pictures(cfg: Any, size: tuple[int, int] | None) -> tuple[list[np.ndarray],
     They come from the checkpoint's dataset. If that is not here, embedded street scenes will do: what is compared is
     the arithmetic of runtimes.
     """
-    there = config.from_container(config.to_container(cfg))
+    there = check.from_container(check.to_container(cfg))
     there.dataset.pop("download", None)  # nothing is fetched for a check
     try:
         data = build.dataset(there, cfg.dataset.split)

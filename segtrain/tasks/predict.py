@@ -12,15 +12,16 @@ from filelock import FileLock
 from PIL import Image
 from tqdm import tqdm
 
-from segtrain import build, checkpoint, config, tracking
-from segtrain.datasets.inputs import Item, find_inputs, shard
+from segtrain.config import build, check
+from segtrain.data.label_files import MARKER, file_values, make_folder
 from segtrain.errors import UserError
-from segtrain.inference import Inference
-from segtrain.predictions import MARKER, file_values, make_folder
-from segtrain.predictor import LEAST_SIDE, Predictor
-from segtrain.saved import load_network, saved_classes, saved_config
-from segtrain.tasks.predicting import FOLDERS, Outputs, predict_pictures, predict_video
-from segtrain.trial import try_out
+from segtrain.inference.inputs import Item, find_inputs, shard
+from segtrain.inference.pipeline import FOLDERS, Outputs, predict_pictures, predict_video
+from segtrain.inference.predictor import LEAST_SIDE, Predictor
+from segtrain.inference.sanity_check import try_out
+from segtrain.inference.sliding_window import Inference
+from segtrain.run import checkpoint, tracking
+from segtrain.run.trained import load_network, saved_classes, saved_config
 
 log = tracking.log
 
@@ -64,7 +65,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> None:
                for label in labels]
     _claim(output, {"checkpoint": str(path), "sha256": _digest(path), "input": str(Path(options.input).absolute()),
                     "inference": {**inference.as_results(), "overlap": options.overlap}, "classes": classes})
-    tracking.write_config(run_dir, config.to_container(cfg))
+    tracking.write_config(run_dir, check.to_container(cfg))
 
     outputs = Outputs(output, labels, form, options.overlays, options.probabilities)
     to_do = [item for item in items if not outputs.is_done(item)]

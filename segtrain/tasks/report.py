@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from segtrain import config, tracking
+from segtrain.config import check
 from segtrain.errors import UserError
 from segtrain.report.run_page import write_run
 from segtrain.report.sweep_page import is_sweep, job_folders, write_sweep
+from segtrain.run import tracking
 
 log = tracking.log
 
@@ -38,7 +39,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> None:
         path, warnings = write_run(folder, output, evaluation)
     for warning in warnings:
         log.warning("warning: %s", warning)
-    tracking.write_config(run_dir, config.to_container(cfg))
+    tracking.write_config(run_dir, check.to_container(cfg))
     tracking.write_json(run_dir / "results.json", {"task": "report", "report": str(path), "warnings": warnings})
     log.info("report: %s", path)
 

@@ -13,17 +13,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from segtrain import build, config, tracking
-from segtrain.datasets.base import Dataset
-from segtrain.datasets.pictures import read_mask
-from segtrain.datasets.predicted_files import (
-    UNKNOWN,
-    file_labels,
-    find_predictions,
-    other_labels,
-    predicted_ids,
-)
-from segtrain.datasets.survey import (
+from segtrain.config import build, check
+from segtrain.data.base import Dataset
+from segtrain.data.images import read_mask
+from segtrain.data.label_files import UNKNOWN, file_labels, find_predictions, other_labels, predicted_ids
+from segtrain.data.statistics import (
     all_void,
     check_counts,
     check_instances,
@@ -31,14 +25,14 @@ from segtrain.datasets.survey import (
     in_order,
     instance_classes,
 )
-from segtrain.errors import UserError
+from segtrain.errors import UserError, nearest
+from segtrain.inference.evaluator import image_rows, split_results
 from segtrain.labels import Label
 from segtrain.metrics.categories import category_ids
 from segtrain.metrics.confusion import class_counts, count_pairs, fold_pairs
 from segtrain.metrics.instances import count_instances
-from segtrain.suggest import nearest
+from segtrain.run import tracking
 from segtrain.tasks.evaluate import dataset_name
-from segtrain.tasks.scoring import image_rows, split_results
 
 log = tracking.log
 
@@ -57,7 +51,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     folder = Path(cfg.task.predictions).expanduser()
     data = build.dataset(cfg, cfg.dataset.split, targets_only=True)
     check_instances(data.labels, cfg.dataset.instances)
-    class_sizes, source = _class_sizes(config.to_container(cfg.task)["class_sizes"], data, cfg.dataset.instances)
+    class_sizes, source = _class_sizes(check.to_container(cfg.task)["class_sizes"], data, cfg.dataset.instances)
     paths, unused = find_predictions(data, folder)
     build.settle(cfg, torch.device("cpu"), num_classes=len(data.labels), cached_in_memory=True)
     log.info("scoring the predictions in %s on %d targets of %s %s", folder, len(paths), dataset_name(cfg),
@@ -83,7 +77,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     results = {"task": "score", "dataset": dataset_name(cfg), "split": cfg.dataset.split, "predictions": str(folder),
                "checkpoint": None, "epoch": None, "step": None, **of_split, "params": None, "macs": None}
     rows = image_rows(data, class_counts(confusion).numpy(), [None] * len(paths))
-    tracking.write_config(run_dir, config.to_container(cfg))
+    tracking.write_config(run_dir, check.to_container(cfg))
     tracking.write_rows(run_dir / "per_image.csv", list(rows[0]), rows)
     tracking.write_confusion(run_dir, results["confusion_matrix"], list(results["iou_per_class"]))
     tracking.write_json(run_dir / "results.json", results)

@@ -8,16 +8,17 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from segtrain import checkpoint, config, distributed, parallel, tracking
+from segtrain.config import check
+from segtrain.distributed import ddp, process_group
 from segtrain.errors import Stopped, UserError
-from segtrain.overlays import examples_sheet
+from segtrain.inference.evaluator import Scored, score_split
 from segtrain.report.automatic import report_run
-from segtrain.stopping import StopRequest
-from segtrain.tasks.epoch import train_epoch
+from segtrain.run import checkpoint, tracking
 from segtrain.tasks.evaluate import dataset_name
-from segtrain.tasks.saving import restore, save_best, save_last
-from segtrain.tasks.scoring import Scored, score_split
-from segtrain.tasks.training import Training, log_start, prepare
+from segtrain.training.nonfinite import train_epoch
+from segtrain.training.signals import StopRequest
+from segtrain.training.state import Training, log_start, prepare, restore, save_best, save_last
+from segtrain.visualize import examples_sheet
 
 log = tracking.log
 
@@ -31,7 +32,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
         The best value of train.monitor.
     """
     training = _begin(cfg, run_dir)
-    step_network = parallel.wrapped(training.network, sync_batchnorm=cfg.runtime.sync_batchnorm)
+    step_network = ddp.wrapped(training.network, sync_batchnorm=cfg.runtime.sync_batchnorm)
     if cfg.runtime.compile:
         step_network = cast(nn.Module, torch.compile(step_network))
     names = [label.name for label in training.train_data.labels]
@@ -49,7 +50,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
                 request.check()
         except Stopped:
             save_last(training)
-            distributed.all_gather(None)  # the others wait for it, lest torchrun takes their end for a failure
+            process_group.all_gather(None)  # the others wait for it, lest torchrun takes their end for a failure
             log.info("stopped at step %d, saved; go on with: segtrain resume=%s", training.progress.step, run_dir)
             raise
         except ValueError as error:
@@ -77,9 +78,9 @@ def _begin(cfg: Any, run_dir: Path) -> Training:
     if _is_finished(training) and training.progress.best is None:
         raise UserError(f"{run_dir} has no scores yet, and its {training.progress.epoch} epochs are all that is asked "
                         "for: raise train.epochs, train.max_steps or train.max_minutes.")
-    if distributed.is_main():
+    if process_group.is_main():
         (run_dir / "results.json").unlink(missing_ok=True)  # of a finished run that shall go on: now it is not
-    tracking.write_config(run_dir, config.to_container(cfg))
+    tracking.write_config(run_dir, check.to_container(cfg))
     log_start(training)
     return training
 
@@ -89,7 +90,7 @@ def _begin(cfg: Any, run_dir: Path) -> Training:
 
 def _validate(training: Training, request: StopRequest) -> Scored:
     cfg = training.cfg
-    parallel.share_buffers(training.scored)
+    ddp.share_buffers(training.scored)
     return score_split(
         training.scored, training.val_data, training.val_found, training.loss_fn, training.normalize,
         device=training.device, precision=cfg.runtime.precision, batch_size=cfg.train.batch_size,
@@ -193,9 +194,9 @@ def _finish(training: Training) -> float | None:
     if progress.skipped:
         results["skipped_steps"] = progress.skipped
     scores = {name: results[name] for name in ("loss", "miou", "iiou", "macc", "pacc")}
-    tracking.add_hparams(run_dir, config.to_container(cfg), scores, results["step"])
+    tracking.add_hparams(run_dir, check.to_container(cfg), scores, results["step"])
     tracking.write_json(run_dir / "results.json", results)
-    report = report_run(run_dir) if cfg.train.report and distributed.is_main() else None
+    report = report_run(run_dir) if cfg.train.report and process_group.is_main() else None
     log.info("\n%s\n", tracking.results_table(results))
     if progress.skipped:
         log.warning("warning: %d of %d steps were skipped, for loss or gradient were not finite", progress.skipped,

@@ -1,0 +1,264 @@
+"""The only file that turns config nodes into objects.
+
+Everything that `auto` leaves open is settled here too, once, so that the settled value can be kept with the run.
+"""
+
+import importlib.util
+import inspect
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import albumentations
+import torch
+from torch import nn
+
+from segtrain import losses
+from segtrain.config.check import to_container
+from segtrain.config.instantiate import call, guarded, locate, takes
+from segtrain.config.schema import DatasetSettings
+from segtrain.data.base import Cached, Dataset, Subset
+from segtrain.data.transforms import Augmentation, Normalize
+from segtrain.distributed import process_group
+from segtrain.errors import UserError
+from segtrain.optim import Schedule, grouped
+from segtrain.profiling import free_memory
+from segtrain.run.tracking import flatten
+
+IMAGENET_STD = [0.229, 0.224, 0.225]
+# The work on a GPU (pixels of all crops of a run) from which compiling, about a minute, pays for itself. On CPUs it
+# does not: convolutions are nearly all of a step there, and come from oneDNN either way (docs/results.md).
+COMPILE_FROM_PIXELS = 5e9
+
+
+# ---- the objects, in the order in which a run needs them
+
+
+def dataset(cfg: Any, split: str, *, targets_only: bool = False) -> Dataset:
+    """Build one split of cfg.dataset, reduced to train.num_images where it is the training split.
+
+    Args:
+        cfg: The config.
+        split: Which one.
+        targets_only: Whether only targets will be read, so that images may be missing where the class can do so.
+
+    Raises:
+        UserError: If the data is not there, or cfg.dataset.num_classes differs from the classes found.
+    """
+    settings = {item.name for item in fields(DatasetSettings)}
+    node = to_container(cfg.dataset)
+    given: dict[str, Any] = {"split": split}
+    if takes(node, "targets_only", "dataset"):
+        given["targets_only"] = targets_only
+    with process_group.main_first():  # it may have to download the data
+        built = call({key: value for key, value in node.items() if key not in settings}, "dataset", known=settings,
+                     given=given)
+    if not all(hasattr(built, name) for name in ("labels", "names", "read", "files")):
+        raise UserError(f"dataset._target_={node['_target_']} is no dataset: it needs labels, names, read and files, "
+                        "as segtrain.data.base.Dataset describes them.")
+    num_classes = node.get("num_classes")
+    if num_classes is not None and num_classes != len(built.labels):
+        raise UserError(f"dataset.num_classes={num_classes}, but the dataset has {len(built.labels)} classes: "
+                        "leave dataset.num_classes as it is.")
+    if split == "train" and cfg.train.num_images is not None:
+        if cfg.train.num_images > len(built.names):
+            raise UserError(f"train.num_images={cfg.train.num_images}, but the training split has "
+                            f"{len(built.names)} images: lower it.")
+        return Subset(built, cfg.train.num_images)
+    return built
+
+
+def cached(data: Dataset, cache: Any) -> Dataset:
+    """Keep a dataset's samples in memory: always, never, or if they take less than half of what is free.
+
+    Of several processes on a machine each keeps its own, so all of them together must fit.
+    """
+    if cache == "auto":
+        sample = data.read(0)
+        bytes_each = sample.image.nbytes + sample.target.nbytes
+        bytes_each += 0 if sample.instances is None else sample.instances.nbytes
+        free = free_memory(torch.device("cpu"))
+        cache = bytes_each * len(data.names) < 0.5 * free / process_group.local_world_size()
+    return Cached(data) if cache else data
+
+
+def augmentation(cfg: Any) -> Augmentation:
+    """Build the transforms of cfg.augmentation, in their order."""
+    transforms = []
+    for name, node in to_container(cfg.augmentation).items():
+        key = f"augmentation.{name}"
+        if not isinstance(node, dict):
+            raise UserError(f"{key}={node} must be a transform: a mapping with a _target_ and its arguments.")
+        transforms.append(_of_kind(call(node, key), albumentations.BasicTransform, key))
+    return Augmentation(transforms)
+
+
+def normalize(cfg: Any, device: torch.device) -> Normalize:
+    """Build the normalisation; the dataset's pictures have three channels, and so must the model."""
+    in_channels = cfg.model.get("in_channels", 3)
+    if in_channels != len(cfg.dataset.mean) or len(cfg.dataset.mean) != 3:
+        raise UserError(f"model.in_channels={in_channels} and dataset.mean={list(cfg.dataset.mean)}: "
+                        "pictures are read as RGB, so both need 3 channels.")
+    return call({"_target_": "segtrain.data.transforms.Normalize", "mean": list(cfg.dataset.mean),
+                 "std": list(cfg.dataset.std)}, "dataset",
+                given={"device": device, "channels_last": cfg.runtime.channels_last})
+
+
+def model(cfg: Any, *, pretrained: bool = True) -> nn.Module:
+    """Build the network; without `pretrained`, for weights that are loaded afterwards anyway."""
+    node = to_container(cfg.model)
+    if not pretrained and "pretrained" in node:
+        node["pretrained"] = None
+    with process_group.main_first():  # it may have to download weights
+        return _of_kind(call(node, "model"), nn.Module, "model")
+
+
+def class_layer(cfg: Any) -> set[str]:
+    """Return the state-dict keys of the model whose shapes depend on the number of classes."""
+    node = to_container(cfg.model)
+    if "num_classes" not in node:
+        return set()
+    if "pretrained" in node:
+        node["pretrained"] = None
+    own, other = (_shapes({**node, "num_classes": number}) for number in (node["num_classes"], node["num_classes"] + 1))
+    return {key for key, shape in own.items() if other.get(key) != shape}
+
+
+def _shapes(node: dict[str, Any]) -> dict[str, torch.Size]:
+    """Return the shapes of a model's state dict, without making its weights where its class can do without."""
+    try:
+        with torch.device("meta"):
+            built = call(node, "model")
+    except RuntimeError:  # its class reads values while it builds, as of a linspace
+        with torch.random.fork_rng([]):
+            built = call(node, "model")
+    return {key: value.shape for key, value in built.state_dict().items()}
+
+
+def weighs_classes(cfg: Any) -> bool:
+    """Say whether the loss has class weights, which are computed from the training split."""
+    return any(key.rpartition(".")[2] == "class_weights" and isinstance(value, str) and value != "none"
+               for key, value in flatten(to_container(cfg.loss)).items())
+
+
+def loss(cfg: Any, class_pixels: Sequence[int] | None, image_pixels: Sequence[int] | None) -> losses.Loss:
+    """Build the loss, its class weights computed from the training split.
+
+    Args:
+        cfg: The config.
+        class_pixels: The pixels of each class; None will do where `weighs_classes` says no.
+        image_pixels: For each class, the labelled pixels of the images that show it; likewise.
+    """
+
+    def weighted(section: Any, key: str) -> Any:
+        if not isinstance(section, dict):
+            return section
+        result = {name: weighted(value, f"{key}.{name}") for name, value in section.items()}
+        if isinstance(result.get("class_weights"), str):
+            result["class_weights"] = guarded(
+                f"{key}.class_weights", losses.class_weights, result["class_weights"], class_pixels or (),
+                image_pixels or ())
+        return result
+
+    return _of_kind(call(weighted(to_container(cfg.loss), "loss"), "loss"), losses.Loss, "loss")
+
+
+def optimizer(cfg: Any, network: nn.Module, device: torch.device) -> torch.optim.Optimizer:
+    """Build the optimizer of all parameters to train, in its fused form on a GPU where it has one.
+
+    With train.encoder_lr or train.weight_decay_on=kernels they come in groups; that of optim.lr is the first.
+    """
+    node = to_container(cfg.optim)
+    if device.type == "cuda" and "fused" in inspect.signature(locate(str(node.get("_target_")), "optim")).parameters:
+        node.setdefault("fused", True)
+    kernels_only = cfg.train.weight_decay_on == "kernels"
+    parameters = grouped(network, freeze_encoder=cfg.train.freeze_encoder, encoder_lr=cfg.train.encoder_lr,
+                         decay_kernels_only=kernels_only)
+    built = _of_kind(call(node, "optim", given={"params": parameters}), torch.optim.Optimizer, "optim")
+    if kernels_only and "weight_decay" not in built.defaults:
+        raise UserError(f"train.weight_decay_on=kernels, but optim._target_={node['_target_']} has no weight_decay: "
+                        "set train.weight_decay_on=all, or choose another optimizer.")
+    closure = inspect.signature(built.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise UserError(f"optim._target_={node['_target_']} evaluates the loss several times a step, which the "
+                        "training loop does not offer: choose another optimizer.")
+    return built
+
+
+def schedule(cfg: Any, total_steps: int, steps_per_epoch: int) -> Schedule:
+    """Build the course of the learning rate."""
+    return call(to_container(cfg.scheduler), "scheduler",
+                given={"total_steps": total_steps, "steps_per_epoch": steps_per_epoch})
+
+
+def _of_kind(built: Any, kind: type, key: str) -> Any:
+    if not isinstance(built, kind):
+        raise UserError(f"{key}._target_ gave an object of type {type(built).__name__}, but {key} must be a "
+                        f"{kind.__module__}.{kind.__name__}.")
+    return built
+
+
+# ---- what auto leaves open
+
+
+def device(cfg: Any) -> torch.device:
+    """Settle runtime.device, and set what belongs to the device: threads, matrix precision.
+
+    Of several processes on a machine with GPUs each takes one of its own.
+    """
+    name = cfg.runtime.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if process_group.is_started() and name.startswith("cuda"):
+        name = f"cuda:{process_group.own_gpu()}"
+    elif process_group.is_started() and name == "mps":
+        raise UserError("runtime.device=mps serves one process: start segtrain without torchrun, or use "
+                        "runtime.device=cpu.")
+    try:
+        found = torch.device(name)
+        if found.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError(f"{found.type} is not supported")
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"runtime.device={name} is not to be had here ({str(error).splitlines()[0]}): "
+                        "use runtime.device=auto or cpu.") from error
+    if cfg.runtime.threads:
+        torch.set_num_threads(cfg.runtime.threads)
+    torch.set_float32_matmul_precision("high")
+    if process_group.is_started() and found.type == "cuda":
+        torch.cuda.set_device(found)
+    return found
+
+
+def settle(cfg: Any, on: torch.device, *, num_classes: int, cached_in_memory: bool, train_steps: int = 0) -> None:
+    """Replace every `auto` and open value of a config by what it means for this run and machine, in place."""
+    cfg.dataset.num_classes = num_classes
+    if cfg.dataset.std == "auto":
+        cfg.dataset.std = IMAGENET_STD if cfg.model.get("pretrained") else [1.0] * len(cfg.dataset.mean)
+    cfg.runtime.device = on.type if process_group.is_started() else str(on)  # which one is this process's own matter
+    if cfg.runtime.precision == "auto":
+        cfg.runtime.precision = "bf16" if on.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    if cfg.runtime.workers == "auto":
+        # On a CPU the loaders would take cores from the training itself, unless they decode files.
+        cores = max(1, (os.cpu_count() or 1) // process_group.local_world_size())
+        cfg.runtime.workers = min(16, cores) if on.type != "cpu" else 0 if cached_in_memory else min(2, cores)
+    if cfg.runtime.sync_batchnorm == "auto":
+        cfg.runtime.sync_batchnorm = on.type == "cuda"  # torch has none for other devices
+    if cfg.runtime.compile == "auto":
+        pixels = train_steps * cfg.train.batch_size * cfg.train.accumulate * math.prod(cfg.dataset.crop)
+        cfg.runtime.compile = on.type == "cuda" and _can_compile() and pixels >= COMPILE_FROM_PIXELS
+
+
+def _can_compile() -> bool:
+    """Say whether torch.compile has what it needs on a GPU: a C++ compiler and Triton."""
+    compilers = [os.environ.get("CXX", ""), "g++", "clang++"]
+    return (importlib.util.find_spec("triton") is not None
+            and any(shutil.which(name) for name in compilers if name))
+
+
+def memory_format(cfg: Any) -> torch.memory_format:
+    """Return the memory layout that runtime.channels_last asks for."""
+    return torch.channels_last if cfg.runtime.channels_last else torch.contiguous_format

@@ -1,0 +1,249 @@
+"""From a node to an object: call what `_target_` names with the node's other values, all of them checked first.
+
+The signature of the target is the schema: names, annotated types, and the nearest name for one that is misspelt.
+What a config out of a checkpoint or a run directory may build: a file of others is not trusted.
+"""
+
+import importlib
+import inspect
+import math
+import traceback
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import albumentations
+import pydantic
+import torch
+from torch import nn
+
+from segtrain import losses
+from segtrain.config.check import override_key, to_container
+from segtrain.data.base import Reader
+from segtrain.errors import UserError, nearest
+
+
+def call(node: Mapping[str, Any], key: str, *, given: Mapping[str, Any] | None = None,
+         known: Iterable[str] = ()) -> Any:
+    """Call a node's target with its values, nested nodes first.
+
+    Args:
+        node: `_target_` and keyword arguments.
+        key: Where the node stands in the config, for messages.
+        given: Further arguments that no config can hold.
+        known: Further names to suggest for a misspelt one.
+
+    Raises:
+        UserError: Names the key and the remedy: an unknown target, a misspelt or missing argument, a value of the wrong
+            type, or whatever ValueError or TypeError the target itself raises.
+    """
+    path = node.get("_target_")
+    if not isinstance(path, str):
+        raise UserError(f"{key}._target_ has no value, but {key} needs the class or function to build it with.")
+    target = locate(path, key)
+    given = dict(given or {})
+    arguments = {name: nested(value, f"{key}.{name}") for name, value in node.items() if name != "_target_"}
+    parameters = _parameters(target)
+    if parameters is not None:
+        hints = _hints(target)
+        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        names = [name for name, parameter in parameters.items() if name not in given and _is_named(parameter)]
+        for name, value in arguments.items():
+            if name in given or (name not in names and not takes_any):
+                raise UserError(f"{key}.{name} is not an argument of {path}.{nearest(name, [*names, *known])}")
+            arguments[name] = _checked(value, hints.get(name, Any), f"{key}.{name}")
+        for name in names:
+            if parameters[name].default is inspect.Parameter.empty and name not in arguments:
+                raise UserError(f"{key}.{name} has no value, but {path} needs it: {key}.{name}=...")
+    return guarded(key, target, **arguments, **given)
+
+
+def takes(node: Mapping[str, Any], argument: str, key: str) -> bool:
+    """Say whether a node's target has an argument of that name, as far as it tells.
+
+    Raises:
+        UserError: If there is no such target.
+    """
+    path = node.get("_target_")
+    return isinstance(path, str) and argument in (_parameters(locate(path, key)) or ())
+
+
+def nested(value: Any, key: str) -> Any:
+    """Call every node with a target inside a value."""
+    if isinstance(value, dict):
+        if "_target_" in value:
+            return call(value, key)
+        return {name: nested(item, f"{key}.{name}") for name, item in value.items()}
+    if isinstance(value, list):
+        return [nested(item, f"{key}[{number}]") for number, item in enumerate(value)]
+    return value
+
+
+def guarded(key: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function; the ValueError or TypeError it raises about its arguments is the user's to mend."""
+    try:
+        return function(*args, **kwargs)
+    except (ValueError, TypeError) as error:
+        for each in (error, error.__cause__):  # albumentations wraps them
+            if isinstance(each, pydantic.ValidationError):
+                first = each.errors()[0]
+                where = ".".join([key, *(str(part) for part in first["loc"][:1])])
+                raise UserError(f"{where}={first['input']}: {first['msg']}.") from error
+        said = str(error).partition("\nException raised from")[0]  # torch adds where in its C++ code
+        raise UserError(f"{key}: {' '.join(said.split())[:500]}") from error
+
+
+def locate(path: str, key: str) -> Callable[..., Any]:
+    """Import the class or function that a dotted path names.
+
+    Raises:
+        UserError: If there is none, or its module cannot be imported.
+    """
+    first, *names = path.split(".")
+    found = _import(first, key, path, ())
+    where = first
+    for name in names:
+        where = f"{where}.{name}"
+        found = getattr(found, name) if hasattr(found, name) else _import(where, key, path, dir(found))
+    if not callable(found):
+        raise UserError(f"{key}._target_={path} is no class or function.")
+    return found
+
+
+def _import(module: str, key: str, path: str, siblings: Iterable[str]) -> Any:
+    try:
+        return importlib.import_module(module)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{key}._target_={path} cannot be imported ({error}): check its spelling, and that its package "
+                        "is installed, on PYTHONPATH or in the current directory."
+                        f"{nearest(module.rpartition('.')[2], siblings)}") from error
+    except Exception as error:  # the user's own module may raise anything while it is imported
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(f"{key}._target_={path} cannot be imported: {type(error).__name__}: {error} "
+                        f"({line.filename}, line {line.lineno}).") from error
+
+
+def is_trusted(path: str, key: str, packages: Iterable[str], kind: type | None, own: Iterable[str]) -> bool:
+    """Say whether a path out of a file leads to something that may be built from it.
+
+    Nothing outside the packages is imported, and what the path leads to must be defined in them:
+    torch.serialization.os would lead elsewhere.
+
+    Args:
+        path: A `_target_`.
+        key: Where it stands, for messages.
+        packages: Where it may be defined, ...
+        kind: ... as a subclass of this, or a function annotated to return one; None takes any function.
+        own: The user's own packages, of which anything may be built.
+    """
+    packages, own = tuple(packages), tuple(own)
+    if not _is_within(path, (*packages, *own)):
+        return False
+    found = locate(path, key)
+    if not (inspect.isclass(found) or inspect.isfunction(found)):
+        return False
+    if _is_within(f"{found.__module__}.", own):
+        return True
+    if not _is_within(f"{found.__module__}.", packages):
+        return False
+    if kind is None:
+        return inspect.isfunction(found)
+    made = found if inspect.isclass(found) else _hints(found).get("return")
+    return inspect.isclass(made) and issubclass(made, kind)
+
+
+def targets(node: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Yield the key and path of every `_target_` of a node, however deep."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield key, str(node["_target_"])
+        for name, value in node.items():
+            yield from targets(value, f"{key}.{name}")
+    elif isinstance(node, list):
+        for number, value in enumerate(node):
+            yield from targets(value, f"{key}[{number}]")
+
+
+def _is_within(path: str, packages: Iterable[str]) -> bool:
+    return any(path.startswith(f"{package}.") for package in packages)
+
+
+def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
+    """Return a target's parameters; None where it does not tell, as some builtins."""
+    try:
+        return inspect.signature(target).parameters
+    except (ValueError, TypeError):
+        return None
+
+
+def _is_named(parameter: inspect.Parameter) -> bool:
+    return parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+
+
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (NameError, TypeError, AttributeError):  # a signature that cannot be read is left to the target itself
+        return {}
+
+
+def _checked(value: Any, hint: Any, key: str) -> Any:
+    """Return a value as its annotation wants it, a list as a tuple where it says so."""
+    shown = str(value).lower() if isinstance(value, bool) else value
+    if isinstance(value, bool) and not {bool, Any, object} & {hint, *typing.get_args(hint)} and _takes_number(hint):
+        raise UserError(f"{key}={shown} has the wrong type: a number is needed.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{key}={value} is no finite number.")
+    try:
+        # A name of digits (dataset.root=2024) is a number to YAML.
+        adapter = pydantic.TypeAdapter(
+            hint, config={"arbitrary_types_allowed": True, "coerce_numbers_to_str": True})
+    except (pydantic.PydanticUserError, pydantic.errors.PydanticSchemaGenerationError):
+        return value
+    try:
+        return adapter.validate_python(value)
+    except pydantic.ValidationError as error:
+        raise UserError(f"{key}={shown} has the wrong type: {error.errors()[0]['msg']}.") from error
+
+
+def _takes_number(hint: Any) -> bool:
+    return bool({int, float} & {hint, *typing.get_args(hint)})
+
+
+pass
+
+# What it may name: defined in these packages, and of this kind; None is a function.
+TRUSTED = {
+    "model": (("segtrain.models", "torchvision.models"), nn.Module),
+    "optim": (("torch.optim",), torch.optim.Optimizer),
+    "scheduler": (("segtrain.optim",), None),
+    "loss": (("segtrain.losses",), losses.Loss),
+    "dataset": (("segtrain.data",), Reader),
+    "augmentation": (("albumentations",), albumentations.BasicTransform),
+}
+
+
+def check_trust(cfg: Any, overrides: Iterable[str], trusted: Iterable[str]) -> None:
+    """Check that a config out of a checkpoint or a run directory names only what it may build, and fetches nothing.
+
+    Args:
+        cfg: The config. Its dataset.download is set to false unless the command line says otherwise: where data are
+            written is not for a file to choose.
+        overrides: The command line's overrides; what is chosen there is the user's own and not checked.
+        trusted: The user's own packages (runtime.trusted on the command line).
+
+    Raises:
+        UserError: Names the key and the option that allows it. Nothing outside the trusted packages was imported.
+    """
+    chosen = tuple(f"{override_key(override)}." for override in overrides)
+    container = to_container(cfg)
+    for group, (packages, kind) in TRUSTED.items():
+        for key, path in targets(container.get(group), group):
+            if f"{key}._target_.".startswith(chosen) or is_trusted(path, key, packages, kind, trusted):
+                continue
+            raise UserError(
+                f"{key}._target_={path} in the saved configuration is not among what may be built from a file "
+                f"({', '.join(packages)}): if it is your own code, pass runtime.trusted=[{path.split('.')[0]}].")
+    data = container.get("dataset")
+    if isinstance(data, dict) and data.get("download") and not "dataset.download.".startswith(chosen):
+        cfg.dataset.download = False

@@ -1,0 +1,122 @@
+"""What Hydra, OmegaConf and the system say about the user's doings, said in our words: the key, and the remedy."""
+
+import errno
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from segtrain.errors import nearest, nearest_key
+
+Keys = Callable[[], Iterable[str]]
+# What a folder or a disk may refuse; any other OSError that names no file is a bug.
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EMFILE)
+
+# Choices that come with the packages of the extra `sweep`.
+PLUGINS = ("optuna", "joblib", "submitit_local", "submitit_slurm")
+
+
+def composition(error: Exception, known_keys: Keys, in_folders: Callable[[str], list[str]] = lambda group: []) -> str:
+    """Explain an error of Hydra's.
+
+    Args:
+        error: What Hydra raised while it composed the config.
+        known_keys: Gives the keys that exist; called only where one is to be suggested, for it takes a while.
+        in_folders: Gives a group's files that stand in folders of it, as folder/name; called where they count.
+    """
+    text = _plain(str(error))
+    kind = type(error).__name__
+    if kind == "MissingConfigException":
+        return _missing_file(text, getattr(error, "missing_cfg_file", None), getattr(error, "options", None),
+                             in_folders)
+    if kind == "OverrideParseException":
+        return _syntax(str(getattr(error, "override", "")), text)
+    cause = error.__cause__ or error.__context__
+    if hasattr(cause, "full_key") and not text.startswith("Could not override"):
+        file = re.match(r"In '([^']*)'", text)
+        return value_error(cause, known_keys) + (f" (in {file[1]}.yaml)" if file else "")
+    unknown = re.match(r"(?:Could not override|Could not delete from config\.|Could not delete|"
+                       r"Could not append to config\. An item is already at) '([^']*)'", text)
+    if unknown and "already at" in text:
+        return f"{unknown[1]} is there already: write it without the plus, {unknown[1]}=..."
+    if unknown and "/" in unknown[1] and in_folders(unknown[1].partition("/")[0]):
+        group, _, folder = unknown[1].partition("/")
+        return f"{unknown[1]} is a folder of {group}: choose one of its files by {group}={folder}/NAME."
+    if unknown and "The value of" not in text:
+        return unknown_key(unknown[1], known_keys)
+    group = re.search(r"config group '([^']*)' does not exist", text)
+    if group:
+        return unknown_key(group[1], known_keys)
+    if "Config group override must be a string" in text:
+        return "a group was given what is not the name of one of its files (null or a number): write group=name."
+    ambiguous = re.match(r"Ambiguous value for argument '([^=]*)=([^']*)'", text)
+    if ambiguous:
+        key, values = ambiguous.groups()
+        return f"{key}={values} are several values: add -m for a sweep over them, or write {key}=[{values}] for a list."
+    return text
+
+
+def value_error(error: Any, known_keys: Keys, prefix: str = "") -> str:
+    """Explain an error of OmegaConf's, which knows its key; the prefix is of a section that was checked by itself."""
+    key = f"{prefix}{error.full_key}" if getattr(error, "full_key", None) else ""
+    reason = _plain(getattr(error, "msg", None) or str(error)).split(" full_key:")[0].split(" reference_type=")[0]
+    if type(error).__name__ in ("ConfigAttributeError", "ConfigKeyError"):
+        return unknown_key(key, known_keys)
+    if reason.endswith("is not Optional"):
+        return f"{key}=null has the wrong type: it needs a value."
+    if "is not a subclass of" in reason:
+        return f"{key} is a section: set its values one by one, {key}.name=..."
+    if "does not support deletion" in reason:
+        return f"{key} cannot be deleted: every key of its section needs a value."
+    if "is not a ListConfig" in reason:
+        return f"{key} has the wrong type: it must be a list, {key}=[...]."
+    return f"{key}: {reason}" if key else reason
+
+
+def unknown_key(key: str, known_keys: Keys) -> str:
+    """Say that a key does not exist, and which one is nearest."""
+    return f"{key} is not a key of the configuration.{nearest_key(key.replace('/', '.'), known_keys())}"
+
+
+def machine(error: Exception) -> str | None:
+    """Explain that memory, a disk or a folder is at fault; None if it is not."""
+    text = " ".join(str(error).split())
+    if type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in text:
+        return (f"out of memory ({text[:200]}): lower train.batch_size (train.accumulate keeps the images of a step), "
+                "dataset.crop, or set dataset.cache=false.")
+    if "DataLoader worker" in text and "killed" in text:
+        return f"{text} Memory may be short: lower runtime.workers, or set dataset.cache=false."
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in REFUSALS):
+        return (f"{error.filename or 'a file of the run'}: {error.strerror}. Choose another folder with hydra.run.dir= "
+                "(hydra.sweep.dir= for a sweep), or make room.")
+    return None
+
+
+def _missing_file(text: str, missing: str | None, options: Sequence[str] | None,
+                  in_folders: Callable[[str], list[str]]) -> str:
+    group, _, choice = (missing or "").partition("/")
+    if group == "hydra":  # its groups lie deeper
+        group, _, choice = (missing or "").rpartition("/")
+        if group in ("hydra/sweeper", "hydra/launcher") and choice in PLUGINS:
+            return (f"{group}={choice} needs a plugin of Hydra's that is not installed: pip install 'segtrain[sweep]' "
+                    "(docs/sweeps.md).")
+    if options and choice:
+        options = [*options, *in_folders(group)]
+        return f"{group}={choice} does not exist: {group} is one of {', '.join(options)}.{nearest(choice, options)}"
+    return text
+
+
+def _syntax(override: str, text: str) -> str:
+    if "=" not in override:
+        return f"{override} is no override: write key=value, or ~key to delete one."
+    key, value = override.split("=", 1)
+    if not key.strip("+~"):
+        return f"{override} is no override: it has no key, write key=value."
+    reason = text.split(" See https://")[0].rpartition(f"Error parsing override '{override}' ")[2]
+    return (f"{key}={value} cannot be read ({reason}): check its brackets; a value with spaces, commas, =, quotes or "
+            f"letters beyond a-z needs quotes of its own, \"{key}='...'\".")
+
+
+def _plain(text: str) -> str:
+    """Return a message on one line, without Hydra's advice to add any key that does not exist."""
+    lines = (line.strip() for line in text.splitlines())
+    return " ".join(line for line in lines if line and not line.startswith(("To append", "See https", "Set the env")))

@@ -1,0 +1,365 @@
+"""The 32 classes of the original CamVid release, and how they are merged to 11.
+Which frames of CamVid belong to which split.
+The folders in which people have CamVid, and the labelled frames in them.
+CamVid, in the 480x360 release of SegNet's authors and in the original one of 960x720.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from segtrain.data import sources
+from segtrain.data.base import Sample
+from segtrain.data.color_masks import Color, counted, to_rows
+from segtrain.data.discovery import has_pictures, pair_files
+from segtrain.data.images import PICTURE_SUFFIXES, check_sizes, read_image, read_mask, to_train_ids
+from segtrain.errors import UserError
+from segtrain.labels import IGNORE_INDEX, Label
+
+pass
+
+# The 11 classes of CamVid in the order of the 480x360 release that SegNet's authors published, with the colours of
+# the original 32-class release (Brostow et al., "Semantic object classes in video", 2009). Label 11 is void.
+CAMVID = (
+    Label("Sky", 0, 0, (128, 128, 128)),
+    Label("Building", 1, 1, (128, 0, 0)),
+    Label("Pole", 2, 2, (192, 192, 128)),
+    Label("Road", 3, 3, (128, 64, 128)),
+    Label("Pavement", 4, 4, (0, 0, 192)),
+    Label("Tree", 5, 5, (128, 128, 0)),
+    Label("SignSymbol", 6, 6, (192, 128, 128), has_instances=True),
+    Label("Fence", 7, 7, (64, 64, 128)),
+    Label("Car", 8, 8, (64, 0, 128), has_instances=True),
+    Label("Pedestrian", 9, 9, (64, 64, 0), has_instances=True),
+    Label("Bicyclist", 10, 10, (0, 128, 192), has_instances=True),
+)
+
+# Void as a class of its own, as those score CamVid who have 12 classes.
+CAMVID_VOID = Label("Void", 11, 11, (0, 0, 0))
+
+VOID = CAMVID_VOID.name
+
+# Name, colour, and the class that it becomes by each merge, in the order of the release's label_colors.txt, which is
+# also the order of the numbers 0..31 in index masks made from it (fastai's *_P.png).
+#   segnet: how the 11 classes of SegNet (Badrinarayanan et al., 2017) are commonly made; its authors released merged
+#     labels only.
+#   linknet: what the code does that LinkNet's authors released (Chaurasia and Culurciello, 2017).
+# Source of classes and colours: Brostow et al., "Semantic object classes in video" (2009).
+ORIGINAL: tuple[tuple[str, Color, str, str], ...] = (
+    # name, colour, segnet, linknet
+    ("Animal", (64, 128, 64), "Pedestrian", VOID),
+    ("Archway", (192, 0, 128), "Building", "Building"),
+    ("Bicyclist", (0, 128, 192), "Bicyclist", "Bicyclist"),
+    ("Bridge", (0, 128, 64), "Building", "Building"),
+    ("Building", (128, 0, 0), "Building", "Building"),
+    ("Car", (64, 0, 128), "Car", "Car"),
+    ("CartLuggagePram", (64, 0, 192), "Pedestrian", "Pedestrian"),
+    ("Child", (192, 128, 64), "Pedestrian", "Pedestrian"),
+    ("Column_Pole", (192, 192, 128), "Pole", "Pole"),
+    ("Fence", (64, 64, 128), "Fence", "Fence"),
+    ("LaneMkgsDriv", (128, 0, 192), "Road", "Road"),
+    ("LaneMkgsNonDriv", (192, 0, 64), "Road", "Road"),
+    ("Misc_Text", (128, 128, 64), "SignSymbol", "SignSymbol"),
+    ("MotorcycleScooter", (192, 0, 192), "Bicyclist", "Bicyclist"),
+    ("OtherMoving", (128, 64, 64), "Car", "Car"),
+    ("ParkingBlock", (64, 192, 128), "Pavement", "Pavement"),
+    ("Pedestrian", (64, 64, 0), "Pedestrian", "Pedestrian"),
+    ("Road", (128, 64, 128), "Road", "Road"),
+    ("RoadShoulder", (128, 128, 192), "Pavement", "Road"),
+    ("Sidewalk", (0, 0, 192), "Pavement", "Pavement"),
+    ("SignSymbol", (192, 128, 128), "SignSymbol", "SignSymbol"),
+    ("Sky", (128, 128, 128), "Sky", "Sky"),
+    ("SUVPickupTruck", (64, 128, 192), "Car", "Car"),
+    ("TrafficCone", (0, 0, 64), "Pole", "Pole"),
+    ("TrafficLight", (0, 64, 64), "SignSymbol", "SignSymbol"),
+    ("Train", (192, 64, 128), "Car", "Car"),
+    ("Tree", (128, 128, 0), "Tree", "Tree"),
+    ("Truck_Bus", (192, 128, 192), "Car", "Car"),
+    ("Tunnel", (64, 0, 64), "Building", "Building"),
+    ("VegetationMisc", (192, 192, 0), "Tree", "Tree"),
+    ("Void", (0, 0, 0), VOID, VOID),
+    ("Wall", (64, 192, 0), "Building", "Fence"),
+)
+COLORS = [color for _, color, _, _ in ORIGINAL]
+MERGES = {"segnet": {name: merged for name, _, merged, _ in ORIGINAL},
+          "linknet": {name: merged for name, _, _, merged in ORIGINAL}}
+
+
+def merged_ids(merge: str, void: int) -> list[int]:
+    """Return the train id of each row of ORIGINAL, `void` for those that have no class."""
+    train_ids = {label.name: label.train_id for label in CAMVID} | {VOID: void}
+    return [train_ids[MERGES[merge][name]] for name, _, _, _ in ORIGINAL]
+
+
+SPLITS = ("train", "val", "test")
+
+# The split of SegNet's authors: name of the sequence up to the number, digits of the number, and the frames.
+# The labelled frames of 0016E5 have a gap, one is a frame late (901), and val is a stretch at 15 frames a second.
+OFFICIAL: dict[str, tuple[tuple[str, int, Sequence[int]], ...]] = {
+    "train": (
+        ("0001TP_", 6, range(6690, 8521, 30)),
+        ("0006R0_f", 5, range(930, 3931, 30)),
+        ("0016E5_", 5, (*range(390, 871, 30), 901, *range(930, 2401, 30), *range(4350, 7921, 30),
+                        *range(8190, 8641, 30))),
+    ),
+    "val": (("0016E5_", 5, range(7959, 8160, 2)),),
+    "test": (
+        ("0001TP_", 6, range(8550, 10381, 30)),
+        ("Seq05VD_f", 5, range(0, 5101, 30)),
+    ),
+}
+SHARES = {split: sum(len(frames) for _, _, frames in parts) / 701 for split, parts in OFFICIAL.items()}
+
+
+def official(split: str) -> list[str]:
+    """Return the names of the frames of SegNet's split: 367 train, 101 val, 233 test."""
+    return sorted(f"{sequence}{number:0{digits}}" for sequence, digits, frames in OFFICIAL[split] for number in frames)
+
+
+def shuffled(names: Sequence[str], split: str, seed: int, num_train: int | None, num_val: int | None) -> list[str]:
+    """Return the names of a random split, the same for the same names and seed.
+
+    Args:
+        names: All labelled frames.
+        split: "train", "val" or "test"; test is what the others leave.
+        seed: Of the shuffling.
+        num_train: Frames for training; None: the share that they have in SegNet's split.
+        num_val: Frames for validation; likewise, as far as num_train leaves them.
+
+    Raises:
+        UserError: If there are not as many frames, or the split has none.
+    """
+    for key, number in (("num_train", num_train), ("num_val", num_val)):
+        if number is not None and number < 1:
+            raise UserError(f"dataset.{key}={number} must be at least 1.")
+    train = round(len(names) * SHARES["train"]) if num_train is None else num_train
+    val = min(round(len(names) * SHARES["val"]), len(names) - train) if num_val is None else num_val
+    if train > len(names) or train + val > len(names):
+        raise UserError(f"dataset.num_train={train} and dataset.num_val={max(val, 0)}, but there are {len(names)} "
+                        "labelled frames: lower them.")
+    order = np.random.default_rng(seed).permutation(len(names))
+    parts = {"train": order[:train], "val": order[train:train + val], "test": order[train + val:]}
+    if not len(parts[split]):
+        raise UserError(f"dataset.splits=random leaves no frame for the split {split}, with {train} of {len(names)} "
+                        f"for train and {val} for val: lower dataset.num_train or dataset.num_val.")
+    return sorted(names[place] for place in parts[split])
+
+
+pass
+
+Frames = dict[str, tuple[Path, Path]]  # image and label by the frame's name
+
+# Images and labels of the original release: as it is published, and as it is often passed on.
+ORIGINAL_FOLDERS = (("701_StillsRaw_full", "LabeledApproved_full"), ("images", "labels"),
+                    *((split, f"{split}_labels") for split in SPLITS))
+LABEL_ENDINGS = ("_L", "_P", "")  # after the frame's name: colours, index masks, either
+
+
+def is_merged(base: Path) -> bool:
+    """Say whether a folder holds the 480x360 release: train and trainannot, or those of another split."""
+    return any((base / f"{split}annot").is_dir() for split in SPLITS)
+
+
+def merged_frames(base: Path, targets_only: bool = False) -> Frames:
+    """Return all frames of the 480x360 release, of whatever splits are there; images may be missing if told so."""
+    frames: Frames = {}
+    for split in SPLITS:
+        if (base / f"{split}annot").is_dir():
+            names, images, masks = pair_files(base / split, base / f"{split}annot", "dataset.root",
+                                              targets_only=targets_only)
+            frames |= _new(frames, dict(zip(names, zip(images, masks, strict=True), strict=True)))
+    return frames
+
+
+def original_frames(base: Path, split: str, targets_only: bool = False) -> Frames:
+    """Return all frames of the original release, of whatever folders are there; images may be missing if told so.
+
+    Raises:
+        UserError: If it is not there, or a frame has no label or two; `split` is for the message.
+    """
+    if not base.is_dir():
+        raise UserError(f"{base / split} is not a folder, for {base} is none: check dataset.root, or "
+                        "fetch CamVid with dataset.download=true.")
+    folders = [(base / images, base / labels) for images, labels in ORIGINAL_FOLDERS if (base / labels).is_dir()]
+    if not folders:
+        pairs = ", ".join(f"{images} and {labels}" for images, labels in ORIGINAL_FOLDERS[:3])
+        raise UserError(f"{base / f'{split}annot'} is not a folder, and {base} holds no other layout of CamVid "
+                        f"({pairs}): check dataset.root, or fetch CamVid into a new folder with "
+                        "dataset.download=true.")
+    frames: Frames = {}
+    for images, labels in folders:
+        frames |= _new(frames, _labelled(images, labels, targets_only))
+    return frames
+
+
+def _labelled(images: Path, labels: Path, targets_only: bool) -> Frames:
+    """Match images with labels; a label without an image is left alone, unless there is no image at all."""
+    found_labels = _pictures_in(labels)
+    if targets_only and not has_pictures(images):
+        found_images = {name: images / f"{name}.png" for name in map(_frame, found_labels)}
+    else:
+        found_images = _pictures_in(images)
+    frames: Frames = {}
+    for name, image in found_images.items():
+        fitting = [found_labels[name + ending] for ending in LABEL_ENDINGS if name + ending in found_labels]
+        if not fitting:
+            raise UserError(f"{image} has no label {name}_L.png in {labels}: add it, or remove the image.")
+        if len(fitting) > 1:
+            raise UserError(f"{fitting[0]} and {fitting[1]} are both labels of {image}: keep one of them.")
+        frames[name] = (image, fitting[0])
+    return frames
+
+
+def _frame(label: str) -> str:
+    """Return the name of the frame that a label's name belongs to."""
+    return label.removesuffix(next(ending for ending in LABEL_ENDINGS if label.endswith(ending)))
+
+
+def _pictures_in(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: check dataset.root.")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and not path.is_dir():
+            if path.stem in found:
+                raise UserError(f"{found[path.stem]} and {path} have the same name: keep one of them.")
+            found[path.stem] = path
+    return found
+
+
+def _new(frames: Frames, more: Frames) -> Frames:
+    """Return `more`, which must not repeat a frame."""
+    for name in sorted(frames.keys() & more.keys()):
+        raise UserError(f"{frames[name][0]} and {more[name][0]} are the same frame: keep one of them.")
+    return more
+
+
+pass
+pass
+pass
+
+VOID_ROW = COLORS.index(CAMVID_VOID.color)
+
+
+class CamVid:
+    """Street scenes filmed from a car in Cambridge, 701 labelled frames.
+
+    The layout is told from the folders below root: train and trainannot, ... hold index labels 0..11 (11 = void);
+    701_StillsRaw_full and LabeledApproved_full, or images and labels, or train and train_labels, ... hold the labels
+    x_L.png in 32 colours, which are merged.
+
+    Source: Brostow et al., "Semantic object classes in video" (2009); splits and 11 classes of SegNet's authors.
+
+    Args:
+        split: "train", "val" or "test".
+        root: The folder that holds these folders.
+        splits: "official": the frames of SegNet's authors; "random": drawn from all labelled frames, with neighbours
+            of the same video on both sides.
+        seed: Of the random splits.
+        num_train: Frames of the random training split; None: its share of the official one.
+        num_val: Frames of the random validation split, likewise; test is the rest.
+        merge: How the 32 classes become 11: "segnet" or "linknet".
+        include_void: Whether void is a class of its own, trained and scored.
+        download: Whether to fetch CamVid if root is missing or empty: the 480x360 release, or, for another merge than
+            that of SegNet, the original one.
+        targets_only: Whether a split whose images are missing is made of its labels.
+    """
+
+    def __init__(self, split: str, root: str | None = None, splits: str = "official", seed: int = 0,
+                 num_train: int | None = None, num_val: int | None = None, merge: str = "segnet",
+                 include_void: bool = False, download: bool = False, targets_only: bool = False) -> None:
+        if root is None:
+            raise UserError("dataset.root is needed: the folder that holds CamVid's train and trainannot, or its "
+                            "701_StillsRaw_full and LabeledApproved_full, dataset.root=/data/CamVid")
+        for key, value, allowed in (("split", split, SPLITS), ("splits", splits, ("official", "random")),
+                                    ("merge", merge, tuple(MERGES))):
+            if value not in allowed:
+                raise UserError(f"dataset.{key}={value}: CamVid has the {key if key == 'splits' else key + 's'} "
+                                f"{', '.join(allowed[:-1])} and {allowed[-1]}.")
+        if seed < 0:
+            raise UserError(f"dataset.seed={seed} must be at least 0.")
+        if splits == "official" and not num_train is num_val is None:
+            raise UserError("dataset.num_train and dataset.num_val are for dataset.splits=random: "
+                            "the official splits have their frames.")
+        base = Path(root).expanduser()
+        if download:
+            sources.ensure(base, sources.CAMVID if merge == "segnet" else sources.CAMVID_ORIGINAL)
+        self._is_merged = is_merged(base)
+        if self._is_merged and merge != "segnet":
+            raise UserError(f"dataset.merge={merge}: the labels in {base} are merged already, as dataset.merge=segnet; "
+                            "the original release in 32 colours is needed for another.")
+        self.labels: tuple[Label, ...] = (*CAMVID, CAMVID_VOID) if include_void else CAMVID
+        self._merged_ids = merged_ids(merge, CAMVID_VOID.train_id if include_void else IGNORE_INDEX)
+        self._is_random = splits == "random"
+        if self._is_random:
+            frames = (merged_frames(base, targets_only) if self._is_merged
+                      else original_frames(base, split, targets_only))
+            frames = {name: frames[name] for name in shuffled(sorted(frames), split, seed, num_train, num_val)}
+        elif self._is_merged:
+            names, images, masks = pair_files(base / split, base / f"{split}annot", "dataset.root",
+                                              targets_only=targets_only)
+            frames = dict(zip(names, zip(images, masks, strict=True), strict=True))
+        else:
+            frames = _official(original_frames(base, split, targets_only), base, split)
+        self.names = list(frames)
+        self._frames = list(frames.values())
+        self._unknown: dict[int, dict[Color, int]] = {}  # colours of no class, by index
+
+    def read(self, index: int) -> Sample:
+        image_path, label_path = self._frames[index]
+        image, (target, _) = read_image(image_path), self.read_target(index)
+        check_sizes(image, image_path, target, label_path)
+        return Sample(image, target)
+
+    def read_target(self, index: int) -> tuple[np.ndarray, None]:
+        if self._is_merged:
+            path = self._frames[index][1]
+            void = [value for value in (CAMVID_VOID.label_id, IGNORE_INDEX) if value >= len(self.labels)]
+            return to_train_ids(read_mask(path, self.labels), self.labels, void, path), None
+        table = np.full(256, self._merged_ids[VOID_ROW], dtype=np.uint8)
+        table[:len(COLORS)] = self._merged_ids
+        return table[self._read_rows(index)], None
+
+    def _read_rows(self, index: int) -> np.ndarray:
+        """Read a label of the original release as rows of its class table, uint8 (H, W); 255 for none of them."""
+        path = self._frames[index][1]
+        if path.stem.endswith("_P"):
+            known = [Label(name, row, row, color) for row, (name, color, _, _) in enumerate(ORIGINAL)]
+            return to_train_ids(read_mask(path), known, [IGNORE_INDEX], path)
+        rows, unknown = to_rows(read_image(path), COLORS)
+        void = np.count_nonzero(rows == VOID_ROW)  # black, which is as common in pictures of another kind
+        if sum(unknown.values()) > (rows.size - void) // 2:
+            raise UserError(f"{path} holds the colour {counted(unknown)}, which is none of CamVid's 32 classes, in "
+                            "most of its pixels: it must be a label in the original colours.")
+        if unknown:
+            self._unknown[index] = unknown
+        return rows
+
+    def files(self, index: int) -> str:
+        return str(self._frames[index][1])
+
+    def paths(self, index: int) -> tuple[Path, Path | None]:
+        return self._frames[index]
+
+    def remarks(self) -> list[str]:
+        """Return what the user should know: that a split leaks, and which colours became void."""
+        found = []
+        if self._is_random:
+            found.append("dataset.splits=random: neighbouring frames of CamVid's videos are near-duplicates, and "
+                         "random splits leak them from train into val and test: the scores come out too good.")
+        if self._unknown:
+            first = min(self._unknown)
+            pixels = sum(sum(colors.values()) for colors in self._unknown.values())
+            found.append(f"labels with colours of no class: {len(self._unknown)}, {pixels} pixels, which are void; "
+                         f"the first is {self.files(first)}, {counted(self._unknown[first])}.")
+        return found
+
+
+def _official(frames: Frames, base: Path, split: str) -> Frames:
+    names = official(split)
+    missing = [name for name in names if name not in frames]
+    if missing:
+        raise UserError(f"{len(missing)} of the {len(names)} frames of CamVid's official split {split} are not in "
+                        f"{base}, the first is {missing[0]}: complete the copy, or use dataset.splits=random.", missing)
+    return {name: frames[name] for name in names}

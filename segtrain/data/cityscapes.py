@@ -1,0 +1,324 @@
+"""Cityscapes' polygons, drawn once as label ids and instance ids, as the dataset's own tools draw them.
+Cityscapes: fine annotations of street scenes in 50 cities.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from segtrain.data.base import Sample
+from segtrain.data.discovery import has_pictures
+from segtrain.data.images import check_sizes, decode, read_image, read_mask, to_train_ids
+from segtrain.errors import UserError, nearest
+from segtrain.labels import IGNORE_INDEX, Label
+
+pass
+
+# All labels of Cityscapes (Cordts et al., "The Cityscapes dataset for semantic urban scene understanding", 2016), in
+# the order of the label ids. Those without a train id are ignored in evaluation; the number -1 stands in no label file.
+CITYSCAPES_LABELS = (
+    Label("unlabeled", 0, IGNORE_INDEX, (0, 0, 0), category="void"),
+    Label("ego vehicle", 1, IGNORE_INDEX, (0, 0, 0), category="void"),
+    Label("rectification border", 2, IGNORE_INDEX, (0, 0, 0), category="void"),
+    Label("out of roi", 3, IGNORE_INDEX, (0, 0, 0), category="void"),
+    Label("static", 4, IGNORE_INDEX, (0, 0, 0), category="void"),
+    Label("dynamic", 5, IGNORE_INDEX, (111, 74, 0), category="void"),
+    Label("ground", 6, IGNORE_INDEX, (81, 0, 81), category="void"),
+    Label("road", 7, 0, (128, 64, 128), category="flat"),
+    Label("sidewalk", 8, 1, (244, 35, 232), category="flat"),
+    Label("parking", 9, IGNORE_INDEX, (250, 170, 160), category="flat"),
+    Label("rail track", 10, IGNORE_INDEX, (230, 150, 140), category="flat"),
+    Label("building", 11, 2, (70, 70, 70), category="construction"),
+    Label("wall", 12, 3, (102, 102, 156), category="construction"),
+    Label("fence", 13, 4, (190, 153, 153), category="construction"),
+    Label("guard rail", 14, IGNORE_INDEX, (180, 165, 180), category="construction"),
+    Label("bridge", 15, IGNORE_INDEX, (150, 100, 100), category="construction"),
+    Label("tunnel", 16, IGNORE_INDEX, (150, 120, 90), category="construction"),
+    Label("pole", 17, 5, (153, 153, 153), category="object"),
+    Label("polegroup", 18, IGNORE_INDEX, (153, 153, 153), category="object"),
+    Label("traffic light", 19, 6, (250, 170, 30), category="object"),
+    Label("traffic sign", 20, 7, (220, 220, 0), category="object"),
+    Label("vegetation", 21, 8, (107, 142, 35), category="nature"),
+    Label("terrain", 22, 9, (152, 251, 152), category="nature"),
+    Label("sky", 23, 10, (70, 130, 180), category="sky"),
+    Label("person", 24, 11, (220, 20, 60), has_instances=True, category="human"),
+    Label("rider", 25, 12, (255, 0, 0), has_instances=True, category="human"),
+    Label("car", 26, 13, (0, 0, 142), has_instances=True, category="vehicle"),
+    Label("truck", 27, 14, (0, 0, 70), has_instances=True, category="vehicle"),
+    Label("bus", 28, 15, (0, 60, 100), has_instances=True, category="vehicle"),
+    Label("caravan", 29, IGNORE_INDEX, (0, 0, 90), has_instances=True, category="vehicle"),
+    Label("trailer", 30, IGNORE_INDEX, (0, 0, 110), has_instances=True, category="vehicle"),
+    Label("train", 31, 16, (0, 80, 100), has_instances=True, category="vehicle"),
+    Label("motorcycle", 32, 17, (0, 0, 230), has_instances=True, category="vehicle"),
+    Label("bicycle", 33, 18, (119, 11, 32), has_instances=True, category="vehicle"),
+    Label("license plate", -1, IGNORE_INDEX, (0, 0, 142), category="vehicle"),
+)
+CITYSCAPES = tuple(label for label in CITYSCAPES_LABELS if label.train_id != IGNORE_INDEX)  # the 19 classes
+
+# Mean pixels of an object, which the official iIoU of Cityscapes weighs with (cityscapesScripts 2.3.0).
+CITYSCAPES_SIZES = {
+    "person": 3462.4756337644, "rider": 3930.4788056518, "car": 12794.0202738185, "truck": 27855.1264367816,
+    "bus": 35732.1511111111, "caravan": 36771.8241758242, "trailer": 16926.9763313609, "train": 67583.7075812274,
+    "motorcycle": 6298.7200839748, "bicycle": 4672.3249222261,
+}
+
+LABELS = {label.name: label for label in CITYSCAPES_LABELS}
+GROUP = "group"  # ends the label of an area of objects that could not be told apart
+MAX_PIXELS = 2**26  # 32 times a picture of Cityscapes
+PER_CLASS = 1000  # an object's number is its label id times this, plus its place among the objects of its class
+
+
+def rendered(path: Path, ending: str) -> Path:
+    """Return the drawing of a polygon file out of the user's cache, drawn now if it is not there yet.
+
+    The cache is segtrain/cityscapes below $XDG_CACHE_HOME or ~/.cache; a polygon file that changes is drawn anew.
+
+    Args:
+        path: A file *_gtFine_polygons.json.
+        ending: "labelIds" or "instanceIds".
+
+    Raises:
+        UserError: If the file cannot be drawn or the drawing not be kept.
+    """
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error}): restore it.") from error
+    version = hashlib.sha256(f"{path.absolute()} {state.st_mtime_ns} {state.st_size}".encode()).hexdigest()[:16]
+    frame = path.name.removesuffix("_polygons.json")
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "segtrain" / "cityscapes"
+    found = folder / f"{frame}_{version}_{ending}.png"
+    if not found.exists():
+        drawings = dict(zip(("labelIds", "instanceIds"), draw(path), strict=True))
+        for kind, drawing in drawings.items():
+            _save(drawing, folder / f"{frame}_{version}_{kind}.png")
+    return found
+
+
+def draw(path: Path) -> tuple[Image.Image, Image.Image]:
+    """Draw the polygons of a file in their order, later ones over earlier ones.
+
+    Returns:
+        Label ids, 8 bits a pixel; instance ids, 16 bits: label id * 1000 + number for a single object, the label id
+        elsewhere.
+
+    Raises:
+        UserError: If the file is no polygon file or names a label that Cityscapes does not have.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        size = int(content["imgWidth"]), int(content["imgHeight"])
+        objects = [(str(item["label"]), [(point[0], point[1]) for point in item["polygon"]])
+                   for item in content["objects"] if not item.get("deleted", 0)]
+        if not 0 < size[0] * size[1] <= MAX_PIXELS:
+            raise ValueError(f"its size is {size[0]}x{size[1]}")
+        label_ids, instance_ids = Image.new("L", size), Image.new("I", size)
+        _draw_all(objects, ImageDraw.Draw(label_ids), ImageDraw.Draw(instance_ids), path)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError,
+            RecursionError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise UserError(f"{path} is not a polygon file of Cityscapes ({reason}): replace it.") from error
+    return label_ids, Image.fromarray(np.asarray(instance_ids).astype(np.uint16))  # Pillow 13 saves no 32 bits as PNG
+
+
+def _draw_all(objects: list[tuple[str, list[Any]]], label_pen: Any, instance_pen: Any, path: Path) -> None:
+    seen: dict[str, int] = {}
+    for name, polygon in objects:
+        is_group = name not in LABELS and name.endswith(GROUP)
+        label = LABELS.get(name.removesuffix(GROUP) if is_group else name)
+        if label is None:
+            raise UserError(f"{path} holds an object of the label {name!r}, which Cityscapes does not have: "
+                            f"correct it.{nearest(name, LABELS)}")
+        if label.label_id < 0:
+            continue
+        number = label.label_id
+        if label.has_instances and not is_group:
+            number = PER_CLASS * label.label_id + seen.get(label.name, 0)
+            seen[label.name] = seen.get(label.name, 0) + 1
+        label_pen.polygon(polygon, fill=label.label_id)
+        instance_pen.polygon(polygon, fill=number)
+
+
+def read_instance_ids(path: Path) -> np.ndarray:
+    """Read a map of instance ids, 16 bits a pixel, as int32 (H, W).
+
+    Raises:
+        UserError: If the file cannot be decoded.
+    """
+    def numbers(picture: Image.Image) -> np.ndarray:
+        if picture.mode not in ("I", "I;16", "I;16B", "L"):
+            raise ValueError(f"it is of mode {picture.mode}, not of 16 bits a pixel")
+        return np.asarray(picture).astype(np.int32)
+
+    return decode(path, numbers)
+
+
+def _save(drawing: Image.Image, path: Path) -> None:
+    """Write a PNG whole or not at all, whoever else writes it at the same time."""
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            drawing.save(file, format="PNG")
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise UserError(f"{path}, a drawing of Cityscapes' polygons, cannot be written ({error}): make room, or set "
+                        "the environment variable XDG_CACHE_HOME to another folder.") from error
+
+
+pass
+
+IMAGE_ENDING = "_leftImg8bit.png"
+LABEL_ENDINGS = ("_gtFine_labelIds.png", "_gtFine_polygons.json")
+VOID_IDS = [label.label_id for label in CITYSCAPES_LABELS if label.train_id == IGNORE_INDEX and label.label_id >= 0]
+
+
+class Cityscapes:
+    """leftImg8bit/<split>/<city>/*_leftImg8bit.png with gtFine/<split>/<city>/*_gtFine_{labelIds,instanceIds}.png.
+
+    Where only *_gtFine_polygons.json is there, label and instance ids are drawn from it once, into a cache of the user.
+    A copy of some cities is as good as a whole one. Images of the split test may go without a label; they are void.
+
+    Source: Cordts et al., "The Cityscapes dataset for semantic urban scene understanding" (CVPR 2016).
+
+    Args:
+        split: "train", "val", "test", or another folder of leftImg8bit.
+        root: The folder that holds leftImg8bit and gtFine.
+        cities: Only these; None: all that are there.
+        targets_only: Whether a split whose images are missing is made of its labels.
+    """
+
+    prediction_ending = "_pred_labelIds"  # as the official script's own examples; it asks for <name>*.png
+
+    def __init__(self, split: str, root: str | None = None, cities: list[str] | None = None,
+                 targets_only: bool = False) -> None:
+        if root is None:
+            raise UserError("dataset.root is needed: the folder that holds Cityscapes' leftImg8bit and gtFine, "
+                            "dataset.root=/data/cityscapes")
+        base = Path(root).expanduser()
+        self.labels = CITYSCAPES
+        self.file_labels = tuple(label for label in CITYSCAPES_LABELS if label.label_id >= 0)
+        self.class_sizes = {label.name: CITYSCAPES_SIZES[label.name] for label in CITYSCAPES if label.has_instances}
+        labels = base / "gtFine" / split
+        if targets_only and not has_pictures(base / "leftImg8bit" / split):
+            self._images = _images_of_labels(_split_folder(base, split, "gtFine"), cities)
+        else:
+            folder = _split_folder(base, split, "leftImg8bit")
+            self._images = [path for city in _cities(folder, cities) for path in sorted((folder / city).glob(
+                f"*{IMAGE_ENDING}")) if not path.name.startswith(".")]
+            if not self._images:
+                raise UserError(f"{folder} holds no <city>/*{IMAGE_ENDING}: the split is empty; check dataset.root.")
+        self.names = [path.name.removesuffix(IMAGE_ENDING) for path in self._images]
+        self._stems = [labels / path.parent.name / f"{name}_gtFine_"
+                       for path, name in zip(self._images, self.names, strict=True)]
+        self._sources = [_first(stem, "labelIds.png", "polygons.json") for stem in self._stems]
+        self._num_missing = self._sources.count(None)
+        if self._num_missing and split != "test":
+            first = self._sources.index(None)
+            raise UserError(f"{self._num_missing} of {len(self.names)} images have no label, the first is "
+                            f"{self._images[first]}: add {_join(self._stems[first], 'labelIds.png')} (or "
+                            "*_polygons.json), or remove the image.",
+                            [str(image) for image, source in zip(self._images, self._sources, strict=True)
+                             if source is None])
+
+    def read(self, index: int) -> Sample:
+        source = self._sources[index]
+        if source is None:
+            image = read_image(self._images[index])
+            return Sample(image, np.full(image.shape[:2], IGNORE_INDEX, dtype=np.uint8),
+                          np.zeros(image.shape[:2], dtype=np.int32))
+        image, target = read_image(self._images[index]), self._read_labels(source)
+        check_sizes(image, self._images[index], target, source)
+        return Sample(image, target, self._read_instances(index, target.shape))
+
+    def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        source = self._sources[index]
+        if source is None:
+            raise UserError(f"{self._images[index]} has no label, so it cannot be scored: choose another "
+                            "dataset.split, or remove it.")
+        target = self._read_labels(source)
+        return target, self._read_instances(index, target.shape)
+
+    def _read_labels(self, source: Path) -> np.ndarray:
+        mask = read_mask(rendered(source, "labelIds") if source.suffix == ".json" else source, CITYSCAPES_LABELS)
+        return to_train_ids(mask, self.labels, VOID_IDS, source)
+
+    def _read_instances(self, index: int, shape: tuple[int, ...]) -> np.ndarray | None:
+        """Read the map of the single objects; areas of several that could not be told apart get no number."""
+        source = _first(self._stems[index], "instanceIds.png", "polygons.json")
+        if source is None:
+            return None
+        ids = read_instance_ids(rendered(source, "instanceIds") if source.suffix == ".json" else source)
+        if ids.shape != shape:
+            raise UserError(f"{source} is {ids.shape[1]}x{ids.shape[0]} but its labels are {shape[1]}x{shape[0]}: "
+                            "both must have one size.")
+        ids[ids < PER_CLASS] = 0
+        return ids
+
+    def files(self, index: int) -> str:
+        return str(self._sources[index] or self._images[index])
+
+    def paths(self, index: int) -> tuple[Path, Path | None]:
+        source = self._sources[index]
+        return self._images[index], source if source is not None and source.suffix == ".png" else None
+
+    def remarks(self) -> list[str]:
+        """Return what the user should know: that images have no label."""
+        if not self._num_missing:
+            return []
+        return [f"{self._num_missing} of {len(self.names)} images have no label: all their pixels are void."]
+
+
+def _split_folder(base: Path, split: str, kind: str) -> Path:
+    folder = base / kind
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: check dataset.root, which holds leftImg8bit and gtFine.")
+    if not (folder / split).is_dir():
+        raise UserError(f"dataset.split={split}: {folder / split} is not a folder; {folder} holds "
+                        f"{', '.join(_folders(folder)) or 'none'}.")
+    return folder / split
+
+
+def _images_of_labels(folder: Path, cities: list[str] | None) -> list[Path]:
+    """Return where the images of all labels of a split would be."""
+    images = folder.parents[1] / "leftImg8bit" / folder.name
+    names = {(city, path.name.removesuffix(ending)) for city in _cities(folder, cities) for ending in LABEL_ENDINGS
+             for path in (folder / city).glob(f"*{ending}") if not path.name.startswith(".")}
+    if not names:
+        raise UserError(f"{folder} holds no <city>/*{LABEL_ENDINGS[0]}: the split is empty; check dataset.root.")
+    return [images / city / f"{name}{IMAGE_ENDING}" for city, name in sorted(names)]
+
+
+def _cities(folder: Path, cities: list[str] | None) -> list[str]:
+    found = _folders(folder)
+    if cities is None:
+        return found
+    if not cities:
+        raise UserError("dataset.cities=[] leaves no city: name some, or use null for all.")
+    for city in cities:
+        if city not in found:
+            raise UserError(f"dataset.cities: {folder / city} is not a folder; {folder} holds {len(found)} cities, "
+                            f"{', '.join(found[:5])}{', ...' if len(found) > 5 else ''}.{nearest(city, found)}")
+    return sorted(set(cities))
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _first(stem: Path, *endings: str) -> Path | None:
+    """Return the first of these files that is there."""
+    return next((path for path in (_join(stem, ending) for ending in endings) if path.is_file()), None)
+
+
+def _join(stem: Path, ending: str) -> Path:
+    return stem.with_name(stem.name + ending)

@@ -1,0 +1,239 @@
+"""Read images and masks from picture files, with errors that name the file."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from segtrain.data.color_masks import palette_fault
+from segtrain.errors import UserError
+from segtrain.labels import IGNORE_INDEX, Label
+from segtrain.metrics.confusion import count_values
+
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+# What is opened, whatever a file calls itself. Others are left out on purpose: Pillow hands EPS to a program.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "TGA", "JPEG2000")
+ORIENTATION = 0x0112  # the EXIF tag
+LOSSY = ("JPEG is lossy, and so are some files of other kinds: the values at every edge change. Save masks as PNG, "
+         "drawn anew and not converted from this file")
+T = TypeVar("T")
+
+
+def read_image(path: Path, bits: int | None = None) -> np.ndarray:
+    """Read a picture as uint8 (H, W, 3) RGB, turned upright as its EXIF orientation says: masks are drawn on that view.
+
+    Grey becomes three equal channels, alpha is dropped, CMYK and palettes are converted, 16 bits are scaled to 8.
+
+    Args:
+        path: The file.
+        bits: How many of 16 bits are used: 12 scales 0..4095 to 0..255. None takes all 16, and refuses a picture that
+            uses at most 12 of them.
+
+    Raises:
+        UserError: If the file cannot be decoded, holds several pictures, or has values outside its bits.
+    """
+    return decode(path, lambda picture: _to_rgb(picture, path, bits))
+
+
+def read_mask(path: Path, labels: Sequence[Label] = ()) -> np.ndarray:
+    """Read an index mask as uint8 (H, W): the grey value, the palette's index, or 0 and 1 of a 1-bit mask.
+
+    Args:
+        path: The file.
+        labels: The classes whose colours a palette must not contradict.
+
+    Raises:
+        UserError: If the file cannot be decoded, or does not hold one 8-bit class number a pixel, or not for sure.
+    """
+    return decode(path, lambda picture: _to_index(picture, path, labels))
+
+
+def read_pair(image_path: Path, mask_path: Path, labels: Sequence[Label] = ()) -> tuple[np.ndarray, np.ndarray]:
+    """Read an image with its mask, uint8 (H, W, 3) and uint8 (H, W).
+
+    Raises:
+        UserError: If one cannot be read, as read_image and read_mask say, or their sizes differ.
+    """
+    image, mask = read_image(image_path), read_mask(mask_path, labels)
+    check_sizes(image, image_path, mask, mask_path)
+    return image, mask
+
+
+def check_sizes(image: np.ndarray, image_path: Path, mask: np.ndarray, mask_path: Path, what: str = "mask") -> None:
+    """Raise UserError if an image (H, W, 3) and what belongs to it (H, W) differ in size."""
+    if image.shape[:2] != mask.shape:
+        (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
+        remedy = f"save the {what} at the image's size."
+        if (height, width) == (mask_width, mask_height):
+            turn = decode(image_path, orientation)
+            remedy = f"turn the {what} by 90 degrees." if turn == 1 else (
+                f"the image is shown upright by its EXIF orientation, {turn}, and the {what} is not; turn the {what} "
+                "likewise, or take the orientation out of the image.")
+        raise UserError(f"{image_path} is {width}x{height} but its {what} {mask_path} is {mask_width}x{mask_height}: "
+                        f"{remedy}")
+
+
+def to_train_ids(mask: np.ndarray, labels: Sequence[Label], void: Sequence[int], path: Path,
+                 remedy: str = "Correct the mask or the class table.") -> np.ndarray:
+    """Turn the values of a mask into train ids.
+
+    Args:
+        mask: uint8 (H, W), values as in the file.
+        labels: The classes.
+        void: Values that mean void.
+        path: The mask's file, for the message.
+        remedy: The message's last sentence.
+
+    Returns:
+        uint8 (H, W), 0..K-1 or 255.
+
+    Raises:
+        UserError: If a value is neither a class nor void; it names the file, the values and their pixel counts.
+    """
+    table = np.full(256, IGNORE_INDEX, dtype=np.uint8)
+    known = np.zeros(256, dtype=bool)
+    known[list(void)] = True
+    for label in labels:
+        table[label.label_id] = label.train_id
+        known[label.label_id] = True
+    counts = count_values(mask)
+    unknown = np.flatnonzero((counts > 0) & ~known)
+    if len(unknown):
+        found = ", ".join(f"{value} ({counts[value]} pixels)" for value in unknown[:5])
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        raise UserError(f"{path} holds the label {found}{more}, which is no class: the classes are "
+                        f"{_ranges([label.label_id for label in labels])}, void is {_ranges(void) or 'none'}. {remedy}")
+    return cv2.LUT(mask, table)
+
+
+def _ranges(values: Sequence[int]) -> str:
+    """Write whole numbers shortly: [0, 1, 2, 5] as "0..2, 5"."""
+    parts: list[list[int]] = []
+    for value in sorted(values):
+        if parts and value == parts[-1][-1] + 1:
+            parts[-1][1:] = [value]
+        else:
+            parts.append([value])
+    return ", ".join("..".join(str(value) for value in part) for part in parts)
+
+
+def decode(path: Path, convert: Callable[[Image.Image], T]) -> T:
+    """Open a picture and return what `convert` makes of it.
+
+    Raises:
+        UserError: Names the file, whatever goes wrong: it is the file's fault.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            if picture.format != "MPO" and getattr(picture, "is_animated", False):  # an MPO's first is the photo
+                raise UserError(f"{path} holds {getattr(picture, 'n_frames', 'several')} pictures (frames or pages): "
+                                "save each as a file of its own.")
+            return convert(picture)  # PIL reads the pixels only now
+    except (UserError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path} is refused, for its size may be an attack ({_line(error)}): "
+                        "cut it into tiles, or remove it.") from error
+    except Exception as error:  # broken files bring forth OSError, SyntaxError, struct.error, zlib.error, ...
+        reason = _state(path) or _line(error)
+        raise UserError(f"{path} cannot be read as a picture ({reason}): replace or remove it.") from error
+
+
+def is_deep(picture: Image.Image) -> bool:
+    """Say whether a picture that was opened and not yet read has more than 8 bits a channel."""
+    # The mode of 16-bit colours is RGB; only how the file is to be unpacked tells them apart.
+    unpacked = str(getattr(picture, "tile", "")) if picture.format in ("PNG", "TIFF") else ""
+    return picture.mode.startswith("I") or ";16" in unpacked
+
+
+def is_lossy(picture: Image.Image) -> bool:
+    """Say whether a picture that was opened is of a kind that does not keep the values as they were saved."""
+    if picture.format == "WEBP":  # its lossless pixels are a chunk of that name
+        return b"VP8L" not in Path(str(getattr(picture, "filename", ""))).read_bytes()
+    return picture.format in ("JPEG", "MPO") or picture.info.get("compression") == "jpeg"  # the latter is a TIFF's
+
+
+def orientation(picture: Image.Image) -> int:
+    """Return how a picture is to be turned to stand upright, 1..8 as in EXIF; 1 is not at all."""
+    with suppress(Exception):  # EXIF data that cannot be read are no reason to refuse the picture
+        found = picture.getexif().get(ORIENTATION, 1)
+        return found if found in range(1, 9) else 1
+    return 1
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _state(path: Path) -> str | None:
+    """Say what a path is that holds no picture for sure."""
+    with suppress(OSError, ValueError):  # a name too long, or with a zero byte
+        if path.is_symlink() and not path.exists():
+            return f"it is a link to {path.readlink()}, which is not there"
+        if path.is_dir():
+            return "it is a folder"
+        return "the file is empty" if path.is_file() and not path.stat().st_size else None
+    return None
+
+
+def _to_rgb(picture: Image.Image, path: Path, bits: int | None) -> np.ndarray:
+    if picture.mode == "F":
+        raise UserError(f"{path} is an image of mode F, of real numbers: save it with 8 or 16 bits a channel.")
+    if is_deep(picture):
+        turn = orientation(picture)
+        picture = Image.fromarray(_to_8_bits(_deep_values(picture, path), path, bits))
+        picture.getexif()[ORIENTATION] = turn
+    picture.load()
+    with suppress(Exception):  # EXIF data that cannot be read are no reason to refuse the picture
+        picture = ImageOps.exif_transpose(picture)
+    return np.asarray(picture.convert("RGB"))
+
+
+def _deep_values(picture: Image.Image, path: Path) -> np.ndarray:
+    """Read a picture of 16 bits a channel whole: of colours, Pillow keeps 8 bits only."""
+    if picture.mode.startswith("I"):
+        return np.asarray(picture)
+    values = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16:
+        raise UserError(f"{path} cannot be read with its 16 bits a channel: save it with 8.")
+    return values if values.ndim == 2 else values[..., 2::-1]  # OpenCV's order is blue, green, red, alpha
+
+
+def _to_8_bits(values: np.ndarray, path: Path, bits: int | None) -> np.ndarray:
+    lowest, highest = int(values.min()), int(values.max())
+    top = 2 ** (bits or 16) - 1
+    if lowest < 0 or highest > top:
+        raise UserError(f"{path} holds values from {lowest} to {highest}, but {bits or 16} bits hold 0 to {top}: "
+                        + ("correct dataset.image_bits." if bits else "save it with 8 or 16 bits a channel."))
+    if bits is None and 0 < highest < 2**12:
+        used = max(8, highest.bit_length())
+        raise UserError(f"{path} has 16 bits a channel, but its highest value is {highest}, as of {used}-bit data: say "
+                        f"how many bits the camera uses, dataset.image_bits={used} or more, up to 16 if the picture is "
+                        "just dark.")
+    return ((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
+
+
+def _to_index(picture: Image.Image, path: Path, labels: Sequence[Label]) -> np.ndarray:
+    if picture.mode not in ("L", "P", "1"):
+        raise UserError(f"{path} is a mask of mode {picture.mode}: save it as one 8-bit class number "
+                        "per pixel (grey or palette PNG).")
+    values = np.array(picture, dtype=np.uint8)
+    if picture.mode == "P" and labels:
+        fault = palette_fault(values, palette_table(picture), labels)
+        if fault is not None:
+            raise UserError(f"{path} {fault}: save it in the order of the classes, or as grey values.")
+    if is_lossy(picture) and values.min() != values.max():
+        raise UserError(f"{path} is saved lossily. {LOSSY}.")
+    return values
+
+
+def palette_table(picture: Image.Image) -> np.ndarray:
+    """Return the colours of a palette picture by their index, uint8 (256, 3); black where it has none."""
+    table = np.zeros(768, np.uint8)
+    colors = picture.getpalette() or []
+    table[:len(colors)] = colors
+    return table.reshape(256, 3)

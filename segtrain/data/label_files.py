@@ -1,0 +1,189 @@
+"""Predicted label files: which one belongs to which sample, and what their values mean.
+Predictions as index pictures, in the file names and with the values that a dataset's benchmark wants.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from segtrain.data.base import Dataset
+from segtrain.data.discovery import by_name, pictures_below
+from segtrain.errors import UserError
+from segtrain.files import write_whole
+from segtrain.labels import IGNORE_INDEX, Label
+
+UNKNOWN = -1  # in the table of predicted ids: a value that means nothing
+
+
+def find_predictions(data: Dataset, folder: Path) -> tuple[list[Path], list[Path]]:
+    """Find the predictions of a split, PNG files below a folder.
+
+    Where the dataset has `file_labels`, a prediction's file name begins with its sample's name, in whatever folder.
+    Elsewhere its relative path without suffix is the sample's name, or has the stem of its target file in place of it.
+
+    Returns:
+        The file of each sample, and those that belong to none.
+
+    Raises:
+        UserError: If a sample has no prediction or several; it names the first and holds them all.
+    """
+    found = [path for path in pictures_below(folder, "task.predictions") if path.suffix.lower() == ".png"]
+    owners = _by_beginning(data, found) if file_labels(data) else _by_path(data, found, folder)
+    doubled = [index for index, paths in enumerate(owners) if len(paths) > 1]
+    if doubled:
+        first, second = owners[doubled[0]][:2]
+        raise UserError(f"{first} and {second} are both predictions of {data.names[doubled[0]]}: keep one of them"
+                        f"{f' (so it is with {len(doubled)} of {len(owners)} targets)' if len(doubled) > 1 else ''}.",
+                        [str(path) for index in doubled for path in owners[index]])
+    missing = [index for index, paths in enumerate(owners) if not paths]
+    if missing:
+        name = data.names[missing[0]]
+        raise UserError(f"{len(missing)} of {len(owners)} targets have no prediction below {folder}, the first is "
+                        f"{data.files(missing[0])}: add {name}{'*' if file_labels(data) else ''}.png, or check "
+                        "task.predictions.", [data.files(index) for index in missing])
+    used = {path for paths in owners for path in paths}
+    return [paths[0] for paths in owners], [path for path in found if path not in used]
+
+
+def _by_beginning(data: Dataset, found: Sequence[Path]) -> list[list[Path]]:
+    places = {name: index for index, name in enumerate(data.names)}
+    lengths = sorted({len(name) for name in places}, reverse=True)
+    owners: list[list[Path]] = [[] for _ in places]
+    for path in found:
+        name = next((path.stem[:length] for length in lengths if path.stem[:length] in places), None)
+        if name is not None:
+            owners[places[name]].append(path)
+    return owners
+
+
+def _by_path(data: Dataset, found: Sequence[Path], folder: Path) -> list[list[Path]]:
+    by_stem = {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
+    if len(by_stem) < len(found):
+        by_name(folder, "task.predictions")  # says which two differ in their suffix only
+    names = set(data.names)
+    owners = []
+    for index, name in enumerate(data.names):
+        other = (PurePosixPath(name).parent / Path(data.files(index)).stem).as_posix()
+        stems = dict.fromkeys((name, other) if other not in names else (name,))
+        owners.append([by_stem[stem] for stem in stems if stem in by_stem])
+    return owners
+
+
+def file_labels(data: Dataset) -> tuple[Label, ...]:
+    """Return the labels whose ids a dataset's predictions hold; none where they hold train ids."""
+    return getattr(data, "file_labels", None) or ()
+
+
+def other_labels(data: Dataset) -> tuple[Label, ...]:
+    """Return the labels that a prediction may hold beside the classes."""
+    return tuple(label for label in file_labels(data) if label.train_id == IGNORE_INDEX)
+
+
+def predicted_ids(data: Dataset) -> npt.NDArray[np.int64]:
+    """Return what each value of a prediction means.
+
+    Returns:
+        Shape (256,), int64: 0..K-1 the classes, K..P-1 the labels of `other_labels`, P no class, UNKNOWN.
+    """
+    num_classes, others = len(data.labels), other_labels(data)
+    table = np.full(256, UNKNOWN, np.int64)
+    if file_labels(data):
+        for label in data.labels:
+            table[label.label_id] = label.train_id
+        for place, label in enumerate(others):
+            table[label.label_id] = num_classes + place
+    else:
+        table[:num_classes] = range(num_classes)
+        table[IGNORE_INDEX] = num_classes
+    return table
+
+
+MARKER = "predicted_by.json"  # in a folder of predictions that task=predict wrote: of which checkpoint they are
+
+
+@dataclass(frozen=True)
+class FileForm:
+    """What the index picture of a prediction holds.
+
+    Attributes:
+        label_ids: Whether its values are label ids; else they are train ids.
+        palette: The colour of each value, (red, green, blue); None for a grey picture.
+    """
+
+    label_ids: bool = False
+    palette: Sequence[Sequence[int]] | None = None
+
+
+def file_form(data: Dataset) -> FileForm:
+    """Return what predictions of a dataset hold: 8-bit train ids, or the label ids and the palette that it asks for."""
+    palette = getattr(data, "prediction_palette", None)
+    return FileForm(bool(getattr(data, "file_labels", None)),
+                    None if palette is None else [list(color) for color in palette])
+
+
+def prediction_path(folder: Path, data: Dataset, index: int) -> Path:
+    """Return where the prediction of a sample belongs: the sample's name below the folder, subfolders included.
+
+    Raises:
+        UserError: If the name would lead out of the folder.
+    """
+    path = folder / f"{data.names[index]}{getattr(data, 'prediction_ending', '')}.png"
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{data.files(index)}: its name {data.names[index]} leads out of the folder of the "
+                        "predictions: name the image by a path below its dataset.")
+    return path
+
+
+def write_prediction(folder: Path, data: Dataset, index: int, pred: np.ndarray) -> None:
+    """Write the prediction of a sample as PNG.
+
+    Args:
+        folder: Of all predictions.
+        data: The split.
+        index: The sample's number.
+        pred: (H, W) train ids, any integer dtype.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    write_index_picture(prediction_path(folder, data, index), pred, data.labels, file_form(data))
+
+
+def write_index_picture(path: Path, pred: np.ndarray, labels: Sequence[Label], form: FileForm) -> None:
+    """Write a prediction as an 8-bit PNG.
+
+    Args:
+        path: The file; its folder is made.
+        pred: (H, W) train ids, any integer dtype.
+        labels: The classes.
+        form: What the file is to hold.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    picture = Image.fromarray(file_values(labels, form)[pred])
+    if form.palette is not None:
+        picture.putpalette(np.asarray(form.palette, dtype=np.uint8).tobytes())
+    make_folder(path.parent)
+    write_whole(path, lambda file: picture.save(file, format="PNG"))
+
+
+def file_values(labels: Sequence[Label], form: FileForm) -> np.ndarray:
+    """Return the value that stands in a file for each train id, uint8 (256,)."""
+    values = np.arange(256, dtype=np.uint8)
+    if form.label_ids:
+        values[:len(labels)] = [label.label_id for label in labels]
+    return values
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder of predictions, and those above it; UserError if that cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error}): choose another folder with "
+                        "hydra.run.dir=.") from error

@@ -1,0 +1,225 @@
+"""From a dataset to batches: what is random about a sample comes from (seed, epoch, index) alone."""
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from segtrain.data.base import Dataset
+from segtrain.data.statistics import find_instances
+from segtrain.data.transforms import Augmentation, pad_to
+from segtrain.errors import UserError
+
+_Item = tuple[np.ndarray, np.ndarray, int, np.ndarray | None]  # image, target, index, instances
+
+cv2.setNumThreads(0)  # workers are the parallelism; OpenCV's own threads would fight torch's for the cores
+
+
+@dataclass
+class Batch:
+    """Samples stacked for the device.
+
+    Attributes:
+        images: uint8 (N, H, W, C), RGB 0..255.
+        targets: uint8 (N, H, W), train ids or 255.
+        indices: The samples' numbers in the dataset.
+        instances: For evaluation with instances, each sample's map, int32 (H, W); else None.
+    """
+
+    images: Tensor
+    targets: Tensor
+    indices: list[int]
+    instances: list[np.ndarray] | None = None
+
+    def pin_memory(self) -> "Batch":
+        """Move the batch to pinned memory (called by the DataLoader)."""
+        return Batch(self.images.pin_memory(), self.targets.pin_memory(), self.indices, self.instances)
+
+
+class TrainingSampler:
+    """Yield the batches of one epoch as lists of (epoch, index), shuffled by (seed, epoch).
+
+    Samples left over after the last whole batch wait for another epoch's order, so that every step sees
+    batch_size images and BatchNorm never a lone one. Several processes cut the order into batches for all of them, of
+    which each takes its part: together they see in a step what one process sees with a batch so many times as large.
+
+    Args:
+        num_samples: Size of the dataset.
+        batch_size: Images a batch and process, at most num_samples in all.
+        seed: Of the order.
+        rank: The number of this process.
+        num_processes: How many there are.
+
+    Raises:
+        ValueError: If there would be no batch.
+    """
+
+    def __init__(self, num_samples: int, batch_size: int, seed: int, *, rank: int = 0, num_processes: int = 1) -> None:
+        if not 1 <= batch_size * num_processes <= num_samples:
+            raise ValueError(f"batch_size={batch_size} of {num_processes} must be from 1 to the number of samples, "
+                             f"{num_samples}")
+        self._num_samples, self._batch_size, self._seed = num_samples, batch_size, seed
+        self._rank, self._num_processes = rank, num_processes
+        self.epoch = 0
+        self.first_image = 0
+
+    def __len__(self) -> int:
+        return self.batches_left(self.first_image)
+
+    def batches_left(self, first_image: int) -> int:
+        return (self._num_samples - first_image) // (self._batch_size * self._num_processes)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng([self._seed, self.epoch]).permutation(self._num_samples)[self.first_image:]
+        for number in range(len(self)):
+            start = (number * self._num_processes + self._rank) * self._batch_size
+            yield [(self.epoch, int(index)) for index in order[start:start + self._batch_size]]
+
+
+class _TrainingSamples:
+    """A map from (epoch, index) to an augmented sample, for the DataLoader."""
+
+    def __init__(self, dataset: Dataset, augmentation: Augmentation, seed: int) -> None:
+        self._dataset, self._augmentation, self._seed = dataset, augmentation, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> _Item:
+        epoch, index = key
+        sample = self._dataset.read(index)
+        image, target = self._augmentation(sample.image, sample.target, (self._seed, epoch, index))
+        return image, target, index, None
+
+
+class _EvaluationSamples:
+    """A map from index to a sample as it is, for the DataLoader."""
+
+    def __init__(self, dataset: Dataset, instances: str | None) -> None:
+        self._dataset, self._instances = dataset, instances
+
+    def __getitem__(self, index: int) -> _Item:
+        sample = self._dataset.read(index)
+        if self._instances is None:
+            return sample.image, sample.target, index, None
+        found = find_instances(sample.target, sample.instances, self._dataset.labels, self._instances,
+                               self._dataset.files(index))
+        return sample.image, sample.target, index, found
+
+
+class TrainingLoader:
+    """Load the batches of any epoch, from any batch on; the same stream for any number of workers.
+
+    Args:
+        dataset: The training split.
+        augmentation: Applied to every sample with the key (seed, epoch, index).
+        batch_size: Images a batch and process.
+        seed: Of the order and the augmentation.
+        workers: Loader processes; 0 loads in this one.
+        pin_memory: Whether batches go to pinned memory, for fast copies to a GPU.
+        rank: The number of this process.
+        num_processes: How many share each batch's order.
+    """
+
+    def __init__(self, dataset: Dataset, augmentation: Augmentation, *, batch_size: int, seed: int, workers: int,
+                 pin_memory: bool, rank: int = 0, num_processes: int = 1) -> None:
+        self._sampler = TrainingSampler(len(dataset.names), batch_size, seed, rank=rank, num_processes=num_processes)
+        self._loader = _loader(_TrainingSamples(dataset, augmentation, seed), self._sampler, workers, pin_memory,
+                               persistent=True)
+        self.batches_per_epoch = len(self._sampler)
+
+    def batches_left(self, first_image: int) -> int:
+        """Return how many batches an epoch has after its first images."""
+        return self._sampler.batches_left(first_image)
+
+    def batches(self, epoch: int, first_image: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch (counted from 0), skipping its first images, those of all processes.
+
+        Only one epoch is loaded at a time: end or drop an iteration before the next begins.
+        """
+        self._sampler.epoch, self._sampler.first_image = epoch, first_image
+        return _unwrapped(self._loader)
+
+    def close(self) -> None:
+        """End the worker processes; left to the end of the process, torch reports them as killed."""
+        if self._loader._iterator is not None:  # torch has no public way
+            self._loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
+
+
+def evaluation_batches(dataset: Dataset, sizes: Sequence[tuple[int, int]], *, instances: str | None, batch_size: int,
+                       workers: int, pin_memory: bool, rank: int = 0, num_processes: int = 1) -> Iterator[Batch]:
+    """Yield a split once, in order, unaugmented; of several processes each takes its turn of the same batches.
+
+    Args:
+        dataset: The split.
+        sizes: (height, width) of every sample.
+        instances: Where objects come from, "maps" or "components"; None leaves them out.
+        batch_size: Most images in a batch.
+        workers: Loader processes; 0 loads in this one.
+        pin_memory: Whether batches go to pinned memory.
+        rank: The number of this process.
+        num_processes: How many there are.
+    """
+    groups = evaluation_groups(sizes, batch_size)[rank::num_processes]
+    return _unwrapped(_loader(_EvaluationSamples(dataset, instances), groups, workers, pin_memory, persistent=False))
+
+
+def evaluation_groups(sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
+    """Return the samples of every batch of an evaluation.
+
+    Only neighbours of one size share a batch: padding would reach into the network's output at the border, and a
+    score must not depend on the batch size.
+    """
+    groups: list[list[int]] = []
+    for index, size in enumerate(sizes):
+        if groups and len(groups[-1]) < batch_size and sizes[groups[-1][0]] == size:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+def _loader(samples: object, batches: object, workers: int, pin_memory: bool, persistent: bool) -> DataLoader:
+    return DataLoader(
+        samples,  # type: ignore[arg-type]  # any map serves
+        batch_sampler=batches,  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=pin_memory,
+        persistent_workers=persistent and workers > 0,
+        worker_init_fn=_start_worker,
+        # its own generator: the loader's draws must not shift torch's global stream, which a resume restores
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def _unwrapped(loader: DataLoader) -> Iterator[Batch]:
+    """Iterate, with a worker's UserError as it was raised, without the traceback that the DataLoader adds to it."""
+    try:
+        yield from loader
+    except UserError as error:
+        if loader.num_workers == 0:
+            raise
+        message = str(error).rstrip().rsplit("UserError: ", 1)[-1]
+        # The traceback leads back to the error and to the loader's iterator: left to the garbage collector, this circle
+        # would hold up the end of the process by five seconds a worker.
+        error.__traceback__ = None
+        raise UserError(message) from None
+
+
+def _start_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends its workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _collate(samples: list[_Item]) -> Batch:
+    images, targets, indices, instances = zip(*samples, strict=True)
+    height = max(target.shape[0] for target in targets)
+    width = max(target.shape[1] for target in targets)
+    padded = [pad_to(image, target, height, width) for image, target in zip(images, targets, strict=True)]
+    return Batch(torch.from_numpy(np.stack([image for image, _ in padded])),
+                 torch.from_numpy(np.stack([target for _, target in padded])),
+                 list(indices),
+                 None if instances[0] is None else list(instances))

@@ -1,0 +1,267 @@
+"""From a mask file to train ids: class numbers, colours, black and white, and what is none of them, said by name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segtrain.data.class_files import Classes, read_color
+from segtrain.data.color_masks import Color, commonest, from_colors, palette_fault, spelled
+from segtrain.data.images import LOSSY, decode, is_deep, is_lossy, palette_table, to_train_ids
+from segtrain.errors import UserError, nearest
+from segtrain.labels import IGNORE_INDEX, Label
+
+BLACK, WHITE = (0, 0, 0), (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class MaskRule:
+    """How the pixels of a mask become train ids.
+
+    Attributes:
+        labels: The classes.
+        has_colors: Whether their colours are those of the masks.
+        void_values: Values of an index mask that are void.
+        void_colors: Colours of a colour mask that are void.
+        void_given: Whether the user said so, or it is the default.
+        binary: Whether 0 is the first class, and 1 or 255 the second.
+        threshold: The brightness from which on a pixel is of the second class, below it of the first.
+        nearest: Whether a colour that is not in the table becomes the nearest one that is; a number does so up to
+            that distance in RGB.
+        palette: What counts in a palette picture, "index" or "colors"; None: the index, unless its colour contradicts.
+    """
+
+    labels: tuple[Label, ...]
+    has_colors: bool
+    void_values: tuple[int, ...]
+    void_colors: tuple[Color, ...]
+    void_given: bool
+    binary: bool = False
+    threshold: int | None = None
+    nearest: bool | int = False
+    palette: str | None = None
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """A mask as it was read: uint8 or larger (H, W), or uint8 (H, W, 3); lossy where saving may have changed it.
+
+    A palette picture has its index as values, and the palette, uint8 (256, 3).
+    """
+
+    values: np.ndarray
+    lossy: bool
+    palette: np.ndarray | None = None
+
+
+def mask_rule(classes: Classes, void: Sequence[int | str | Sequence[int]] | None, *, binary: bool = False,
+              threshold: int | None = None, nearest_colors: bool | int = False,
+              palette: str | None = None) -> MaskRule:
+    """Settle what is void, and check that the settings fit the classes.
+
+    Args:
+        classes: As read from the class file.
+        void: Each a value of an index mask, a colour (#rrggbb or [r, g, b]), or the name of a class that is not to be
+            learned; None is [255], or nothing for a binary mask or a threshold.
+        binary: See MaskRule.
+        threshold: Likewise, 1..255.
+        nearest_colors: Likewise.
+        palette: Likewise.
+
+    Raises:
+        UserError: Names the key at fault and the remedy.
+        ValueError: If an argument is out of range.
+    """
+    if threshold is not None and not 1 <= threshold <= 255:
+        raise ValueError(f"threshold={threshold} must be from 1 to 255")
+    if nearest_colors is not True and nearest_colors < 0:
+        raise ValueError(f"nearest_colors={nearest_colors} must be true, false or a distance of at least 0")
+    if palette not in ("index", "colors", None):
+        raise ValueError(f"palette={palette} must be index, colors or null")
+    two = binary or threshold is not None
+    values: list[int] = [] if two or void is not None else [IGNORE_INDEX]
+    colors: list[Color] = []
+    labels = list(classes.labels)
+    for item in void or ():
+        color = None if isinstance(item, int) else read_color(item)
+        named = [label for label in labels if label.name == item]
+        if isinstance(item, int) and 0 <= item <= 255:
+            values.append(item)
+        elif named:
+            labels.remove(named[0])
+            values.append(named[0].label_id)
+            colors += [named[0].color] if classes.has_colors else []
+        elif color is not None:
+            colors.append(color)
+        else:
+            raise UserError(f"dataset.void: {item} is no value from 0 to 255, no colour as \"#ff8000\" and no class."
+                            f"{nearest(str(item), [label.name for label in labels])}")
+    labels = [Label(label.name, label.label_id, train_id, label.color, label.has_instances)
+              for train_id, label in enumerate(labels)]
+    for label in labels:
+        if not two and label.label_id in values:
+            raise UserError(f"dataset.void holds {label.label_id}, the value of the class {label.name}: it is one or "
+                            f"the other. To leave the class out, write its name: dataset.void=[{label.name}].")
+        if classes.has_colors and label.color in colors:
+            raise UserError(f"dataset.void holds {spelled(label.color)}, the colour of the class {label.name}: it is "
+                            "one or the other.")
+    if not labels:
+        raise UserError("dataset.void names every class: leave some to learn.")
+    if two and len(labels) != 2:
+        raise UserError(f"dataset.{'binary' if binary else 'threshold'} is for two classes, but the class file lists "
+                        f"{len(labels)}: {', '.join(label.name for label in labels[:20])}.")
+    if binary and threshold is not None:
+        raise UserError("dataset.binary and dataset.threshold exclude each other: binary for masks that hold exactly "
+                        "two values, threshold for those that do not.")
+    return MaskRule(tuple(labels), classes.has_colors, tuple(values), tuple(colors), void is not None, binary,
+                    threshold, nearest_colors, palette)
+
+
+def read_target(path: Path, rule: MaskRule) -> np.ndarray:
+    """Read a mask as train ids.
+
+    Returns:
+        uint8 (H, W), 0..K-1 or 255 for void.
+
+    Raises:
+        UserError: If the file cannot be read, or a value or colour is neither a class nor void; it names the file,
+            what was found with its pixel counts, and the remedy.
+    """
+    if rule.threshold is not None:
+        return _above(decode(path, _brightness), rule, path)
+    pixels = decode(path, _pixels)
+    values = pixels.values if pixels.palette is None else _from_palette(pixels.values, pixels.palette, rule, path)
+    if values.ndim == 3 and not _is_grey(values, rule):
+        if not rule.has_colors:
+            raise UserError(f"{path} is a colour mask ({commonest(values)}), but the class file does not give each "
+                            "class its colour: add the column color (#rrggbb) or r, g and b, or save masks of one "
+                            "class number a pixel.")
+        return from_colors(values, rule.labels, rule.void_colors, path, nearest=rule.nearest,
+                           remark=f"{LOSSY}. " if pixels.lossy else "")
+    values = values[..., 0] if values.ndim == 3 else values
+    if values.size and (values.max() > IGNORE_INDEX or values.min() < 0):
+        raise UserError(f"{path} holds values from {values.min()} to {values.max()}, but class numbers are 0 to 254: "
+                        "instance maps belong to dataset.instance_maps, and coloured masks are saved as RGB.")
+    values = values.astype(np.uint8)
+    return _from_two(values, rule, path) if rule.binary else _from_values(values, pixels.lossy, rule, path)
+
+
+def read_instances(path: Path, seam: int | None = None, seam_color: Color | None = None) -> np.ndarray:
+    """Read an instance map: 8 or 16 bits grey, a palette's index, or R + 256 G + 65536 B.
+
+    Args:
+        path: The file.
+        seam: A number that means none, as 0 does.
+        seam_color: Likewise a colour.
+
+    Returns:
+        int32 (H, W): 1..number of objects, 0 = none. Numbers are made small; their order is kept.
+
+    Raises:
+        UserError: If the file cannot be read, or holds a number below 0.
+    """
+    values = decode(path, _pixels).values.astype(np.int64)
+    if values.ndim == 3:
+        numbers = values[..., 0] + 256 * values[..., 1] + 65536 * values[..., 2]
+        numbers[(values == (seam_color or BLACK)).all(-1)] = 0
+    else:
+        numbers = np.where(values == seam, 0, values)
+    if numbers.min() < 0:
+        raise UserError(f"{path} holds the instance {numbers.min()}: numbers start at 1, 0 is none.")
+    found, places = np.unique(numbers, return_inverse=True)
+    return (places.reshape(numbers.shape) + (found[0] > 0)).astype(np.int32)
+
+
+def _pixels(picture: Image.Image) -> _Pixels:
+    lossy = is_lossy(picture)
+    if is_deep(picture) and not picture.mode.startswith("I"):
+        raise ValueError("a coloured mask needs 8 bits a channel")
+    if picture.mode == "P":
+        return _Pixels(np.array(picture), lossy, palette_table(picture))
+    if picture.mode in ("1", "L") or picture.mode.startswith("I"):
+        values = np.array(picture)
+        return _Pixels(values.astype(np.uint8) if values.dtype == bool else values, lossy)
+    if picture.mode == "F":
+        raise ValueError("real numbers are no classes, save whole ones")
+    return _Pixels(np.array(picture.convert("L" if picture.mode == "LA" else "RGB")), lossy)
+
+
+def _from_palette(values: np.ndarray, palette: np.ndarray, rule: MaskRule, path: Path) -> np.ndarray:
+    """Return what counts of a palette picture: its index or its colours."""
+    used = {int(index): tuple(palette[index].tolist()) for index in np.flatnonzero(np.bincount(values.ravel()))}
+    if rule.palette == "colors" or (rule.binary and set(used.values()) <= {BLACK, WHITE}):
+        return palette[values]
+    if rule.palette == "index":
+        return values
+    fault = palette_fault(values, palette, rule.labels) if rule.has_colors else None
+    if fault is not None:
+        raise UserError(f"{path} {fault}: say what counts, dataset.palette=colors or index.")
+    is_inverted = (used.get(0), used.get(1)) == (WHITE, BLACK)
+    if len(rule.labels) == 2 and not rule.has_colors and not rule.binary and is_inverted:
+        raise UserError(f"{path} is a palette picture that paints its index 0 white and 1 black: if white is "
+                        f"{rule.labels[1].name}, use dataset.binary=true; else say dataset.palette=index.")
+    return values
+
+
+def _brightness(picture: Image.Image) -> np.ndarray:
+    if picture.mode == "F" or is_deep(picture):
+        raise ValueError("a threshold counts in 8 bits")
+    return np.array(picture.convert("L"))
+
+
+def _is_grey(values: np.ndarray, rule: MaskRule) -> bool:
+    """Say whether an RGB mask holds grey values or class numbers thrice, and is not to be read by its colours."""
+    if rule.has_colors and not rule.binary:
+        return False
+    return bool((values[..., 0] == values[..., 1]).all() and (values[..., 1] == values[..., 2]).all())
+
+
+def _above(values: np.ndarray, rule: MaskRule, path: Path) -> np.ndarray:
+    threshold = rule.threshold or 0
+    if values.size and 0 < values.max() <= 1 < threshold:
+        raise UserError(f"{path} holds 0 and 1, all of them below dataset.threshold={threshold}: "
+                        "use dataset.binary=true for it.")
+    target = (values >= threshold).astype(np.uint8)
+    if rule.void_values:
+        target[np.isin(values, rule.void_values)] = IGNORE_INDEX
+    return target
+
+
+def _from_two(values: np.ndarray, rule: MaskRule, path: Path) -> np.ndarray:
+    counts = np.bincount(values.ravel(), minlength=256)
+    other = [value for value in np.flatnonzero(counts).tolist() if value not in (0, 1, 255, *rule.void_values)]
+    if other or (counts[1] and counts[255] and not {1, 255} & set(rule.void_values)):
+        shown = other or [1, 255]
+        found = ", ".join(f"{value} ({counts[value]} pixels)" for value in shown[:5])
+        more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
+        raise UserError(f"{path} holds {found}{more}, but with dataset.binary=true a mask holds 0 for "
+                        f"{rule.labels[0].name}, and 1 or 255 for {rule.labels[1].name}, not both: correct the mask, "
+                        "or cut it with dataset.threshold=128 instead.")
+    target = (values > 0).astype(np.uint8)
+    if rule.void_values:
+        target[np.isin(values, rule.void_values)] = IGNORE_INDEX
+    return target
+
+
+def _from_values(values: np.ndarray, lossy: bool, rule: MaskRule, path: Path) -> np.ndarray:
+    counts = np.bincount(values.ravel(), minlength=256)
+    held = set(np.flatnonzero(counts).tolist())
+    if len(rule.labels) == 2 and held == {0, 255} and not rule.void_given:
+        raise UserError(f"{path} holds only 0 ({counts[0]} pixels) and 255 ({counts[255]} pixels), and there are two "
+                        f"classes: if 255 is {rule.labels[1].name}, use dataset.binary=true; if it is void, say so "
+                        "with dataset.void=[255].")
+    if lossy and len(held) > 1:
+        remedy = ", or cut it at a brightness with dataset.threshold=128" if len(rule.labels) == 2 else ""
+        raise UserError(f"{path} is a mask of {len(held)} different values, {_most(counts)}, saved lossily. "
+                        f"{LOSSY}{remedy}.")
+    known = {*rule.void_values, *(label.label_id for label in rule.labels)}
+    void = ",".join(map(str, sorted({*rule.void_values, *(held - known)})[:8]))
+    return to_train_ids(values, rule.labels, rule.void_values, path,
+                        f"Correct the mask or the class file, or say what is void: dataset.void=[{void}].")
+
+
+def _most(counts: np.ndarray) -> str:
+    order = np.argsort(-counts, kind="stable")[:5]
+    return "the commonest " + ", ".join(f"{value} ({counts[value]} pixels)" for value in order if counts[value])

@@ -1,0 +1,161 @@
+"""Read a whole split once before it is used: every fault is found now, and its statistics with it."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from segtrain.data.base import Cached, Dataset, Sample
+from segtrain.distributed import process_group
+from segtrain.errors import UserError
+from segtrain.labels import IGNORE_INDEX, Label
+from segtrain.metrics.instances import count_instances, label_components, mean_instance_sizes
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found in a split of N images and K classes.
+
+    Attributes:
+        sizes: (height, width) of every image.
+        class_pixels: The pixels of each of the K classes.
+        image_pixels: For each class, the labelled pixels of the images that show it.
+        class_sizes: Mean pixels of an object by class name, for the classes that have instances, None for one that
+            never occurs; None where instances are not counted. A dataset with instance maps may fix them.
+        remarks: What the dataset has to tell the user.
+    """
+
+    sizes: list[tuple[int, int]]
+    class_pixels: list[int]
+    image_pixels: list[int]
+    class_sizes: dict[str, float | None] | None
+    remarks: list[str] = field(default_factory=list)
+
+
+def survey_once(dataset: Dataset, instances: str | None, *, may_be_void: bool = False) -> Survey:
+    """Survey a split in the first of several processes, which tells the others; they fill their caches then.
+
+    Raises:
+        UserError: As `survey` does, in the first process.
+    """
+    found = survey(dataset, instances, may_be_void=may_be_void) if process_group.is_main() else None
+    found = process_group.broadcast(found)
+    assert found is not None, "the first process gives it"
+    if isinstance(dataset, Cached) and not process_group.is_main():
+        for _ in in_order(dataset.read, len(dataset.names)):
+            pass
+    return found
+
+
+def survey(dataset: Dataset, instances: str | None, *, may_be_void: bool = False) -> Survey:
+    """Read every sample of a split, on all cores, and check it.
+
+    Args:
+        dataset: The split.
+        instances: Where objects come from: "maps", "components" or None.
+        may_be_void: Whether a split is of use in which no pixel has a class.
+
+    Raises:
+        UserError: Names the first file at fault: unreadable, of another size than its mask, with a label that is no
+            class, without the instance map asked for; or says that no pixel of the split has a class.
+    """
+    check_instances(dataset.labels, instances)
+    class_ids = instance_classes(dataset.labels)
+    sizes: list[tuple[int, int]] = []
+    pixel_counts = np.zeros((len(dataset.names), len(dataset.labels)), dtype=np.int64)
+    objects: list[np.ndarray] = []
+    for index, sample in enumerate(in_order(dataset.read, len(dataset.names))):
+        height, width = sample.target.shape
+        sizes.append((height, width))
+        pixel_counts[index] = check_sample(sample, dataset.labels, dataset.files(index))[:len(dataset.labels)]
+        if instances is not None:
+            found = find_instances(sample.target, sample.instances, dataset.labels, instances, dataset.files(index))
+            objects.append(count_instances(sample.target, sample.target, found, class_ids))
+    if not may_be_void and not pixel_counts.any():
+        raise UserError(all_void(len(dataset.names), dataset.files(0)))
+    class_sizes = None
+    if instances is not None:
+        means = mean_instance_sizes(np.concatenate(objects))
+        class_sizes = {dataset.labels[train_id].name: means.get(train_id) for train_id in class_ids}
+    if instances == "maps":
+        class_sizes = getattr(dataset, "class_sizes", None) or class_sizes
+    image_pixels = (pixel_counts > 0).T @ pixel_counts.sum(1)
+    return Survey(sizes, pixel_counts.sum(0).tolist(), image_pixels.tolist(), class_sizes,
+                  getattr(dataset, "remarks", list)())
+
+
+def check_sample(sample: Sample, labels: tuple[Label, ...], file: str) -> np.ndarray:
+    """Check that a sample can be trained on.
+
+    Returns:
+        The pixels of each train id, int64 (256,).
+
+    Raises:
+        UserError: If it is too small, or its target holds what is no train id; it names the file.
+    """
+    height, width = sample.target.shape
+    if min(height, width) < 32:
+        raise UserError(f"{file} is {width}x{height}: images need at least 32x32 pixels, enlarge or remove it.")
+    counts = np.bincount(sample.target.ravel(), minlength=IGNORE_INDEX + 1)
+    check_counts(counts, labels, file)
+    return counts
+
+
+def check_counts(counts: np.ndarray, labels: tuple[Label, ...], file: str) -> None:
+    """Raise UserError if a target, given the pixels (256,) of each of its values, holds what is no train id."""
+    for train_id in np.flatnonzero(counts[:IGNORE_INDEX]):
+        if train_id >= len(labels):
+            raise UserError(f"the target of {file} holds the train id {train_id} ({counts[train_id]} pixels): "
+                            f"a dataset gives 0..{len(labels) - 1} or 255.")
+
+
+def check_instances(labels: tuple[Label, ...], instances: str | None) -> None:
+    """Raise UserError if instances are asked for and no class has any."""
+    if instances is not None and not instance_classes(labels):
+        raise UserError(f"dataset.instances={instances}: no class of this dataset has_instances; mark those that have "
+                        "in the class file, or set dataset.instances=null.")
+
+
+def all_void(num_images: int, first: str) -> str:
+    """Say that a split has nothing to learn from."""
+    return (f"no pixel of the {num_images} images has a class, the first is {first}: "
+            "every target is void, there is nothing to learn or to score.")
+
+
+def instance_classes(labels: tuple[Label, ...]) -> list[int]:
+    """Return the train ids of the classes whose objects can be counted."""
+    return [label.train_id for label in labels if label.has_instances]
+
+
+def find_instances(target: np.ndarray, own: np.ndarray | None, labels: tuple[Label, ...], instances: str,
+                   file: str) -> np.ndarray:
+    """Return a target's instance map, int32 (H, W), from where dataset.instances says; `own` is the dataset's.
+
+    Raises:
+        UserError: If maps are asked for and the sample has none.
+    """
+    if instances == "components":
+        return label_components(target, instance_classes(labels))
+    if own is None:
+        raise UserError(f"dataset.instances=maps, but {file} has no instance map: "
+                        "use dataset.instances=components or null.")
+    return own
+
+
+def in_order(function: Callable[[int], T], count: int) -> Iterator[T]:
+    """Yield function(0), function(1), ..., on all cores, at most a few ahead: a split may exceed the memory."""
+    workers = os.cpu_count() or 1
+    waiting: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for index in range(count):
+            waiting.append(pool.submit(function, index))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -1,0 +1,112 @@
+"""The canvas of a scene: pixels that know which object they belong to."""
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from segtrain.data.camvid import CAMVID
+from segtrain.data.streets.camera import Camera
+from segtrain.data.streets.light import Light
+from segtrain.labels import IGNORE_INDEX
+
+TRAIN_IDS = {label.name: label.train_id for label in CAMVID} | {"Void": IGNORE_INDEX}
+
+
+@dataclass
+class Canvas:
+    """A picture in the making.
+
+    Attributes:
+        camera: Where it is seen from.
+        light: How it is lit.
+        noise: float32 (N, N) fractal noise for textures.
+        shadow: float32, of the finished picture's size: how much of the sun is blocked on the ground.
+        pixels: float32 (H, W, 4): red, green, blue and the number of the painted object in the tables below; the
+            backdrop provides them.
+        classes, depths, grains: Per object: its train id, its depth in metres (NaN: the ground's) and the strength of
+            its surface texture.
+    """
+
+    camera: Camera
+    light: Light
+    noise: np.ndarray
+    shadow: np.ndarray
+    pixels: np.ndarray = field(init=False)
+    classes: list[int] = field(default_factory=list)
+    depths: list[float] = field(default_factory=list)
+    grains: list[float] = field(default_factory=list)
+
+    def begin(self, name: str, depth: float = np.nan, grain: float = 0.04) -> int:
+        """Starts a new object: what is painted from now on belongs to it. Returns its number."""
+        self.classes.append(TRAIN_IDS[name])
+        self.depths.append(depth)
+        self.grains.append(grain)
+        return len(self.classes) - 1
+
+    def fill(self, polygons: np.ndarray, color: np.ndarray) -> None:
+        """Fills one convex polygon (N, 2) or several (P, N, 2), in pixels."""
+        value = (*color.tolist(), len(self.classes) - 1)
+        points = fixed_point(polygons)
+        for polygon in points if points.ndim == 3 else (points,):
+            cv2.fillConvexPoly(self.pixels, polygon, value, shift=4)
+
+    def texture(self, quad: np.ndarray, tile: np.ndarray, threshold: float = 0.5) -> None:
+        """Stretches a picture over a quadrilateral.
+
+        Args:
+            quad: (4, 2) pixels where the tile's bottom left, bottom right, top right and top left corners land.
+            tile: float32 (4, h, w): colour multiplied by opacity, and opacity.
+            threshold: The opacity from which a pixel is labelled; lower lets the background shine through a label.
+        """
+        height, width = self.pixels.shape[:2]
+        columns, rows = quad.T.tolist()
+        left, right = max(int(min(columns)), 0), min(int(max(columns)) + 1, width)
+        top, bottom = max(int(min(rows)), 0), min(int(max(rows)) + 1, height)
+        if right <= left or bottom <= top:
+            return
+        h, w = tile.shape[1:]
+        corners = np.array(((0, h), (w, h), (w, 0), (0, 0)), np.float32) - 0.5
+        matrix = cv2.getPerspectiveTransform(corners, (quad - (left + 0.5, top + 0.5)).astype(np.float32))
+        warped = cv2.warpPerspective(cv2.merge([*tile]), matrix, (right - left, bottom - top))
+        region, opacity = self.pixels[top:bottom, left:right], cv2.extractChannel(warped, 3)
+        number = np.where(opacity > threshold, np.float32(len(self.classes) - 1), region[..., 3])
+        region *= cv2.merge([1 - opacity] * 4)
+        region += warped
+        region[..., 3] = number
+
+    def patch(self, rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+        """Cuts a random piece (rows, columns) out of the noise; neither may exceed half of the noise's side."""
+        half = len(self.noise) // 2
+        top, left = rng.integers(half), rng.integers(half)
+        return self.noise[top : top + rows, left : left + columns]
+
+    def sunshine(self, pixel: np.ndarray) -> float:
+        """Tells which part of the sunshine reaches the ground at a pixel (column, row)."""
+        (column, row), (height, width) = pixel.tolist(), self.shadow.shape
+        row, column = row * height / self.camera.size[0], column * width / self.camera.size[1]
+        return 1.0 - float(self.shadow[int(min(max(row, 0), height - 1)), int(min(max(column, 0), width - 1))])
+
+
+def fixed_point(points: np.ndarray) -> np.ndarray:
+    """Converts pixels to the fixed-point integers, with 4 fractional bits, that OpenCV draws with."""
+    return np.rint(points * 16).astype(np.int32)
+
+
+def fractal(rng: np.random.Generator, size: int, persistence: float) -> np.ndarray:
+    """Draws noise of several scales, zero mean, unit deviation.
+
+    Args:
+        rng: Source of randomness.
+        size: Side, a power of two of at least 8.
+        persistence: Amplitude of each octave relative to the next coarser one: small is soft, 1 is rough.
+
+    Returns:
+        float32 (size, size).
+    """
+    total, amplitude, cells = np.zeros((size, size), np.float32), 1.0, 4
+    while cells <= size:
+        grid = rng.random((cells, cells), dtype=np.float32)
+        total += amplitude * cv2.resize(grid, (size, size), interpolation=cv2.INTER_LINEAR)
+        cells, amplitude = cells * 2, amplitude * persistence
+    return (total - total.mean()) / total.std()

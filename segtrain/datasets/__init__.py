@@ -1,1 +1,0 @@
-"""Datasets, and the way from their files to batches."""

@@ -1,0 +1,87 @@
+"""A network's trial before the work begins: what it returns for blank images must be logits, whoever wrote it."""
+
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segtrain.config import messages
+from segtrain.errors import UserError
+from segtrain.profiling import modes_kept
+
+
+def try_out(network: nn.Module, target: str, image_size: tuple[int, int], *, in_channels: int, num_classes: int,
+            training: bool = False) -> None:
+    """Run a network once, and leave it as it was: modes, buffers and random state.
+
+    Args:
+        network: On any device.
+        target: Its model._target_, for messages.
+        image_size: (height, width).
+        in_channels: Channels of the images.
+        num_classes: Classes of the dataset.
+        training: Run it in training mode, on two images, for BatchNorm learns from no single value.
+
+    Raises:
+        UserError: If it fails, or does not return float (N, num_classes, H, W). A failure in segtrain itself that is no
+            ValueError is a bug and goes on as it is, and so does a lack of memory.
+    """
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    images = torch.zeros(2 if training else 1, in_channels, *image_size, device=device)
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    try:
+        with modes_kept(network), torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            output = network.train(training)(images)
+    except Exception as error:
+        place = _place(error)
+        is_ours = place is not None and place.filename.startswith(str(Path(__file__).parents[1]))
+        if messages.machine(error) or (is_ours and not isinstance(error, ValueError)):
+            raise
+        where = "" if place is None else f" ({place.filename}, line {place.lineno})"
+        raise UserError(f"model._target_={target} fails{_in(training)} on images of shape {tuple(images.shape)}: "
+                        f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}.") from error
+    finally:
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+    expected = (len(images), num_classes, *image_size)
+    if not isinstance(output, Tensor) or tuple(output.shape) != expected or not output.is_floating_point():
+        raise UserError(f"model._target_={target} returns {_described(output)}{_in(training)} for images of shape "
+                        f"{tuple(images.shape)}, but logits of shape {expected} are needed: "
+                        f"{_remedy(output, expected, target)}.")
+
+
+def _in(training: bool) -> str:
+    return " in training mode" if training else ""
+
+
+def _place(error: Exception) -> traceback.FrameSummary | None:
+    """Return where in the network's own code, outside torch, an error came up; None if nowhere."""
+    not_its = (str(Path(torch.__file__).parent), __file__)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(not_its)]
+    return frames[-1] if frames else None
+
+
+def _described(output: Any) -> str:
+    if isinstance(output, Tensor):
+        return f"a tensor of shape {tuple(output.shape)} and type {str(output.dtype).removeprefix('torch.')}"
+    if isinstance(output, Mapping):
+        return f"a mapping with the keys {', '.join(str(key) for key in output)}"
+    if isinstance(output, list | tuple):
+        return f"a {type(output).__name__} of {len(output)}"
+    return f"an object of type {type(output).__name__}"
+
+
+def _remedy(output: Any, expected: tuple[int, ...], target: str) -> str:
+    if target.startswith("torchvision.models.segmentation."):
+        return f"choose model=torchvision/{target.rpartition('.')[2]}"
+    if not isinstance(output, Tensor):
+        return "let its forward return the logits alone"
+    if output.ndim != 4 or len(output) != expected[0] or not output.is_floating_point():
+        return "let its forward return one score a class and pixel, before any softmax or argmax"
+    if output.shape[1] != expected[1]:
+        return f"the dataset has {expected[1]} classes, set model.num_classes or the channels of the last layer so"
+    return "enlarge its logits to the size of the images, with torch.nn.functional.interpolate"

@@ -1,0 +1,116 @@
+"""The parameters that an optimizer gets: in one list, or in groups of their own learning rate and weight decay.
+The course of the learning rate: each function returns the factor on the optimizer's own rate at a step.
+
+A factor depends on the step's number alone, so a resumed run goes on exactly where it stopped.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from segtrain.errors import UserError
+
+
+def encoder_of(network: nn.Module, key: str) -> nn.Module:
+    """Return the part of a network that its class calls its encoder.
+
+    Raises:
+        UserError: If it calls none so; names the key that needs it.
+    """
+    encoder = getattr(network, "encoder", None)
+    if not isinstance(encoder, nn.Module):
+        raise UserError(f"{key} needs to know the encoder of the network, but {type(network).__name__} has no module "
+                        f"named encoder: leave out {key}, or name that part of your class encoder.")
+    return encoder
+
+
+def grouped(
+    network: nn.Module, *, freeze_encoder: bool, encoder_lr: float | None, decay_kernels_only: bool
+) -> list[Any]:
+    """Return the parameters to train, as the first argument of an optimizer.
+
+    Args:
+        network: Its `encoder` is the part that the next two are about.
+        freeze_encoder: Leave out the encoder's parameters.
+        encoder_lr: The encoder's learning rate; None: the optimizer's.
+        decay_kernels_only: Put parameters of one dimension (biases, scales and shifts of normalisations, slopes of
+            PReLU) into groups without weight decay.
+
+    Returns:
+        A plain list of all, if nothing is asked for. Otherwise groups, that of the optimizer's own learning rate first.
+
+    Raises:
+        UserError: If the network has no encoder, but one is asked for, or nothing is left to train.
+    """
+    encoder: set[nn.Parameter] = set()
+    if freeze_encoder:
+        encoder = set(encoder_of(network, "train.freeze_encoder").parameters())
+    elif encoder_lr is not None:
+        encoder = set(encoder_of(network, "train.encoder_lr").parameters())
+    trained = [each for each in network.parameters() if each.requires_grad and not (freeze_encoder and each in encoder)]
+    if not trained:
+        raise UserError(f"{type(network).__name__} has no parameter to train"
+                        f"{' outside its encoder: leave out train.freeze_encoder' if freeze_encoder else ''}.")
+    if encoder_lr is None and not decay_kernels_only:
+        return trained
+    groups = []
+    for in_encoder in (False, True):
+        for decays in (True, False):
+            members = [each for each in trained
+                       if (each in encoder) == in_encoder and (each.ndim > 1 or not decay_kernels_only) == decays]
+            if members:
+                groups.append({"params": members, **({"lr": encoder_lr} if in_encoder else {}),
+                               **({} if decays else {"weight_decay": 0.0})})
+    return groups
+
+
+Schedule = Callable[[int], float]
+
+
+def constant(*, total_steps: int, steps_per_epoch: int, warmup_epochs: float = 0.0) -> Schedule:
+    """Keep the rate, after an optional linear warm-up.
+
+    Args:
+        total_steps: Optimizer steps of the whole run.
+        steps_per_epoch: Optimizer steps of an epoch.
+        warmup_epochs: Epochs of linear rise from 0 to the full rate.
+    """
+    return _with_warmup(lambda _: 1.0, steps_per_epoch, warmup_epochs)
+
+
+def step(*, total_steps: int, steps_per_epoch: int, every_epochs: float, gamma: float = 0.1,
+         warmup_epochs: float = 0.0) -> Schedule:
+    """Multiply the rate by gamma every so many epochs (to the nearest step), counted from the start of the run."""
+    if every_epochs <= 0:
+        raise ValueError(f"every_epochs={every_epochs} must be above 0")
+    if gamma <= 0:
+        raise ValueError(f"gamma={gamma} must be above 0")
+    every_steps = max(1, round(every_epochs * steps_per_epoch))
+    return _with_warmup(lambda n: gamma ** (n // every_steps), steps_per_epoch, warmup_epochs)
+
+
+def poly(*, total_steps: int, steps_per_epoch: int, power: float = 0.9, warmup_epochs: float = 0.0) -> Schedule:
+    """Lower the rate as (1 - n / total_steps) ** power (Chen et al., DeepLab, 2017)."""
+    if power < 0:
+        raise ValueError(f"power={power} must be at least 0")
+    return _with_warmup(lambda n: max(0.0, 1 - n / total_steps) ** power, steps_per_epoch, warmup_epochs)
+
+
+def cosine(*, total_steps: int, steps_per_epoch: int, min_factor: float = 0.0,
+           warmup_epochs: float = 0.0) -> Schedule:
+    """Lower the rate along half a cosine to min_factor times it (Loshchilov and Hutter, SGDR, 2017)."""
+    if not 0 <= min_factor <= 1:
+        raise ValueError(f"min_factor={min_factor} must be from 0 to 1")
+    return _with_warmup(
+        lambda n: min_factor + (1 - min_factor) * 0.5 * (1 + math.cos(math.pi * min(1.0, n / total_steps))),
+        steps_per_epoch, warmup_epochs)
+
+
+def _with_warmup(schedule: Schedule, steps_per_epoch: int, warmup_epochs: float) -> Schedule:
+    """Multiply a schedule by a ramp whose first step is already above 0."""
+    if warmup_epochs < 0:
+        raise ValueError(f"warmup_epochs={warmup_epochs} must be at least 0")
+    warmup_steps = warmup_epochs * steps_per_epoch
+    return lambda n: schedule(n) * (min(1.0, (n + 1) / warmup_steps) if warmup_steps else 1.0)

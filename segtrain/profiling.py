@@ -1,0 +1,279 @@
+"""What a network costs, as a whole and layer by layer: parameters, multiply-adds, memory.
+How long something takes, how much memory it takes at most, and how much there is.
+"""
+
+import ctypes
+import gc
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def cost(network: nn.Module, image_size: tuple[int, int], in_channels: int) -> dict[str, int | None]:
+    """Count a network's trainable parameters, and the multiply-adds of one image in evaluation.
+
+    Args:
+        network: On any device; its training mode, module by module, is left as it was.
+        image_size: (height, width).
+        in_channels: Channels of the image.
+
+    Returns:
+        params, and macs: the multiply-adds of convolutions and matrix products, biases and all else left out; None if
+        the network has an operator that cannot be counted.
+    """
+    params = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    try:
+        macs: int | None = _counted_pass(network, image_size, in_channels).get_total_flops() // 2
+    except RuntimeError:  # an operator that the counter or the size does not suit
+        macs = None
+    return {"params": params, "macs": macs}
+
+
+@contextmanager
+def modes_kept(network: nn.Module) -> Iterator[None]:
+    """Leave the training mode of a network, module by module, as it was before."""
+    modes = {module: module.training for module in network.modules()}
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _counted_pass(network: nn.Module, image_size: tuple[int, int], in_channels: int) -> FlopCounterMode:
+    """Pass one blank image through a network in evaluation mode and count its operations."""
+    image = torch.zeros(1, in_channels, *image_size, device=next(network.parameters()).device)
+    with modes_kept(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network.eval()
+        network(image)
+    return counter
+
+
+@dataclass
+class Layer:
+    """One layer of a network.
+
+    Attributes:
+        name: Where it stands in the network, such as encoder.layer1.0.conv1.
+        kind: Its class.
+        output_shape: (C, H, W) of one image; of a layer that is used several times, the last.
+        params: Its trainable parameters.
+        macs: Multiply-adds of one image, as `cost` counts them, of all its uses.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    params: int
+    macs: int
+
+
+def layers(network: nn.Module, image_size: tuple[int, int], in_channels: int) -> list[Layer]:
+    """List the layers of a network in the order in which an image passes them.
+
+    What stands in a forward function only (sums, concatenations, interpolation) is no layer and has no row.
+
+    Args:
+        network: On any device; its training mode, module by module, is left as it was.
+        image_size: (height, width).
+        in_channels: Channels of the image.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def noting(name: str):
+        def note(module: nn.Module, args: tuple, output: object) -> None:
+            if isinstance(output, Tensor):
+                shapes.pop(name, None)
+                shapes[name] = tuple(output.shape[1:])
+        return note
+
+    found = {name: module for name, module in network.named_modules() if not any(True for _ in module.children())}
+    hooks = [module.register_forward_hook(noting(name)) for name, module in found.items()]
+    try:
+        counter = _counted_pass(network, image_size, in_channels)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    flops, root = counter.get_flop_counts(), type(network).__name__
+    return [
+        Layer(name, type(found[name]).__name__, shape,
+              sum(p.numel() for p in found[name].parameters() if p.requires_grad),
+              sum(flops.get(f"{root}.{name}", {}).values()) // 2)
+        for name, shape in shapes.items()
+    ]
+
+
+def layer_table(rows: Sequence[Layer]) -> str:
+    """Write the layers as a table for a terminal, with a line of sums."""
+    cells = [(row.name, row.kind, "x".join(map(str, row.output_shape)), f"{row.params:,}", f"{row.macs / 1e6:,.1f}")
+             for row in rows]
+    cells.append(("sum", "", "", f"{sum(row.params for row in rows):,}", f"{sum(row.macs for row in rows) / 1e6:,.1f}"))
+    head = ("layer", "kind", "output CxHxW", "parameters", "MMACs")
+    widths = [max(len(line[column]) for line in (head, *cells)) for column in range(len(head))]
+    written = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}  {e:>{widths[4]}}"
+               for a, b, c, d, e in (head, *cells)]
+    rule = "-" * len(written[0])
+    return "\n".join([written[0], rule, *written[1:-1], rule, written[-1]])
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Add up the memory of the tensors that are alive, of those made while this is on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = self._now = 0
+        self._alive: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        for each in tree_leaves(output):
+            if isinstance(each, Tensor):
+                self._note(each.untyped_storage())
+        return output
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        if storage._cdata not in self._alive:
+            self._alive.add(storage._cdata)
+            self._now += storage.nbytes()
+            self.peak = max(self.peak, self._now)
+            weakref.finalize(storage, self._forget, storage._cdata, storage.nbytes())
+
+    def _forget(self, key: int, size: int) -> None:
+        self._alive.discard(key)
+        self._now -= size
+
+
+def bytes_per_pixel(network: nn.Module, in_channels: int, side: int = 128) -> float | None:
+    """Measure how much memory the tensors of one forward pass take at most, for each pixel of the image.
+
+    Scratch space inside an operator is not seen.
+
+    Args:
+        network: On any device; its training mode, module by module, is left as it was.
+        in_channels: Channels of the image.
+        side: Height and width of the image to measure with.
+
+    Returns:
+        Bytes, the image included; None if an operator does not suit the measurement.
+    """
+    image = torch.zeros(1, in_channels, side, side, device=next(network.parameters()).device)
+    try:
+        with modes_kept(network), torch.no_grad(), _LiveBytes() as live:
+            network.eval()
+            network(image)
+    except (RuntimeError, NotImplementedError):
+        return None
+    return (live.peak + image.nbytes) / side**2
+
+
+LEAST_RUNS = 3  # timed runs of whatever takes long
+
+
+def timed(run: Callable[[], object], device: torch.device, *, warmup: int, repeats: int, seconds: float) -> list[float]:
+    """Time a function again and again.
+
+    Args:
+        run: What to time; a device's work is waited for.
+        device: Where it runs.
+        warmup: Runs before the first that counts.
+        repeats: Most runs that count.
+        seconds: No run is started after so many seconds of counted runs, once there are 3.
+
+    Returns:
+        The seconds of each run.
+    """
+    for _ in range(warmup):
+        run()
+    _wait(device)
+    taken: list[float] = []
+    while len(taken) < repeats and (len(taken) < LEAST_RUNS or sum(taken) < seconds):
+        started = time.perf_counter()
+        run()
+        _wait(device)
+        taken.append(time.perf_counter() - started)
+    return taken
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+class MemoryMeter:
+    """Tell how much more memory is in use at most than when the meter was made.
+
+    On a CUDA device it is the memory of tensors; on a CPU it is the memory of the whole process, which Linux tells.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        torch.conv2d(torch.zeros(1, 8, 8, 8, device=device), torch.zeros(8, 8, 3, 3, device=device))  # loads libraries
+        _return_free_memory()
+        self._before: int | None
+        if device.type == "cuda":
+            self._before = torch.cuda.memory_allocated(device)
+        else:
+            self._before = _resident("VmRSS") if device.type == "cpu" else None
+
+    def reset(self) -> None:
+        """Forget the peak so far."""
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        elif not _forget_peak():
+            self._before = None
+
+    def peak(self) -> int | None:
+        """Return the bytes of the peak since the last reset; None where the system does not tell."""
+        if self._device.type == "cuda":
+            now: int | None = torch.cuda.max_memory_allocated(self._device)
+        else:
+            now = _resident("VmHWM")
+        return None if now is None or self._before is None else max(0, now - self._before)
+
+
+def _return_free_memory() -> None:
+    """Give back what the process holds and does not use, so that later needs are not met from it unseen."""
+    gc.collect()
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)  # of the GNU C library; others have none
+
+
+def _forget_peak() -> bool:
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): the peak becomes what is resident now
+        return True
+    return False
+
+
+def _resident(name: str) -> int | None:
+    """Return a figure of the process's memory in bytes."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes of memory that can be had on a device, 0 where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    with suppress(OSError, ValueError, IndexError):  # Linux counts in what its own file cache would give up
+        return 1024 * int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0])
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 0

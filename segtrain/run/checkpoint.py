@@ -1,0 +1,246 @@
+"""Checkpoints: plain dicts of tensors and numbers, written whole or not at all."""
+
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import torch
+from torch import Tensor, nn
+
+from segtrain.config import messages
+from segtrain.distributed import process_group
+from segtrain.errors import UserError
+from segtrain.files import write_whole
+
+FORMAT = "segtrain-1"
+LAST, BEST = "last.pt", "best.pt"
+
+
+class State(pydantic.BaseModel):
+    """What a checkpoint holds; what only a run that goes on needs may be None."""
+
+    model_config = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True)
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any] | None
+    scheduler: dict[str, Any] | None
+    scaler: dict[str, Any] | None
+    ema: dict[str, Tensor] | None
+    rng: dict[str, Any] | None
+    epoch: pydantic.NonNegativeInt
+    step: pydantic.NonNegativeInt
+    progress: dict[str, Any] | None
+    config: dict[str, Any]
+    class_sizes: dict[str, float | None] | None
+    class_pixels: list[pydantic.NonNegativeInt] | None
+    image_pixels: list[pydantic.NonNegativeInt] | None
+    format: str
+    labels: list[dict[str, Any]] | None = None  # older checkpoints lack both
+    file_form: dict[str, Any] | None = None
+
+
+def save(path: Path, state: Mapping[str, Any], before_naming: Callable[[], object] = lambda: None) -> None:
+    """Write a checkpoint to a temporary file, force it to the disk, and only then give it its name.
+
+    Of several processes, which all have the same weights, only the first one writes.
+
+    Args:
+        path: The file.
+        state: What to write.
+        before_naming: Called when the temporary file is complete.
+
+    Raises:
+        UserError: If it cannot be written; an earlier file of that name is intact.
+    """
+    if not process_group.is_main():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda file: torch.save({**state, "format": FORMAT}, file), before_naming)
+
+
+def save_last(folder: Path, state: Mapping[str, Any], *, former_step: int | None, keep: int) -> None:
+    """Write last.pt; the ones before it stay as step-<number>.pt.
+
+    Args:
+        folder: Of the checkpoints.
+        state: What to write.
+        former_step: The step of the last.pt that is there; None if there is none worth keeping.
+        keep: How many of the newest checkpoints stay, last.pt counted.
+
+    Raises:
+        UserError: If it cannot be written; everything that was there is intact.
+    """
+    last = folder / LAST
+
+    def keep_former() -> None:
+        if former_step not in (None, state["step"]) and keep > 1 and last.exists():
+            # a process that dies here leaves no last.pt, but find_last looks for these too
+            last.replace(folder / f"step-{former_step:08d}.pt")
+
+    save(last, state, before_naming=keep_former)
+    if not process_group.is_main():
+        return
+    for path in _former(folder)[keep - 1:]:
+        path.unlink(missing_ok=True)
+
+
+def _former(folder: Path) -> list[Path]:
+    """Return the checkpoints before the last one, newest first."""
+    return sorted(folder.glob("step-*.pt"), reverse=True)
+
+
+def find_last(folder: Path) -> tuple[dict[str, Any], Path, list[UserError]] | None:
+    """Read the newest checkpoint of a run that is whole; None if it has none.
+
+    Returns:
+        The checkpoint, its file, and what is wrong with newer ones.
+
+    Raises:
+        UserError: If all are damaged.
+    """
+    faults: list[UserError] = []
+    for path in (folder / LAST, *_former(folder)):
+        if path.exists():
+            try:
+                return load(path), path, faults
+            except UserError as error:
+                faults.append(error)
+    if faults:
+        raise UserError(f"{faults[0]} No earlier one is whole. Remove {folder / LAST} to let the run begin anew, or "
+                        f"start a new run from {folder / BEST} with checkpoint=.")
+    return None
+
+
+def find(path: str) -> Path:
+    """Return the file that `checkpoint=` means: itself, or a run directory's best checkpoint."""
+    given = Path(path)
+    found = given / "checkpoints" / BEST if given.is_dir() else given
+    if not found.is_file():
+        raise UserError(f"{found} does not exist: checkpoint= takes a .pt file or a run directory "
+                        f"with checkpoints/{BEST}.")
+    return found
+
+
+def load(path: Path, *, mapped: bool = False) -> dict[str, Any]:
+    """Read a checkpoint to the CPU; nothing in it is executed.
+
+    What it lacks because it is older is None in it.
+
+    Args:
+        path: The file.
+        mapped: Leave the weights in the file until they are used: for whoever wants what stands beside them.
+
+    Raises:
+        UserError: If it cannot be read, is truncated, or is no checkpoint of segtrain.
+    """
+    try:
+        _check_archive(path)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist.") from error
+    except UserError:
+        raise
+    except Exception as error:  # torch.load fails in many ways: pickle, zip, runtime errors
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        if "weights_only" in reason or "Weights only" in reason:  # torch goes on to advise how to execute it
+            reason = "it holds other things than tensors, numbers and text; none of it was executed"
+        raise UserError(f"{path} is damaged or no checkpoint of segtrain ({reason}): choose another file.") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT or any(
+            field.is_required() and key not in state for key, field in State.model_fields.items()):
+        raise UserError(f"{path} is no checkpoint of segtrain ({FORMAT}): choose a file that segtrain wrote.")
+    try:
+        checked = State.model_validate(state)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])[:100]
+        raise UserError(f"{path} is damaged: {where} is not what segtrain writes there ({first['msg']}); "
+                        "choose another file.") from error
+    return {**state, "labels": checked.labels, "file_form": checked.file_form}
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that unpacks to more than it is: torch.save packs nothing."""
+    if path.stat().st_size and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise UserError(f"{path} is a packed archive, as segtrain does not write it: choose another file.")
+
+
+@contextmanager
+def restoring(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while a run's state is restored into a UserError that names the checkpoint."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+        if messages.machine(error):
+            raise
+        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        raise UserError(f"{path} does not hold the state of a run like this one ({reason}): start a new run from its "
+                        "weights with checkpoint=, or choose another run.") from error
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Path, *, class_layer: Set[str],
+                 new_head: bool = False) -> None:
+    """Load weights into a model that must have them all.
+
+    Args:
+        model: Changed in place.
+        weights: A state dict.
+        path: Where they come from, for the message.
+        class_layer: The keys whose shapes depend on the number of classes.
+        new_head: Leave the class layer as it is in the model.
+
+    Raises:
+        UserError: If keys or shapes differ; it names the first five.
+    """
+    own = model.state_dict()
+    kept = class_layer if new_head else frozenset()
+    missing = [key for key in own if key not in weights]
+    unknown = [key for key in weights if key not in own]
+    differing = [key for key in own if key in weights and key not in kept and own[key].shape != weights[key].shape]
+    other = [key for key in own if key in weights and not _is_alike(weights[key], own[key])]
+    shapes = [f"{key} {tuple(weights[key].shape)} instead of {tuple(own[key].shape)}" for key in differing]
+    if missing or unknown:
+        raise UserError(f"{path} holds another model than this configuration: "
+                        f"{_first_five('missing in the file', missing)}{_first_five('unknown to the model', unknown)}"
+                        "give the model that it was trained with.")
+    if other:
+        kinds = [f"{key} {str(weights[key].dtype).removeprefix('torch.')}" for key in other]
+        raise UserError(f"{path} has weights that are no plain numbers of the model's kind: "
+                        f"{_first_five('they are', kinds)}choose another file.")
+    if differing and set(differing) <= class_layer:
+        raise UserError(f"{path} was trained for other classes: {_first_five('its class layer differs', shapes)}"
+                        "train.new_head=true starts from all its layers but this one.")
+    if differing:
+        raise UserError(f"{path} has layers of other sizes: {_first_five('they differ', shapes)}"
+                        "give the model that it was trained with.")
+    model.load_state_dict({key: own[key] if key in kept else weights[key] for key in own})
+
+
+def _is_alike(given: Tensor, own: Tensor) -> bool:
+    """Say whether a tensor of a file may be copied into a weight: dense, and whole numbers for whole numbers."""
+    return (given.layout == own.layout and not given.is_quantized and not given.is_meta
+            and (given.is_floating_point(), given.is_complex()) == (own.is_floating_point(), own.is_complex()))
+
+
+def _first_five(what: str, items: list[str]) -> str:
+    if not items:
+        return ""
+    more = f", and {len(items) - 5} more" if len(items) > 5 else ""
+    return f"{what}: {', '.join(items[:5])}{more}; "
+
+
+def random_state() -> dict[str, Any]:
+    """Return the state of torch's generators (samples and their order do not depend on them)."""
+    return {"cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def restore_random_state(state: Mapping[str, Any]) -> None:
+    """Set torch's generators to a saved state."""
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

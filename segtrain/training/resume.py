@@ -1,0 +1,98 @@
+"""What may change when a run is continued: most settings may and are logged, some would make it another run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from segtrain.config import check
+from segtrain.distributed import process_group
+from segtrain.errors import UserError
+from segtrain.run import tracking
+
+log = tracking.log
+
+# Keys and sections that stay as they are, and why; the longest that fits a key counts. None: it may change.
+FIXED: dict[str, str | None] = {
+    "task": "the run does it from the start to the end",
+    "seed": "the order of the images follows from it",
+    "checkpoint": "weights to start from are read at the start",
+    "train.new_head": "weights to start from are read at the start",
+    "train.num_images": "the run would go on with other images",
+    "model": "the checkpoint holds the weights of the network as it is",
+    "dataset": "the run would go on with other images or classes",
+    "dataset.root": None, "dataset.split": None, "dataset.download": None, "dataset.cache": None, "dataset.crop": None,
+    "optim._target_": "the checkpoint holds the optimizer's state",
+}
+# What changes no number of a run, only when it ends or what it writes; and runtime.workers, by construction.
+HARMLESS = ("dataset.root", "dataset.split", "dataset.download", "dataset.cache", "runtime.workers", "train.examples",
+            "train.keep", "train.max_minutes", "train.on_nonfinite", "train.patience", "train.report",
+            "train.save_every", "train.save_minutes", "train.save_steps")
+
+
+def check_changes(saved: Mapping[str, Any], cfg: Any, *, steps_per_epoch: int, names: Mapping[str, str]) -> None:
+    """Refuse what a run cannot be continued with, and log the rest of what differs from its checkpoint.
+
+    Args:
+        saved: The checkpoint.
+        cfg: This command's config, without any `auto`.
+        steps_per_epoch: Optimizer steps of an epoch under it.
+        names: `digest` of the images of each split, as the dataset has them now.
+
+    Raises:
+        UserError: Names the key and the reason.
+    """
+    before, now = (tracking.flatten(each) for each in (saved["config"], check.to_container(cfg)))
+    before = {**check.FORMERLY, **before}
+    changed = {key: (before.get(key), now.get(key)) for key in {**now, **before}
+               if before.get(key) != now.get(key) and key != "runtime.trusted"}
+    for key, (old, new) in changed.items():
+        reason = _why_not(key, old, new)
+        if reason is not None:
+            raise UserError(f"{key} cannot change from {_shown(old)} to {_shown(new)} while a run goes on: {reason}. "
+                            "Leave it as it is, or start a new run from the weights of this one with checkpoint=.")
+    former, images = (each["train.batch_size"] * each["train.accumulate"] for each in (before, now))
+    former_steps = (saved["progress"] or {}).get("steps_per_epoch", steps_per_epoch)
+    former_processes, processes = saved.get("processes", 1), process_group.world_size()
+    if images != former or (steps_per_epoch != former_steps and processes == former_processes):
+        sizes = [f"{key}={now[key]}" for key in ("train.batch_size", "train.accumulate")]
+        raise UserError(f"{' and '.join(sizes)} make {steps_per_epoch} steps of {images} images an epoch, but the run "
+                        f"has {former_steps} of {former}: keep both numbers, or start a new run from its "
+                        "weights with checkpoint=.")
+    for split, digest in saved.get("names", {}).items():
+        if digest != names[split]:
+            raise UserError(f"the images of the {split} split are not those that the run was started with: restore "
+                            "them, or start a new run from its weights with checkpoint=.")
+    if processes != former_processes:
+        changed["processes"] = (former_processes, processes)
+    _log_changes(changed)
+
+
+def _why_not(key: str, old: Any, new: Any) -> str | None:
+    """Return why a key cannot change, None if it can."""
+    parts = key.split(".")
+    for length in range(len(parts), 0, -1):
+        section = ".".join(parts[:length])
+        if section in FIXED:
+            return FIXED[section]
+    if parts[0] == "optim" and key not in ("optim.lr", "optim.weight_decay") and not _same_kind(old, new):
+        return "the checkpoint holds the state of an optimizer without it, or with it"
+    return None
+
+
+def _same_kind(old: Any, new: Any) -> bool:
+    """Say whether both are numbers above 0, or lists of them: then the optimizer's state is of the same kind."""
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(_same_kind, old, new))
+    return all(isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 for value in (old, new))
+
+
+def _log_changes(changed: Mapping[str, tuple[Any, Any]]) -> None:
+    for keys, said in (([key for key in changed if key not in HARMLESS],
+                        "changed since the checkpoint, so no longer bit-identical to an unbroken run"),
+                       ([key for key in changed if key in HARMLESS], "changed since the checkpoint")):
+        if keys:
+            log.info("%s: %s", said, ", ".join(f"{key} {_shown(old)} -> {_shown(new)}"
+                                               for key, (old, new) in changed.items() if key in keys))
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

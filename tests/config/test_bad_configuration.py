@@ -1,0 +1,559 @@
+"""Wrong values of every key are refused with a message that names it, and every key has an effect.
+
+Both lists of keys come from segtrain/schema.py and conf/: a new key without a proof of its effect fails here.
+"""
+
+import copy
+import csv
+import functools
+import json
+import math
+import typing
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import TINY
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+from segtrain.config import build, check, instantiate
+from segtrain.config.schema import TASKS, Config, DatasetSettings, TaskSection
+from segtrain.data.folder import Folder
+from segtrain.errors import UserError
+from segtrain.tasks.evaluate import memory_format
+from segtrain.training import state
+
+CONF = Path(__file__).parents[2] / "conf"
+CPU = torch.device("cpu")
+PIXELS = [100, 300, *[200] * 9]
+HUGE = 10**30
+WRONG_TYPES = ("words", "", [], [1], ["a", "b", "c"], {"a": 1}, None, True, 7, 0.5)
+
+
+@functools.cache
+def composed_once(*overrides):
+    GlobalHydra.instance().clear()
+    with initialize_config_module("segtrain.conf", version_base="1.3"):
+        return compose("config", [*overrides])
+
+
+def fresh(*overrides):
+    return copy.deepcopy(composed_once(*overrides))
+
+
+def set_value(cfg, key, value):
+    """Set a key of a composed config to anything at all, as a YAML file could."""
+    container = check.OmegaConf.to_container(cfg)
+    *parents, name = key.split(".")
+    node = container
+    for parent in parents:
+        node = node[parent]
+    if value is ...:
+        del node[name]
+    else:
+        node[name] = value
+    return check.OmegaConf.create(container)
+
+
+def refusal(function, *arguments):
+    """Return the message of a UserError, which must be one printable line; None if there was none."""
+    try:
+        function(*arguments)
+    except UserError as error:
+        message = str(error)
+        assert message.isprintable(), message
+        assert len(message) < 1000
+        return message
+    return None
+
+
+# ---- the fixed sections
+
+
+def fixed_fields(section, prefix=""):
+    """Yield (key, field) of a dataclass and those in it."""
+    for item in fields(section):
+        if isinstance(item.type, type) and is_dataclass(item.type):
+            yield from fixed_fields(item.type, f"{prefix}{item.name}.")
+        elif typing.get_origin(item.type) is not dict:
+            yield f"{prefix}{item.name}", item
+
+
+FIXED = {**dict(fixed_fields(Config)), **dict(fixed_fields(DatasetSettings, "dataset."))}
+FIXED_OF_TASKS = {(name, f"task.{item.name}"): item for name, section in TASKS.items() for item in fields(section)}
+
+
+def kinds(item):
+    """Return the plain types that a field takes."""
+    hints = typing.get_args(item.type) if typing.get_origin(item.type) is not list else (item.type,)
+    return [typing.get_origin(hint) or hint for hint in hints or (item.type,)]
+
+
+def wrong_values(item):
+    """Yield values that a field must refuse, from its type and limits."""
+    taken, limits = kinds(item), dict(item.metadata)
+    if typing.Any in taken:
+        number = "at_least" in limits
+        yield from ([-1, 0.5, "many", True, None, [1], HUGE] if number else ["maybe", 3, None, [1], {"a": 1}])
+        return
+    if type(None) not in taken:
+        yield None
+    yield from ([{"a": 1}] if list not in taken else ["words", 7, {"a": 1}, True])
+    if {int, float} & set(taken):
+        yield from ("many", "", [1], True, math.nan, math.inf, -math.inf)
+        yield from ([limits["at_least"] - 1] if "at_least" in limits else [])
+        yield from ([limits["above"], limits["above"] - 1] if "above" in limits else [])
+        yield from ([limits["below"]] if "below" in limits else [])
+    if int in taken:
+        yield from (0.5, "1.5", HUGE)
+    if bool in taken:
+        yield from ("maybe", "true", 0, 1, 7, 0.5, [True])
+    if "one_of" in limits and str in taken:
+        yield from ("nonsense", "", limits["one_of"][0].upper() + "x")
+    if limits.get("image_size"):
+        yield from ([], [64], [64, 64, 64], [0, 64], [31, 64], [-64, 64], ["a", "b"], [64.5, 64])
+
+
+@pytest.mark.parametrize("key", FIXED)
+def test_wrong_values_of_a_fixed_key_are_refused(key):
+    for value in wrong_values(FIXED[key]):
+        message = refusal(check.check, set_value(fresh(), key, value))
+        assert message is not None, f"{key}={value!r} is accepted"
+        assert message.startswith(key), message
+
+
+# task.class_sizes may be a path or a mapping: the task itself refuses what is neither, as test_score.py shows
+@pytest.mark.parametrize(("task", "key"), [each for each in FIXED_OF_TASKS if each[1] != "task.class_sizes"])
+def test_wrong_values_of_a_tasks_key_are_refused(task, key):
+    for value in wrong_values(FIXED_OF_TASKS[task, key]):
+        message = refusal(check.check, set_value(fresh(f"task={task}"), key, value))
+        assert message is not None, f"{key}={value!r} is accepted"
+        assert message.startswith(key), message
+
+
+@pytest.mark.parametrize("key", [*FIXED, *(key for _, key in FIXED_OF_TASKS)])
+def test_a_fixed_key_that_is_missing_or_misspelt_is_named(key):
+    task = next((name for name, own in FIXED_OF_TASKS if own == key), "train")
+    cfg = fresh(f"task={task}")
+    if key != "task.name":
+        assert f"{key} has no value" in refusal(check.check, set_value(cfg, key, ...))
+        assert f"{key} has no value" in refusal(check.check, set_value(cfg, key, "???"))
+    if key.startswith("dataset."):
+        return  # the other keys there are its class's: below
+    message = refusal(check.check, set_value(cfg, f"{key}z", 1))
+    assert message == f"{key}z is not a key of the configuration. Did you mean '{key}'?"
+
+
+@pytest.mark.parametrize("section", ["task", "train", "runtime", *check.OPEN_GROUPS])
+@pytest.mark.parametrize("value", ["words", 7, True, [1], 0.5])
+def test_a_section_that_is_none_is_named(section, value):
+    message = refusal(check.check, set_value(fresh(), section, value))
+    assert message.startswith(f"{section}=")
+    assert "it is a section" in message
+
+
+# ---- the open groups
+
+
+def choices(group):
+    folder = CONF / group
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+def leaves(node, prefix):
+    """Yield (key, value) of what is not a mapping."""
+    for name, value in node.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}.{name}")
+        else:
+            yield f"{prefix}.{name}", value
+
+
+def group_keys(group, choice):
+    node = resolved(f"{group}={choice}")[group]
+    settings = {item.name for item in fields(DatasetSettings)} if group == "dataset" else set()
+    return {key: value for key, value in leaves(node, group) if key.partition(".")[2] not in settings}
+
+
+GROUPS = [(group, choice) for group in ("optim", "scheduler", "loss", "augmentation") for choice in choices(group)]
+GROUPS += [("dataset", "streets"), ("model", "linknet"), ("model", "unet"), ("model", "fcn8"), ("model", "segnet"),
+           ("model", "fc_densenet56"), ("model", "fc_densenet121"), ("model", "torchvision/fcn_resnet50")]
+
+
+@functools.cache
+def resolved(*overrides):
+    return check.to_container(fresh(*overrides))
+
+
+def set_in_group(cfg, group, key, value):
+    """Set a key of a group, and leave out the other groups: so it takes a thousandth of a second."""
+    sections = {name: cfg[name] for name in {group, "train", "dataset"}}
+    return set_value(check.OmegaConf.create(sections), key, value)
+
+
+def build_group(group, cfg):
+    """Build what a group says, and use it once."""
+    if group == "model":
+        with torch.device("meta"):
+            return build.model(cfg)
+    if group == "optim":
+        return build.optimizer(cfg, nn.Linear(2, 2), CPU)
+    if group == "scheduler":
+        return [build.schedule(cfg, 10, 5)(step) for step in (0, 4, 9)]
+    if group == "loss":
+        return build.loss(cfg, PIXELS, PIXELS)
+    if group == "dataset":
+        return build.dataset(cfg, "train").read(0)
+    return build.augmentation(cfg)(*picture(), (0, 0, 0))
+
+
+@functools.cache
+def picture():
+    noise = np.random.default_rng(0)
+    return noise.integers(0, 256, (200, 260, 3), np.uint8), noise.integers(0, 11, (200, 260), np.uint8)
+
+
+def is_wrong_type(value, old):
+    """Say whether a value cannot stand where an old one does, whatever the class."""
+    if isinstance(value, dict) or (isinstance(value, str) and value == ""):
+        return True
+    if isinstance(old, bool):
+        return value in ("words", [1]) or isinstance(value, list)
+    if isinstance(old, int | float):
+        return isinstance(value, str | list)  # not every class minds true where a number should stand
+    if isinstance(old, list):
+        return isinstance(value, str)
+    return False
+
+
+# values of albumentations that are a number or a pair of them: it takes both
+EITHER = {"augmentation.scale.scale_limit", "augmentation.light.brightness", "augmentation.light.contrast",
+          "augmentation.light.saturation", "augmentation.light.hue", "augmentation.blur.sigma_limit",
+          "augmentation.crop.fill", "augmentation.crop.fill_mask"}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("group", "choice"), GROUPS, ids=map("=".join, GROUPS))
+def test_wrong_values_of_a_groups_keys_are_refused(group, choice):
+    base = resolved(f"{group}={choice}")
+    for key, old in group_keys(group, choice).items():
+        name = key.rpartition(".")[2]
+        for value in (*WRONG_TYPES, -1, 0, 1e30, math.nan, math.inf, HUGE):
+            message = refusal(build_group, group, set_in_group(base, group, key, value))  # a UserError or nothing
+            if message is None:
+                is_number = isinstance(value, float) and not math.isfinite(value)
+                assert not (is_wrong_type(value, old) and key not in EITHER), f"{key}={value!r} is accepted"
+                assert not is_number, f"{key}={value!r} is accepted"
+            else:
+                section = key.rpartition(".")[0] if group != "augmentation" else group
+                assert name in message or message.startswith(section), f"{key}={value!r}: {message}"
+        message = refusal(build_group, group, set_in_group(base, group, f"{key}z", 1))
+        assert message is not None, f"{key}z is accepted"
+        assert f"{name}z" in message
+        if name != "_target_" and "loss.weights" not in key:  # which names a loss
+            assert f"Did you mean '{name}'" in message, message
+
+
+# ---- keys that contradict each other
+
+
+@pytest.mark.parametrize(("overrides", "said"), [
+    ("train.freeze_encoder=true train.encoder_lr=1e-4", "contradict"),
+    ("train.freeze_encoder=true", "would keep random weights"),
+    ("train.freeze_encoder=true model=fcn8 model.pretrained=null checkpoint=x.pt", "x.pt does not exist"),
+    ("train.encoder_lr=1e-4 model=enet", "train.encoder_lr needs to know the encoder"),
+    ("train.monitor=iiou dataset.instances=null", "train.monitor=iiou needs instances"),
+    ("train.new_head=true", "train.new_head=true needs checkpoint="),
+    ("train.num_images=6", "train.num_images=6, but the training split has 5 images"),
+    ("train.batch_size=6", "train.batch_size=6 is larger than the training split of 5 images"),
+    ("train.num_images=1", "train.batch_size=2 is larger than the training split of 1 images"),
+    ("dataset.crop=[31,64]", "dataset.crop=[31, 64] must be [height, width], each at least 32"),
+    ("dataset.mean=[0.5]", "dataset.mean"), ("dataset.std=[1,1]", "dataset.std=[1, 1] must be auto or a list of 3"),
+    ("model.in_channels=1", "model.in_channels=1 and dataset.mean="),
+    ("dataset.num_classes=5", "dataset.num_classes=5, but the dataset has 11 classes"),
+    ("model.num_classes=5", "but logits of shape"),
+    ("model=fcn8 model.seed_exact=true model.pretrained=DEFAULT", "seed_exact"),
+    ("model=segnet model.width=8 model.pretrained=DEFAULT", "width"),
+    ("optim=sgd optim.momentum=0 optim.nesterov=true", "optim: Nesterov momentum requires a momentum"),
+    ("optim._target_=torch.optim.LBFGS", "optim."), ("task=evaluate", "task=evaluate needs checkpoint="),
+    ("task=convert", "task.weights is needed"), ("task=benchmark task.sort=speed", "task.sort=speed is no column"),
+    ("task=doctor task.splits=[train,train]", "names a split twice"),
+    ("task=evaluate checkpoint=nowhere.pt", "nowhere.pt does not exist"), ("checkpoint=nowhere", "nowhere does not"),
+    ("dataset.instances=components train.monitor=iiou task=train train.epochs=0", "train.epochs=0 is too small"),
+    ("resume=nowhere checkpoint=x.pt", "resume=nowhere is no directory"),
+    ("runtime.device=cuda:99", "runtime.device=cuda:99 is not to be had here"),
+    ("runtime.precision=fp8", "runtime.precision=fp8 is unknown"),
+])
+def test_what_contradicts_is_refused(segtrain, capsys, tmp_path, monkeypatch, overrides, said):
+    monkeypatch.chdir(tmp_path)
+    assert segtrain(*TINY, *overrides.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("segtrain: ")
+    assert error.count("\n") == 1
+    assert said in error
+    assert not list(tmp_path.iterdir())
+
+
+# ---- every key has an effect: the groups
+
+
+def changed(key, value):
+    """Return another value of a key's kind."""
+    if key in OTHER:
+        return OTHER[key]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return 0.5 * value if value else 0.25
+    assert isinstance(value, list), f"say in OTHER what {key}={value!r} may be instead"
+    return [0.5 * each for each in value]
+
+
+# where the rule above does not give a value that is right
+OTHER = {
+    "loss.class_weights": "median_frequency", "loss.losses.cross_entropy.class_weights": "median_frequency",
+    "model.encoder": "resnet34", "model.pretrained": "nothing.pt", "model.dropout": 0.125,
+    "model.name": "fcn_resnet101",
+    "model.auxiliary_weight": 0.5, "model.weights": "nothing.pt", "model.width": 32,
+    "model.bottleneck_blocks": 2, "augmentation.scale.scale_limit": [-0.1, 0.1],
+    "augmentation.scale.mask_interpolation": 1, "augmentation.crop.height": 96, "augmentation.crop.width": 100,
+    "augmentation.crop.pad_if_needed": False, "augmentation.crop.fill_mask": 3, "augmentation.blur.p": 1.0,
+    "augmentation.light.p": 0.1,
+    "augmentation.blur.sigma_limit": [3.0, 4.0], "dataset.height": 64, "dataset.width": 96, "dataset.num_train": 3,
+    "dataset.num_val": 3, "model.depth": {56: 67, 121: 169},
+}
+
+
+def effect(group, cfg, key):
+    """Return what a group's object does, in a form that can be compared; or the message that refuses it."""
+    try:
+        if group == "model":
+            with torch.device("meta"):
+                network = build.model(cfg)
+            return (repr(network), {name: value.shape for name, value in network.state_dict().items()},
+                    {name: value for name, value in vars(network).items() if isinstance(value, int | float | str)})
+        if group == "optim":
+            return build.optimizer(cfg, nn.Linear(2, 2), CPU).defaults
+        if group == "scheduler":
+            return [build.schedule(cfg, 1000, 10)(step) for step in range(0, 1000, 7)]
+        if group == "loss":
+            torch.manual_seed(0)
+            logits, target = torch.randn(2, 11, 8, 8), torch.randint(0, 11, (2, 8, 8))
+            built = build.loss(cfg, PIXELS, PIXELS[::-1])
+            return [*built(logits, target).tolist(), *built.normalizer(target).tolist()]
+        if group == "dataset":
+            splits = [build.dataset(cfg, split) for split in ("train", "val")]
+            return [(data.names, data.read(0).image.tobytes()) for data in splits]
+        image, target = (each[:90, :150] if "pad" in key or "fill" in key else each for each in picture())
+        pairs = [build.augmentation(cfg)(image, target, (0, 0, number)) for number in range(24)]
+        return [(each.shape, each.tobytes()) for pair in pairs for each in pair]
+    except (UserError, ValueError) as error:
+        return str(error)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("group", "choice"), GROUPS, ids=map("=".join, GROUPS))
+def test_every_key_of_a_group_has_an_effect(group, choice):
+    base = resolved(f"{group}={choice}")
+    for key, old in group_keys(group, choice).items():
+        name = key.rpartition(".")[2]
+        if name in ("_target_", "num_classes"):
+            continue  # what is built at all, and what the dataset gives
+        new = changed(key, old)
+        new = new[old] if isinstance(new, dict) else new
+        assert new != old
+        assert effect(group, set_in_group(base, group, key, new), key) != effect(
+            group, set_in_group(base, group, key, old), key), f"{key}={new} changes nothing"
+
+
+@pytest.mark.parametrize("choice", [choice for choice in choices("dataset") if choice != "streets"])
+def test_every_key_of_a_dataset_on_the_disk_is_set_by_its_own_tests(choice):
+    files = (f"test_{choice}.py", "test_masks.py", "test_download.py", "test_bad_configuration.py")
+    tests = "".join((Path(__file__).parents[1] / file).read_text() for file in files)
+    for key in group_keys("dataset", choice):
+        name = key.rpartition(".")[2]
+        assert name == "_target_" or f"{name}=" in tests or f'"{name}":' in tests, f"{files} never set {key}"
+
+
+def test_the_seed_of_a_folders_split(tmp_path):
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+        for number in range(12):
+            Image.new("L", (32, 32)).save(tmp_path / kind / f"{number}.png")
+    (tmp_path / "classes.csv").write_text("name\na\nb\nc\n")
+    given = {"root": str(tmp_path), "images": "images", "masks": "masks", "val_fraction": 0.5}
+    names = [Folder("val", **given, split_seed=seed).names for seed in (0, 0, 1)]
+    assert names[0] == names[1] != names[2]
+
+
+# ---- every key has an effect: the fixed sections
+
+RUN = (*TINY, "dataset.num_val=2", "train.epochs=1", "model=unet", "model.width=2", "optim=sgd", "optim.lr=0.01",
+       "train.examples=0", "loss.class_weights=none")
+TIMES = ("train/images_per_second", "train/data_wait", "seconds", "images_per_second", "checkpoint")
+
+
+@pytest.fixture
+def outcome(segtrain, tmp_path, monkeypatch):
+    """Train in a folder of its own and return all that came of it but times: exit code, numbers, files, pictures."""
+    monkeypatch.chdir(tmp_path)
+    number = iter(range(99))
+
+    def run(*overrides):
+        run_dir = tmp_path / f"run{next(number)}"
+        code = segtrain(*RUN, *overrides, f"hydra.run.dir={run_dir}")
+        rows, results, pictures = [], {}, []
+        if (run_dir / "metrics.csv").exists():
+            with (run_dir / "metrics.csv").open() as file:
+                rows = [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
+            events = EventAccumulator(str(run_dir)).Reload()
+            pictures = [(tag, [(each.width, each.height) for each in events.Images(tag)])
+                        for tag in events.Tags()["images"]]
+        if (run_dir / "results.json").exists():
+            results = json.loads((run_dir / "results.json").read_text())
+            results = {key: value for key, value in results.items() if key not in TIMES}
+        files = sorted(path.name for path in (run_dir / "checkpoints").glob("*.pt"))
+        return code, rows, results, pictures, files
+
+    return run
+
+
+# key: (what is set in both runs, the value of one, of the other); their outcomes differ
+RUNS = {
+    "train.epochs": ("", 1, 2), "train.max_steps": ("", "null", 1), "train.batch_size": ("", 2, 3),
+    "train.max_minutes": ("train.epochs=3", "null", 1e-9), "train.accumulate": ("", 1, 2),
+    "train.clip_norm": ("", "null", 1e-3), "train.ema_decay": ("", "null", 0.9),
+    "train.on_nonfinite": ("optim.lr=1e30", "stop", "skip"), "train.save_steps": ("train.keep=9", "null", 1),
+    "train.save_minutes": ("train.keep=9", "null", 1e-9), "train.keep": ("train.epochs=3", 1, 3),
+    "train.save_every": ("train.epochs=3 train.keep=9", 1, 3), "train.val_every": ("train.epochs=2", 1, 2),
+    "train.monitor": ("train.epochs=3 optim.lr=0.2", "loss", "pacc"),
+    "train.patience": ("train.epochs=6 optim.lr=1e-30", "null", 1), "train.num_images": ("", "null", 2),
+    "train.examples": ("", 0, 1), "train.weight_decay_on": ("optim.weight_decay=0.9", "all", "kernels"),
+    "train.encoder_lr": ("", "null", 0.5), "train.freeze_encoder": ("", "false", "true"),
+    "runtime.precision": ("", "fp32", "bf16"), "runtime.device": ("", "cpu", "meta"), "seed": ("", 0, 1),
+    "dataset.num_classes": ("", 11, 5), "dataset.instances": ("", "maps", "null"),
+    "dataset.crop": ("", "[32,32]", "[32,48]"), "dataset.mean": ("", "[0.5,0.5,0.5]", "[0.1,0.5,0.5]"),
+    "dataset.std": ("", "auto", "[0.2,0.5,0.5]"), "resume": ("", "null", "elsewhere"),
+}
+# shown by the tests of this name below
+SHOWN = ("train.new_head", "checkpoint", "runtime.channels_last", "runtime.compile", "runtime.workers",
+         "runtime.threads", "runtime.trusted", "dataset.split", "dataset.cache")
+# their effect needs several processes, or is a page: shown there
+SHOWN_ELSEWHERE = {"runtime.sync_batchnorm": "test_distributed.py", "train.report": "test_report.py"}
+
+
+def test_the_effect_of_every_fixed_key_is_shown():
+    assert set(FIXED) == {*RUNS, *SHOWN, *SHOWN_ELSEWHERE}, "a key without a proof, or a proof without a key"
+    for key, file in SHOWN_ELSEWHERE.items():
+        assert f"{key}=" in (Path(__file__).parents[1] / file).read_text()
+
+
+def test_two_runs_of_one_config_have_one_outcome(outcome):
+    first = outcome()
+    assert first == outcome()
+    assert first[0] == 0
+
+
+@pytest.mark.parametrize("key", RUNS)
+def test_a_fixed_key_changes_the_outcome(outcome, key):
+    given, one, other = RUNS[key]
+    assert outcome(*given.split(), f"{key}={one}") != outcome(*given.split(), f"{key}={other}")
+
+
+def test_checkpoint_and_new_head(outcome, tmp_path):
+    assert outcome("optim.lr=0.1")[0] == 0
+    weights = f"checkpoint={tmp_path / 'run0'}"
+    plain, started, new = outcome(), outcome(weights), outcome(weights, "train.new_head=true")
+    assert plain[0] == started[0] == new[0] == 0
+    assert plain != started
+    assert started != new
+
+
+def test_runtime_keys(monkeypatch, outcome):
+    formats = {memory_format(fresh(f"runtime.channels_last={value}")) for value in ("true", "false")}
+    assert formats == {torch.channels_last, torch.contiguous_format}
+    compiled, workers = [], []
+    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
+    loader = state.TrainingLoader
+    monkeypatch.setattr(state, "TrainingLoader", lambda *args, **given: workers.append(given["workers"]) or loader(
+        *args, **{**given, "workers": 0}))
+    assert outcome("runtime.compile=true")[0] == outcome("runtime.compile=false", "runtime.workers=3")[0] == 0
+    assert (len(compiled), workers) == (1, [0, 3])
+    build.device(fresh("runtime.threads=2", "runtime.device=cpu"))
+    assert torch.get_num_threads() == 2
+    build.device(fresh("runtime.threads=1", "runtime.device=cpu"))
+    assert torch.get_num_threads() == 1
+    cfg = set_value(fresh(), "model", {"_target_": "json.JSONDecoder"})
+    with pytest.raises(UserError):
+        instantiate.check_trust(cfg, [], [])
+    instantiate.check_trust(cfg, [], ["json"])
+
+
+def test_dataset_keys():
+    data = build.dataset(fresh(*TINY), "train")
+    assert type(build.cached(data, True)) is not type(build.cached(data, False))
+    assert len(build.dataset(fresh(*TINY), fresh("dataset.split=train").dataset.split).names) == 5
+
+
+# key of a task: its value, and what it changes in the results
+TASK_KEYS = {
+    ("benchmark", "task.name"): ("convert", "code"), ("benchmark", "task.size"): ("[32,64]", "macs"),
+    ("benchmark", "task.batch_size"): ("2", "batch_size"), ("benchmark", "task.train"): ("true", "train_runs"),
+    ("benchmark", "task.repeats"): ("5", "latency_runs"), ("benchmark", "task.layers"): ("true", "layers"),
+    ("benchmark", "task.seconds"): ("1e-9", "latency_runs"), ("benchmark", "task.sort"): ("speed", "code"),
+    ("convert", "task.name"): ("doctor", "code"), ("convert", "task.weights"): ("nowhere.npz", "message"),
+    ("doctor", "task.name"): ("benchmark", "code"), ("doctor", "task.splits"): ("[train]", "splits"),
+    ("doctor", "task.near_distance"): ("64", "leaks"), ("doctor", "task.examples"): ("0", "pictures"),
+}
+SETTLED = {"benchmark": ("task.size=[32,32]", "task.batch_size=1", "task.train=false", "task.repeats=4",
+                         "task.seconds=9", "runtime.compile=false"),
+           "convert": (), "doctor": ("task.near_distance=null",)}
+
+
+# tasks that need a run, a checkpoint or predictions: shown there
+TESTED_IN = {task: f"test_{task}.py" for task in ("evaluate", "score", "predict", "export", "report")}
+
+
+def test_the_effect_of_every_key_of_a_task_is_shown():
+    assert {each for each in FIXED_OF_TASKS if each[0] not in TESTED_IN} == set(TASK_KEYS)
+    assert {item.name for item in fields(TaskSection)} == {"name"}
+    assert TASKS.keys() == SETTLED.keys() | TESTED_IN.keys()
+    for task, key in FIXED_OF_TASKS:
+        if task in TESTED_IN and key != "task.name":
+            assert f"{key}=" in (Path(__file__).parents[1] / TESTED_IN[task]).read_text()
+
+
+@pytest.mark.parametrize("task", SETTLED)
+def test_a_tasks_key_changes_what_it_says(segtrain, capsys, tmp_path, monkeypatch, task):
+    monkeypatch.chdir(tmp_path)
+    number = iter(range(99))
+
+    def run(*overrides):
+        run_dir = tmp_path / f"run{next(number)}"
+        capsys.readouterr()
+        code = segtrain(*TINY, "model=unet", "model.width=2", f"task={task}", *SETTLED[task], *overrides,
+                        f"hydra.run.dir={run_dir}")
+        path = run_dir / "results.json"
+        results = json.loads(path.read_text()) if path.exists() else {}
+        return {**results, "code": code if results or code else None, "message": capsys.readouterr().err,
+                "pictures": (run_dir / "examples.png").exists()}
+
+    base = run()
+    for (name, key), (value, changes) in TASK_KEYS.items():
+        if name == task:
+            after = run(f"{key}={value}")
+            if key == "task.name":
+                assert (after["code"], after.get("task"), after["message"]) != (
+                    base["code"], base.get("task"), base["message"])
+            elif key == "task.seconds":
+                assert (after[changes], base[changes]) == (3, 4), "never fewer than 3"
+            else:
+                assert after.get(changes) != base.get(changes), f"{key}={value} changes nothing in {changes}"

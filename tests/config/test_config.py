@@ -1,0 +1,216 @@
+"""The schema, what is laid over a saved config, and that every config of every group composes."""
+
+from pathlib import Path
+
+import pytest
+from helpers import composed
+from hydra import compose
+from omegaconf import OmegaConf
+
+from segtrain.config import check
+from segtrain.errors import UserError
+
+CONF = Path(__file__).parents[2] / "conf"
+FILES = [path.relative_to(CONF).with_suffix("").as_posix() for path in sorted(CONF.glob("*/**/*.yaml"))]
+CHOICES = [tuple(name.split("/", 1)) for name in FILES if not name.startswith("hydra/")]
+
+
+pytestmark = pytest.mark.usefixtures("hydra")
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES, ids="=".join)
+def test_every_config_composes(group, choice):
+    if group == "search":
+        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs pip install 'segtrain[sweep]'")
+    cfg = composed(f"{group}={choice}")
+    assert not OmegaConf.missing_keys(cfg)
+    assert check.to_container(cfg)["train"]["epochs"] >= 1
+
+
+def test_every_group_is_known():
+    groups = {group for group, _ in CHOICES}
+    assert groups == {"task", *check.OPEN_GROUPS, *check.RECIPE_GROUPS}
+
+
+def test_defaults_are_those_of_the_recipe():
+    cfg = composed()
+    assert cfg.model._target_ == "segtrain.models.linknet.LinkNet"
+    assert cfg.model.num_classes == cfg.dataset.num_classes == 11
+    assert (cfg.optim._target_, cfg.optim.lr) == ("torch.optim.RMSprop", 5e-4)
+    assert [cfg.augmentation.crop.height, cfg.augmentation.crop.width] == list(cfg.dataset.crop)
+
+
+def test_experiment_camvid_linknet():
+    cfg = composed("experiment=camvid_linknet", "train.batch_size=8")
+    assert cfg.dataset._target_ == "segtrain.data.camvid.CamVid"
+    assert list(cfg.dataset.crop) == [320, 480]
+    assert (cfg.train.epochs, cfg.train.batch_size, cfg.train.val_every) == (800, 8, 5)
+    assert (cfg.optim._target_, cfg.optim.lr) == ("torch.optim.RMSprop", 5e-4)
+
+
+def test_experiment_blog_optimizers_sweeps():
+    cfg = compose("config", ["experiment=blog_optimizers"], return_hydra_config=True)
+    assert cfg.hydra.sweeper.params == {"optim": "rmsprop,adam,sgd"}
+    assert cfg.train.epochs == 800
+    rates = {name: composed("experiment=blog_optimizers", f"optim={name}").optim.lr for name in ("rmsprop", "sgd")}
+    assert rates == {"rmsprop": 5e-4, "sgd": 1e-3}
+
+
+def test_debug_changes_what_its_name_says():
+    smoke, overfit = composed("debug=smoke"), composed("debug=overfit")
+    assert (smoke.train.max_steps, smoke.runtime.compile) == (1, False)
+    assert (overfit.train.num_images, dict(overfit.augmentation)) == (1, {})
+
+
+@pytest.mark.parametrize(("override", "said"), [
+    ("+train.epocs=3", "train.epocs is not a key of the configuration. Did you mean 'train.epochs'?"),
+    ("++runtime.wokers=3", "runtime.wokers is not a key of the configuration. Did you mean 'runtime.workers'?"),
+    ("+sed=1", "sed is not a key of the configuration. Did you mean 'seed'?"),
+    ("+task.nam=1", "task.nam is not a key of the configuration. Did you mean 'task.name'?"),
+    ("train.epochs=-1", "train.epochs=-1 is too small: it must be at least 1."),
+    ("train.epochs=???", "train.epochs has no value: give it one, train.epochs=..."),
+    ("model.encoder=???", "model.encoder has no value: give it one, model.encoder=..."),
+    ("train.batch_size=0", "train.batch_size=0 is too small"),
+    ("train.ema_decay=1", "train.ema_decay=1.0 is too large: it must be below 1."),
+    ("train.max_minutes=0", "train.max_minutes=0.0 is too small: it must be above 0."),
+    ("train.monitor=acc", "train.monitor=acc is unknown: use one of miou, macc, pacc, fwiou, iiou, loss."),
+    ("seed=-1", "seed=-1 is too small"),
+    ("seed=9223372036854775808", "seed=9223372036854775808 is too large"),
+    ("runtime.workers=-1", "runtime.workers=-1 is too small: it must be at least 0."),
+    ("runtime.workers=abc", "runtime.workers=abc has the wrong type: it must be auto or a whole number."),
+    ("runtime.workers=1.5", "runtime.workers=1.5 has the wrong type"),
+    ("runtime.workers=true", "runtime.workers=true has the wrong type"),
+    ("runtime.workers=null", "runtime.workers=null has the wrong type"),
+    ("runtime.compile=maybe", "runtime.compile=maybe is unknown: use one of auto, true, false."),
+    ("runtime.compile=1", "runtime.compile=1 is unknown"),
+    ("runtime.compile='true'", "runtime.compile=true is unknown"),
+    ("dataset.cache=yes", "dataset.cache=yes is unknown: use one of auto, true, false."),
+    ("dataset.cache=0", "dataset.cache=0 is unknown"),
+    ("dataset.crop=7", "dataset.crop has the wrong type: it must be a list, dataset.crop=[...]."),
+    ("dataset.crop=[0,0]", "dataset.crop=[0, 0] must be [height, width], each at least 32 pixels."),
+    ("dataset.crop=[64]", "dataset.crop=[64] must be [height, width]"),
+    ("dataset.crop=[a,b]", "dataset.crop[0]: Value 'a'"),
+    ("dataset.std=[1,1]", "dataset.std=[1, 1] must be auto or a list of 3 numbers above 0"),
+    ("dataset.std=[1,1,0]", "dataset.std=[1, 1, 0] must be auto"),
+    ("dataset.std=null", "dataset.std=null must be auto"),
+    ("dataset.instances=map", "dataset.instances=map is unknown: use one of maps, components. Did you mean 'maps'?"),
+    ("~dataset.crop", "dataset.crop has no value"),
+    ("train.epochs=${train.epocs}", "train.epochs: Interpolation key 'train.epocs' not found"),
+    ("model.num_classes=${nothing}", "model.num_classes: Interpolation key 'nothing' not found"),
+    ("train.new_head=true", "train.new_head=true needs checkpoint="),
+    ("train.encoder_lr=0", "train.encoder_lr=0.0 is too small: it must be above 0."),
+    ("train.weight_decay_on=kernel", "train.weight_decay_on=kernel is unknown: use one of all, kernels. Did you mean"),
+])
+def test_what_is_wrong_is_named(override, said):
+    with pytest.raises(UserError) as refused:
+        composed(override)
+    assert str(refused.value).startswith(said)
+    assert "\n" not in str(refused.value)
+
+
+def test_iiou_is_no_monitor_without_instances():
+    with pytest.raises(UserError, match=r"dataset\.instances=components"):
+        composed("train.monitor=iiou", "dataset.instances=null")
+    composed("train.monitor=iiou")
+    composed("train.monitor=iiou", "dataset.instances=null", "task=evaluate")  # the checkpoint's dataset may have them
+
+
+@pytest.mark.parametrize("override", [
+    "runtime.workers=auto", "runtime.workers=0", "runtime.compile=true", "runtime.compile=auto", "dataset.cache=false",
+    "dataset.std=auto", "dataset.std=[0.2,0.2,1]", "train.patience=null", "runtime.trusted=[a,b]",
+    "train.batch_size=${train.accumulate}"])
+def test_what_is_right_is_kept(override):
+    composed(override)
+
+
+# ---- what is laid over a saved config
+
+
+def saved(*overrides):
+    return OmegaConf.create(check.to_container(composed(*overrides)))
+
+
+def laid(base, *overrides):
+    return check.to_container(check.overlay(base, compose("config", [*overrides]), overrides))
+
+
+def test_a_value_override_replaces_its_value_only():
+    base = saved("optim=sgd", "optim.momentum=0.5", "train.epochs=3")
+    expected = check.to_container(base)
+    expected["train"]["epochs"] = 9
+    assert laid(base, "train.epochs=9") == expected
+
+
+def test_a_group_override_replaces_the_group():
+    base = saved("optim=sgd", "optim.momentum=0.5")
+    result = laid(base, "optim=adamw", "optim.lr=0.1")
+    assert result["optim"] == {**check.to_container(composed("optim=adamw").optim), "lr": 0.1}
+    assert {**result, "optim": None} == {**check.to_container(base), "optim": None}
+
+
+def test_a_group_reads_the_saved_values_around_it():
+    base = saved()
+    base.dataset.num_classes = 5
+    assert laid(base, "model=linknet")["model"]["num_classes"] == 5
+
+
+def test_what_follows_an_overridden_value_follows_it():
+    base = saved("augmentation=strong")
+    assert laid(base, "dataset.crop=[64,96]")["augmentation"]["crop"]["width"] == 96
+    assert laid(saved("augmentation=none"), "dataset.crop=[64,96]")["augmentation"] == {}
+
+
+def test_added_and_deleted_keys():
+    base = saved()
+    assert laid(base, "+optim.centered=true")["optim"]["centered"] is True
+    assert "flip" not in laid(base, "~augmentation.flip")["augmentation"]
+    assert laid(base, "++train.epochs=2")["train"]["epochs"] == 2
+
+
+def test_a_run_older_than_a_key_takes_it_from_the_command():
+    older = saved()
+    older.train.epochs = 77
+    del older.train["save_every"]
+    laid = check.check(check.overlay(older, compose("config", ["seed=5"]), ["seed=5"]))
+    assert (laid.train.epochs, laid.train.save_every, laid.seed) == (77, 1, 5)
+
+
+def test_a_run_older_than_a_key_counts_as_what_it_did():
+    older = saved()
+    for key in check.FORMERLY:
+        section, name = key.split(".")
+        del older[section][name]
+    assert check.difference(composed(), older) is None
+    assert check.difference(composed("train.weight_decay_on=kernels"), older) == "train.weight_decay_on"
+
+
+def test_a_frozen_encoder_has_no_learning_rate():
+    with pytest.raises(UserError, match="contradict"):
+        composed("train.freeze_encoder=true", "train.encoder_lr=1e-4")
+
+
+@pytest.mark.parametrize("override", ["experiment=camvid_linknet", "debug=smoke", "+debug=smoke"])
+def test_recipes_are_not_laid_over_a_run(override):
+    with pytest.raises(UserError, match="cannot be laid over a saved run"):
+        check.overlay(saved(), compose("config", ["debug=smoke"]), [override])
+
+
+def test_difference_ignores_what_a_run_settles():
+    cfg = composed("dataset=folder")
+    run = OmegaConf.create(check.to_container(cfg))
+    run.dataset.num_classes = run.model.num_classes = 3
+    run.dataset.std, run.runtime.workers = [1.0, 1.0, 1.0], 2
+    assert check.difference(cfg, run) is None
+    assert check.difference(composed("dataset=folder", "seed=1"), run) == "seed"
+    assert check.difference(composed("dataset=folder", "dataset.std=[2,2,2]"), run) == "dataset.std"
+    assert check.difference(composed("dataset=folder", "augmentation=none"), run).startswith("augmentation.")
+
+
+@pytest.mark.parametrize(("text", "said"), [("a: [1", "not valid YAML"), ("- 1", "not a YAML mapping"),
+                                            ("a: 1\na: 2", "not valid YAML")])
+def test_a_damaged_file_is_named(tmp_path, text, said):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=said) as refused:
+        check.read_yaml(path)
+    assert str(path) in str(refused.value)

@@ -1,0 +1,204 @@
+"""Unpacking: whole or not at all, and nothing out of an archive that means harm."""
+
+import gzip
+import io
+import os
+import stat
+import tarfile
+import zipfile
+from contextlib import contextmanager
+
+import pytest
+
+from segtrain.data.archives import MARKER, ArchiveError, extract
+from segtrain.errors import UserError
+
+
+@contextmanager
+def refused(*parts, kind=UserError):
+    """Expect a UserError whose message, of one line, holds all the parts."""
+    with pytest.raises(kind) as caught:
+        yield
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert str(part) in message
+
+
+@contextmanager
+def small_files():
+    """Let no file grow beyond 100 kB, which fails as a full disk does."""
+    resource = pytest.importorskip("resource")  # Unix has it
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def left(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def zipped(path, files):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def tarred(path, files, mode="w:gz"):
+    """Write a tar archive of contents, or of ready TarInfos."""
+    with tarfile.open(path, mode) as archive:
+        for name, content in files.items():
+            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
+            body = content if isinstance(content, bytes) else b""
+            info.name, info.size = name, len(body)
+            archive.addfile(info, io.BytesIO(body))
+    return path
+
+
+def special(kind, target=""):
+    info = tarfile.TarInfo()
+    info.type, info.linkname = kind, target
+    return info
+
+
+FILES = {"top/readme": b"r", "top/data/a.txt": b"a", "top/data/._a.txt": b"of a Mac", "top/data/deep/b.txt": b"bb",
+         "other/c": b"c"}
+KINDS = pytest.mark.parametrize("made", [
+    zipped, lambda path, files: tarred(path, files), lambda path, files: tarred(path, files, "w")],
+    ids=["zip", "tgz", "tar"])
+
+
+@KINDS
+def test_the_inner_folder_is_unpacked_and_nothing_else(tmp_path, made):
+    archive = made(tmp_path / "x", FILES)
+    extract(archive, tmp_path / "out", inner="top/data", expected={"*.txt": 1, "**/*.txt": 2})  # without the hidden one
+    assert left(tmp_path / "out") == ["._a.txt", MARKER, "a.txt", "deep"]
+    assert (tmp_path / "out" / "deep" / "b.txt").read_bytes() == b"bb"
+    assert left(tmp_path) == ["out", "x"]
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o777 & ~_umask()
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@KINDS
+def test_a_second_call_does_nothing(tmp_path, made):
+    archive = made(tmp_path / "x", FILES)
+    (tmp_path / "out").mkdir()  # an empty folder is filled
+    extract(archive, tmp_path / "out")
+    archive.unlink()
+    (tmp_path / "out" / "other" / "c").write_text("mine")
+    extract(archive, tmp_path / "out")
+    assert (tmp_path / "out" / "other" / "c").read_text() == "mine"
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("")
+    with refused(tmp_path / "out", "not empty"):
+        extract(zipped(tmp_path / "x", FILES), tmp_path / "out")
+    assert left(tmp_path / "out") == ["mine"]
+
+
+@KINDS
+@pytest.mark.parametrize("name", ["../evil", "top/../../evil", "/evil", "..\\evil", "C:/evil", "C:evil"])
+def test_a_name_that_leads_out_is_refused(tmp_path, made, name):
+    archive = made(tmp_path / "x", {"fine": b"x", name: b"evil"})
+    with refused(archive, repr(name), kind=ArchiveError):
+        extract(archive, tmp_path / "out")
+    assert left(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("info", [
+    special(tarfile.SYMTYPE, "/etc"), special(tarfile.SYMTYPE, "b"), special(tarfile.LNKTYPE, "top/data/a.txt"),
+    special(tarfile.CHRTYPE), special(tarfile.BLKTYPE), special(tarfile.FIFOTYPE)],
+    ids=["symlink", "inner symlink", "hard link", "character device", "block device", "fifo"])
+def test_what_is_neither_file_nor_folder_is_refused(tmp_path, info):
+    archive = tarred(tmp_path / "x", {**FILES, "top/data/link": info})
+    with refused(archive, "top/data/link", "neither a file nor a folder", kind=ArchiveError):
+        extract(archive, tmp_path / "out", inner="top")
+    assert left(tmp_path) == ["x"]
+    extract(archive, tmp_path / "out", inner="other")  # what is left out does no harm
+    assert left(tmp_path / "out") == [MARKER, "c"]
+
+
+def test_a_symlink_in_a_zip_is_refused(tmp_path):
+    info = zipfile.ZipInfo("link")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "x", "w") as archive:
+        archive.writestr(info, "/etc")
+    with refused("link", "neither a file nor a folder"):
+        extract(tmp_path / "x", tmp_path / "out")
+
+
+@KINDS
+def test_a_bomb_is_refused(tmp_path, made):
+    archive = made(tmp_path / "x", {f"{index}": b"\0" * 1000 for index in range(5)})
+    with refused(archive, "more than 4999 bytes", kind=ArchiveError):
+        extract(archive, tmp_path / "out", max_bytes=4999)
+    assert left(tmp_path) == ["x"]
+    extract(archive, tmp_path / "out", max_bytes=5000)
+
+
+def test_a_name_that_stands_twice_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "x", "w") as archive:
+        for _ in range(2):
+            archive.addfile(tarfile.TarInfo("a"))
+    with refused("'a' twice"):
+        extract(tmp_path / "x", tmp_path / "out")
+
+
+@KINDS
+@pytest.mark.parametrize("kept", [0, 30, 2048, 2600])
+def test_a_cut_archive_is_refused(tmp_path, made, kept):
+    archive = made(tmp_path / "x", {"a": os.urandom(1500), "b": os.urandom(1500)})
+    archive.write_bytes(archive.read_bytes()[:kept])
+    with refused(archive, kind=ArchiveError):
+        extract(archive, tmp_path / "out", expected={"*": 2})
+    assert left(tmp_path) == ["x"]
+
+
+def test_a_changed_byte_is_found_by_the_archives_own_checksum(tmp_path):
+    body = b"q" * 5000
+    for name, made in (("zip", zipped), ("tgz", lambda path, files: tarred(path, files, "w"))):
+        archive = made(tmp_path / name, {"a": body})
+        content = archive.read_bytes()
+        if name == "tgz":
+            content = bytearray(gzip.compress(content, compresslevel=0))
+        changed = bytearray(content)
+        changed[content.index(b"qqqq") + 100] ^= 1
+        archive.write_bytes(changed)
+        with refused(archive, "damaged", kind=ArchiveError):
+            extract(archive, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_web_page_is_no_archive(tmp_path):
+    (tmp_path / "x").write_text("<html>" + "log in first " * 100)
+    with refused(tmp_path / "x", "web page", kind=ArchiveError):
+        extract(tmp_path / "x", tmp_path / "out")
+
+
+def test_missing_files_are_counted(tmp_path):
+    archive = zipped(tmp_path / "x", FILES)
+    with refused(archive, "1 files top/data/*.txt instead of 3", kind=ArchiveError):
+        extract(archive, tmp_path / "out", inner="top/data", expected={"*.txt": 3})
+    with refused(archive, "nothing below nowhere"):
+        extract(archive, tmp_path / "out", inner="nowhere")
+    assert left(tmp_path) == ["x"]
+
+
+def test_a_disk_that_gets_full_while_unpacking_leaves_nothing(tmp_path):
+    archive = zipped(tmp_path / "x", {"a": b"a", "b": b""})
+    with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("large", bytes(500_000))
+    with small_files(), refused("large cannot be written", "make room"):
+        extract(archive, tmp_path / "out")
+    assert left(tmp_path) == ["x"]

@@ -1,0 +1,261 @@
+"""Masks of all kinds become train ids, or are refused with what was found in them and the remedy."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_datasets import blank, refused, save
+
+from segtrain.data.class_files import Classes
+from segtrain.data.images import read_mask
+from segtrain.data.masks import mask_rule, read_instances, read_target
+from segtrain.labels import Label
+
+ROAD, CAR, SKY = (128, 64, 128), (0, 0, 142), (70, 130, 180)
+LABELS = (Label("road", 0, 0, ROAD), Label("car", 1, 1, CAR), Label("sky", 2, 2, SKY))
+THREE, TWO = Classes(LABELS, True), Classes(LABELS[:2], False)
+
+
+def pattern():
+    """Draw three classes in the corners, 0 elsewhere."""
+    ids = blank()
+    ids[:10, :10], ids[20:, 20:] = 1, 2
+    return ids
+
+
+def colored(ids, colors=(ROAD, CAR, SKY)):
+    return np.array(colors, np.uint8)[ids]
+
+
+def target(path, classes=THREE, void=None, **settings):
+    found = read_target(path, mask_rule(classes, void, **settings))
+    assert found.dtype == np.uint8
+    return found
+
+
+# ---- colours
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+def test_colour_masks(tmp_path, suffix):
+    path = save(tmp_path / f"m{suffix}", colored(pattern()))
+    np.testing.assert_array_equal(target(path), pattern())
+
+
+def test_alpha_of_a_colour_mask_is_dropped(tmp_path):
+    path = save(tmp_path / "m.png", np.dstack([colored(pattern()), blank(value=0)]))
+    np.testing.assert_array_equal(target(path), pattern())
+
+
+def palette(path, ids, colors):
+    made = Image.frombytes("P", (40, 32), ids.tobytes())
+    made.putpalette([part for color in colors for part in color])
+    made.save(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif", ".tif", ".bmp"])
+def test_palette_counts_by_index_unless_its_colours_say_otherwise(tmp_path, suffix):
+    path = tmp_path / f"m{suffix}"
+    for colors in ((ROAD, CAR, SKY), ((0, 0, 0), (9, 9, 9), (8, 8, 8))):
+        np.testing.assert_array_equal(target(palette(path, pattern(), colors)), pattern())
+    palette(path, pattern(), (SKY, ROAD, CAR))
+    with refused(path, "index 0 in #4682b4", "sky", "value 0 is road", "dataset.palette=colors"):
+        target(path)
+    np.testing.assert_array_equal(target(path, palette="index"), pattern())
+    np.testing.assert_array_equal(target(path, palette="colors"), (pattern() + 2) % 3)
+
+
+def test_black_and_white_the_other_way_round(tmp_path):
+    path = palette(tmp_path / "m.gif", 1 - pattern() // 2, ((255, 255, 255), (0, 0, 0)))
+    with refused(path, "0 white and 1 black", "dataset.binary=true"):
+        target(path, TWO)
+    np.testing.assert_array_equal(target(path, TWO, binary=True), pattern() // 2)
+    np.testing.assert_array_equal(target(path, TWO, threshold=128), pattern() // 2)
+    np.testing.assert_array_equal(target(path, TWO, palette="index"), 1 - pattern() // 2)
+
+
+def test_unknown_colours_are_named_with_the_nearest_classes(tmp_path):
+    mask = colored(pattern())
+    mask[0, :3], mask[31, :7], mask[15, 0] = (0, 0, 140), (120, 64, 128), (255, 255, 255)
+    path = save(tmp_path / "m.png", mask)
+    with refused(path, "#784080 (7 pixels), nearest road #804080, distance 8", "#00008c (3 pixels), nearest car",
+                 "#ffffff (1 pixels)", "dataset.nearest_colors=true", "dataset.void"):
+        target(path)
+    expected = pattern()
+    expected[15, 0] = 2
+    np.testing.assert_array_equal(target(path, nearest_colors=True), expected)
+    with refused(path, "farther than dataset.nearest_colors=8", "#ffffff"):
+        target(path, nearest_colors=8)
+    expected[15, 0] = 255
+    np.testing.assert_array_equal(target(path, void=["#ffffff"], nearest_colors=8), expected)
+    with refused("#784080"):
+        target(path, void=["#ffffff"], nearest_colors=7)
+
+
+def test_the_nearest_may_be_void(tmp_path):
+    mask = colored(pattern())
+    mask[0, 0], mask[0, 1] = (3, 3, 3), (1, 0, 141)
+    path = save(tmp_path / "m.png", mask)
+    assert target(path, void=[[0, 0, 0]], nearest_colors=True)[0, :3].tolist() == [255, 1, 1]
+
+
+def test_jpeg_colours_are_refused_as_lossy(tmp_path):
+    path = tmp_path / "m.jpg"
+    Image.fromarray(colored(pattern())).save(path, quality=95)
+    with refused(path, "JPEG is lossy", "more colours", "dataset.nearest_colors=true"):
+        target(path)
+    assert (target(path, nearest_colors=True) == pattern()).mean() > 0.97
+
+
+def test_colour_masks_need_colours(tmp_path):
+    path = save(tmp_path / "m.png", colored(pattern()))
+    with refused(path, "colour mask", "#804080", "column color"):
+        target(path, Classes(LABELS, False))
+    with refused("road and sky", "same colour", "#804080"):
+        target(path, Classes((*LABELS[:2], Label("sky", 2, 2, ROAD)), True))
+
+
+def test_numbers_saved_as_rgb(tmp_path):
+    path = save(tmp_path / "m.png", np.stack([pattern()] * 3, -1))
+    np.testing.assert_array_equal(target(path, Classes(LABELS, False)), pattern())
+    with refused(path, "#000000", "#010101"):
+        target(path)  # the class file has colours, and these are none of them
+
+
+def test_classes_left_out_are_void_in_every_kind_of_mask(tmp_path):
+    expected = np.array([0, 255, 1], np.uint8)[pattern()]
+    for name, mask in (("i.png", pattern()), ("c.png", colored(pattern()))):
+        np.testing.assert_array_equal(target(save(tmp_path / name, mask), void=["car"]), expected)
+    assert mask_rule(THREE, ["car"]).labels == (LABELS[0], Label("sky", 2, 1, SKY))
+
+
+# ---- numbers
+
+
+def test_void_is_255_unless_it_is_said_otherwise(tmp_path):
+    mask = pattern()
+    mask[0, 0] = 255
+    path = save(tmp_path / "m.png", mask)
+    assert target(path)[0, 0] == 255
+    assert target(path, void=[255])[0, 0] == 255
+    with refused(path, "255 (1 pixels)", "void is 7"):
+        target(path, void=[7])
+    mask[0, 0] = 7
+    assert target(save(path, mask), void=[7, 255])[0, 0] == 255
+
+
+def test_16_bit_numbers(tmp_path):
+    path = save(tmp_path / "m.png", pattern().astype(np.uint16))
+    np.testing.assert_array_equal(target(path), pattern())
+    with refused(path, "from 0 to 514", "dataset.instance_maps"):
+        target(save(path, pattern().astype(np.uint16) * 257))
+
+
+def test_bad_void_settings():
+    for void, parts in ((["caar"], ["caar", "Did you mean 'car'"]), ([256], ["256"]), ([-1], ["-1"]),
+                        ([1], ["value of the class car", "dataset.void=[car]"]), (["#804080"], ["colour of the class"]),
+                        (["road", "car", "sky"], ["every class"]), ([[1, 2]], ["[1, 2]"])):
+        with refused("dataset.void", *parts):
+            mask_rule(THREE, void)
+
+
+# ---- two classes
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
+def test_black_and_white_is_not_read_in_silence(tmp_path, suffix):
+    expected = pattern() // 2
+    path = save(tmp_path / f"m{suffix}", expected * 255)
+    with refused(path, "0 (", "255 (240 pixels)", "dataset.binary=true", "dataset.void=[255]"):
+        target(path, TWO)
+    np.testing.assert_array_equal(target(path, TWO, binary=True), expected)
+    np.testing.assert_array_equal(target(path, TWO, threshold=128), expected)
+    assert set(np.unique(target(path, TWO, void=[255]))) == {0, 255}
+
+
+def test_black_and_white_of_all_kinds(tmp_path):
+    expected = pattern() // 2
+    picture = Image.fromarray(expected * 255)
+    made = {"bits.png": picture.convert("1"), "bits.tif": picture.convert("1"), "rgb.png": picture.convert("RGB"),
+            "rgba.png": picture.convert("RGBA"), "la.png": picture.convert("LA"), "one.png": Image.fromarray(expected),
+            "palette.gif": picture}
+    for name, kind in made.items():
+        kind.save(tmp_path / name)
+        np.testing.assert_array_equal(target(tmp_path / name, TWO, binary=True), expected)
+        if name != "one.png":
+            np.testing.assert_array_equal(target(tmp_path / name, TWO, threshold=128), expected)
+    np.testing.assert_array_equal(target(tmp_path / "rgb.png", Classes(LABELS[:2], True), binary=True), expected)
+    with refused("one.png", "dataset.binary=true"):
+        target(tmp_path / "one.png", TWO, threshold=128)
+
+
+def test_binary_masks_hold_nothing_else(tmp_path):
+    mask = (pattern() // 2) * 255
+    mask[0, :3] = 254
+    path = save(tmp_path / "m.png", mask)
+    with refused(path, "254 (3 pixels)", "dataset.threshold=128"):
+        target(path, TWO, binary=True)
+    assert target(path, TWO, binary=True, void=[254])[0, :4].tolist() == [255, 255, 255, 0]
+    mask[0, :3] = 1
+    with refused(path, "1 (3 pixels), 255 (240 pixels)", "not both"):
+        target(save(path, mask), TWO, binary=True)
+
+
+def test_jpeg_masks_are_cut_only_when_asked(tmp_path):
+    expected = pattern() // 2
+    path = tmp_path / "m.jpg"
+    Image.fromarray(expected * 255).resize((80, 64)).save(path, quality=75)
+    expected = np.array(Image.fromarray(expected * 255).resize((80, 64))) // 128
+    with refused(path, "JPEG is lossy", "different values", "dataset.threshold=128"):
+        target(path, TWO)
+    with refused(path, "pixels", "dataset.threshold=128"):
+        target(path, TWO, binary=True)
+    assert (target(path, TWO, threshold=128) == expected).mean() > 0.98
+    Image.fromarray(pattern()).save(path, quality=100)
+    with refused(path, "JPEG is lossy"):  # no matter that all its values are classes
+        target(path)
+
+
+def test_whatever_is_saved_lossily_is_refused(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 3, (32, 40), dtype=np.uint8)
+    made = {"a.jpg": {"quality": 100}, "a.tif": {"compression": "jpeg", "quality": 100}, "a.webp": {"quality": 100}}
+    for name, options in made.items():
+        Image.fromarray(noise).save(tmp_path / name, **options)
+        with refused(tmp_path / name, "Save masks as PNG"):
+            target(tmp_path / name, Classes(LABELS, False))
+        if name != "a.webp":  # those are always in colours
+            with refused(tmp_path / name, "saved lossily"):
+                read_mask(tmp_path / name)
+    for name, options in {"b.tif": {"compression": "tiff_lzw"}, "b.webp": {"lossless": True}}.items():
+        Image.fromarray(noise).save(tmp_path / name, **options)
+        np.testing.assert_array_equal(target(tmp_path / name, Classes(LABELS, False)), noise)
+    Image.fromarray(blank(value=1)).save(tmp_path / "one.jpg")
+    assert (read_mask(tmp_path / "one.jpg") == 1).all()  # there is no edge that could change
+
+
+def test_bad_settings_for_two_classes():
+    with refused("dataset.binary is for two classes", "road, car, sky"):
+        mask_rule(THREE, None, binary=True)
+    with refused("dataset.threshold is for two classes"):
+        mask_rule(THREE, None, threshold=128)
+    with refused("exclude each other"):
+        mask_rule(TWO, None, threshold=128, binary=True)
+
+
+# ---- instance maps
+
+
+@pytest.mark.parametrize(("name", "array"), [
+    ("8.png", pattern() * 100), ("16.png", pattern().astype(np.uint16) * 30_000),
+    ("rgb.png", np.dstack([pattern(), blank(), pattern() * 9])), ("32.tif", pattern().astype(np.int32) * 1_000_000),
+])
+def test_instance_maps(tmp_path, name, array):
+    found = read_instances(save(tmp_path / name, array))
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, pattern())
+
+
+def test_an_instance_map_without_background_starts_at_1(tmp_path):
+    assert set(np.unique(read_instances(save(tmp_path / "m.png", pattern() + 4)))) == {1, 2, 3}
+    with refused("below.tif", "-1"):
+        read_instances(save(tmp_path / "below.tif", pattern().astype(np.int32) - 1))

@@ -1,0 +1,482 @@
+"""Every network through one set of checks: a network joins by a line in MODELS."""
+
+import copy
+import functools
+import importlib.util
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from omegaconf import OmegaConf
+from torch import nn
+
+from segtrain.config.instantiate import locate
+from segtrain.models.blocks import crop_like, pad_to_multiple
+from segtrain.models.enet import ENet
+from segtrain.models.fc_densenet import LAYERS, FCDenseNet
+from segtrain.models.fcn8 import FCN8
+from segtrain.models.linknet import LinkNet
+from segtrain.models.linknet_preact import LinkNetPreact
+from segtrain.models.mobilenetv2_unet import MobileNetV2UNet
+from segtrain.models.pretrained import adapt_first_conv
+from segtrain.models.segnet import SegNet
+from segtrain.models.smp import SMPNetwork
+from segtrain.models.tiramisu import VARIANTS, Tiramisu
+from segtrain.models.torchvision import TorchvisionNetwork
+from segtrain.models.unet import UNet
+
+CONF = Path(__file__).parents[2] / "conf" / "model"
+
+LAYERS[21] = (2, 2, 2, 2)  # DenseNet-121 is too slow to be traced and trained in every run of the tests
+VARIANTS[34] = (12, (2, 2, 2, 2, 2), 2)  # so is FC-DenseNet56
+
+# id, class, arguments beside num_classes, trainable parameters for 12 classes and 3 channels.
+# An id that is the name of a file in conf/model/ must build the same network as that file.
+MODELS = [
+    ("linknet", LinkNet, {}, 11_534_796),
+    ("linknet_resnet34", LinkNet, {"encoder": "resnet34"}, 21_642_956),
+    ("linknet_resnet50", LinkNet, {"encoder": "resnet50"}, 28_763_276),
+    ("linknet_preact", LinkNetPreact, {}, 11_542_962),
+    ("fcn8", FCN8, {}, 134_332_004),
+    ("fcn8_separable", FCN8, {"separable": True}, 20_660_223),
+    ("fcn8_plain", FCN8, {"batch_norm": False, "fc_channels": 64}, 16_339_172),
+    ("fcn8_small", FCN8, {"separable": True, "fc_channels": 64, "dropout": 0.0}, 1_758_207),
+    ("fc_densenet21", FCDenseNet, {"depth": 21}, 1_317_132),
+    ("fc_densenet121", FCDenseNet, {}, 28_644_812),
+    ("fc_densenet169", FCDenseNet, {"depth": 169}, 50_360_908),
+    ("fc_densenet201", FCDenseNet, {"depth": 201}, 72_241_996),
+    ("fc_densenet121_bottleneck", FCDenseNet, {"bottleneck_blocks": 32}, 40_874_444),
+    ("fc_densenet169_bottleneck", FCDenseNet, {"depth": 169, "bottleneck_blocks": 32}, 66_432_588),
+    ("fc_densenet201_bottleneck", FCDenseNet, {"depth": 201, "bottleneck_blocks": 32}, 91_737_932),
+    ("mobilenetv2_unet", MobileNetV2UNet, {}, 6_484_364),
+    ("fc_densenet34", Tiramisu, {"depth": 34}, 424_140),
+    ("fc_densenet56", Tiramisu, {"depth": 56}, 1_376_988),  # ours: implementations do not agree on it
+    ("fc_densenet67", Tiramisu, {"depth": 67}, 3_463_532),
+    ("fc_densenet103", Tiramisu, {}, 9_322_348),
+    ("unet", UNet, {}, 31_032_460),
+    ("unet_width16", UNet, {"width": 16}, 1_941_292),
+    ("unet_batch_norm", UNet, {"batch_norm": True}, 31_044_236),
+    ("segnet", SegNet, {}, 29_449_932),
+    ("segnet_width8", SegNet, {"width": 8}, 463_716),
+    ("enet", ENet, {}, 350_652),
+    ("torchvision/fcn_resnet50", TorchvisionNetwork, {"name": "fcn_resnet50"}, 32_952_396),
+    ("torchvision/fcn_resnet101", TorchvisionNetwork, {"name": "fcn_resnet101"}, 51_944_524),
+    ("torchvision/deeplabv3_resnet50", TorchvisionNetwork, {"name": "deeplabv3_resnet50"}, 39_636_556),
+    ("torchvision/deeplabv3_resnet101", TorchvisionNetwork, {"name": "deeplabv3_resnet101"}, 58_628_684),
+    ("torchvision/deeplabv3_mobilenet_v3_large", TorchvisionNetwork, {"name": "deeplabv3_mobilenet_v3_large"},
+     11_023_164),
+    ("torchvision/lraspp_mobilenet_v3_large", TorchvisionNetwork, {"name": "lraspp_mobilenet_v3_large"}, 3_220_008),
+]
+SMP = importlib.util.find_spec("segmentation_models_pytorch") is not None  # an optional package
+if SMP:
+    MODELS += [("smp", SMPNetwork, {"architecture": "Linknet", "encoder": "resnet18"}, 11_664_140)]
+
+
+def smallest_of_each_class():
+    """What a size or an encoder cannot change is checked on the smallest network of each class only."""
+    rows = {}
+    for row in sorted(MODELS, key=lambda row: row[3]):
+        rows.setdefault(row[1], row)
+    return [row for row in MODELS if row in rows.values()]
+
+
+def parametrized(rows):
+    return pytest.mark.parametrize(("make", "kwargs"), [pytest.param(*row[1:3], id=row[0]) for row in rows])
+
+
+every_model = parametrized([row for row in MODELS if row[3] < 45e6])  # larger ones only repeat their blocks
+every_class = parametrized(smallest_of_each_class())
+
+
+def build(make, kwargs, num_classes=5, seed=0, **more):
+    torch.manual_seed(seed)
+    return make(num_classes, **{**kwargs, **more})
+
+
+def images(*shape, seed=1):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@functools.cache
+@torch.enable_grad()
+def trained(make, **kwargs):
+    """Train on one batch until it is learnt, once for all tests; return the network, the batch and the losses."""
+    model, x = build(make, kwargs).train(), images(2, 3, 64, 64)
+    target = torch.zeros(2, 64, 64, dtype=torch.long)
+    target[0, :, 32:], target[1, 32:] = 1, 2
+    normalised = any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3 if normalised else 1e-3)
+    losses = []
+    for _ in range(40):
+        loss = F.cross_entropy(model(x), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        if losses[-1] < 0.15 * losses[0]:
+            break
+    return model, x, target, losses
+
+
+def assert_close(actual, expected):
+    """Compare with the largest logit in view: an untrained residual network answers with thousands."""
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Keep to one thread: on tensors this small, threads on a busy machine spend their time waiting for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(("make", "kwargs", "parameters"), [pytest.param(*m[1:], id=m[0]) for m in MODELS])
+def test_parameter_count(make, kwargs, parameters):
+    with torch.device("meta"):
+        assert count_parameters(make(12, **kwargs)) == parameters
+
+
+@pytest.mark.parametrize("name", [path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml")])
+def test_a_config_builds_the_network_of_its_name(name):
+    """The file's arguments are those of its row: same class, same parameters, under the same names."""
+    if name == "smp" and not SMP:
+        pytest.skip("needs segmentation_models_pytorch")
+    (make, kwargs, parameters), = [row[1:] for row in MODELS if row[0] == name]
+    cfg = OmegaConf.create({"dataset": {"num_classes": 12}, "model": OmegaConf.load(CONF / f"{name}.yaml")})
+    arguments = OmegaConf.to_container(cfg.model, resolve=True)
+    assert locate(arguments.pop("_target_"), "model") is make
+    assert arguments.get("pretrained") is None
+    assert arguments["num_classes"] == 12
+    with torch.device("meta"):
+        built, expected = make(**arguments), make(12, **kwargs)
+    assert count_parameters(built) == parameters
+    assert repr(built) == repr(expected)
+
+
+def count_parameters(model):
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@every_class
+@torch.no_grad()
+def test_logits_have_the_size_of_the_images(make, kwargs):
+    model = build(make, kwargs).eval()
+    for height, width in [(32, 32), (33, 47), (64, 96), (97, 32), (45, 101), (360, 480)]:
+        logits = model(images(1, 3, height, width))
+        assert logits.shape == (1, 5, height, width)
+        assert logits.dtype == torch.float32
+        assert logits.isfinite().all()
+
+
+@every_class
+@torch.no_grad()
+def test_images_below_the_smallest_size_are_refused(make, kwargs):
+    model = build(make, kwargs).eval()
+    for height, width in [(31, 64), (64, 31)]:
+        with pytest.raises(ValueError, match=f"{height}x{width}.*at least 32"):
+            model(images(1, 3, height, width))
+
+
+@every_class
+@pytest.mark.parametrize(("num_classes", "in_channels"), [(1, 1), (2, 4), (19, 2)])
+@torch.no_grad()
+def test_channels_in_and_classes_out(make, kwargs, num_classes, in_channels):
+    model = build(make, kwargs, num_classes, in_channels=in_channels).eval()
+    assert model(images(1, in_channels, 32, 40)).shape == (1, num_classes, 32, 40)
+
+
+@every_class
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"num_classes": 0}, "num_classes.*not 0"), ({"num_classes": 5, "in_channels": 0}, "in_channels.*not 0")],
+)
+def test_impossible_channels_are_refused(make, kwargs, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make(**kwargs, **arguments)
+
+
+@every_model
+def test_gradients_reach_every_parameter(make, kwargs):
+    model = build(make, kwargs).train()
+    logits = model(images(2, 3, 40, 64))
+    assert logits.shape == (2, 5, 40, 64)
+    F.cross_entropy(logits, torch.arange(5120).reshape(2, 40, 64) % 5).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.ndim == 1 or parameter.grad.any(), name  # a bias before BatchNorm has none
+
+
+@every_class
+@torch.no_grad()
+def test_a_new_network_is_unsure(make, kwargs):
+    model = build(make, kwargs).train()
+    loss = F.cross_entropy(model(images(4, 3, 64, 64)), torch.zeros(4, 64, 64, dtype=torch.long))
+    assert loss < 2 * torch.log(torch.tensor(5.0))
+
+
+@every_class
+@torch.no_grad()
+def test_state_dict_round_trip(make, kwargs, tmp_path):
+    model, other = build(make, kwargs, seed=0).eval(), build(make, kwargs, seed=1).eval()
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    other.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
+    x = images(1, 3, 33, 47)
+    assert torch.equal(model(x), other(x))
+
+
+@every_class
+@torch.no_grad()
+def test_the_seed_decides(make, kwargs):
+    x = images(2, 3, 33, 47)
+    first, again, other = (build(make, kwargs, seed=seed).eval()(x) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+
+
+@every_class
+@torch.no_grad()
+def test_an_image_does_not_depend_on_its_batch(make, kwargs):
+    model = build(make, kwargs).eval()
+    x = images(3, 3, 48, 40)
+    assert_close(torch.cat([model(image[None]) for image in x]), model(x))
+
+
+@every_class
+@torch.no_grad()
+def test_channels_last_gives_the_same(make, kwargs):
+    model, x = build(make, kwargs).eval(), images(2, 3, 40, 56)
+    expected = model(x)
+    model.to(memory_format=torch.channels_last)
+    actual = model(x.to(memory_format=torch.channels_last))
+    assert_close(actual, expected)
+
+
+@every_class
+@torch.no_grad()
+def test_bfloat16_is_close(make, kwargs):
+    """After training: in a new network, the place of a maximum, which SegNet and ENet hand on, is up to rounding."""
+    model, x, *_ = copy.deepcopy(trained(make, **kwargs))
+    expected = model.eval()(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = model(x).float()
+    assert actual.isfinite().all()
+    assert (actual - expected).abs().mean() < 0.1 * expected.std()
+
+
+@every_class
+def test_learns_one_batch(make, kwargs):
+    *_, losses = trained(make, **kwargs)
+    assert losses[-1] < 0.15 * losses[0], losses
+
+
+@every_class
+@torch.no_grad()
+def test_export_with_any_size(make, kwargs):
+    # Torch fixes a side that becomes a single cell in the example: 64 pixels in a network of stride 64.
+    model = build(make, kwargs).eval()
+    dims = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+    program = torch.export.export(model, (images(3, 3, 70, 101),), dynamic_shapes=(dims,)).module()
+    for x in (images(2, 3, 90, 65), images(1, 3, 128, 192)):
+        assert_close(program(x), model(x))
+
+
+@every_class
+@torch.no_grad()
+def test_compiles_as_one_graph(make, kwargs):
+    """As a training does it, for one size: that a network can be traced for all, its export shows at half the cost."""
+    model, x = build(make, kwargs).eval(), images(1, 3, 33, 47)
+    compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=False)
+    torch.testing.assert_close(compiled(x), model(x))
+
+
+@torch.no_grad()
+def test_one_graph_serves_every_size():
+    model, graphs = build(UNet, {"width": 4}).eval(), []
+    compiled = torch.compile(model, backend=lambda graph, _: graphs.append(graph) or graph, fullgraph=True,
+                             dynamic=True)
+    for x in (images(2, 3, 33, 47), images(3, 3, 50, 90)):
+        torch.testing.assert_close(compiled(x), model(x))
+    assert len(graphs) == 1
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_compiles_to_machine_code():
+    """By inductor, which takes half a minute, for one network only: what it compiles are torch's operators."""
+    model, x = build(LinkNet, {}).eval(), images(1, 3, 64, 96)
+    assert_close(torch.compile(model)(x), model(x))
+
+
+@every_class
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize(("precision", "tolerance"), [(torch.float32, 0.01), (torch.bfloat16, 0.1)])
+def test_gpu_agrees_with_cpu(make, kwargs, precision, tolerance):
+    model, x, target, _ = copy.deepcopy(trained(make, **kwargs))
+    expected = model.eval()(x).detach()
+    model = model.cuda().to(memory_format=torch.channels_last)
+    with torch.autocast("cuda", precision, enabled=precision != torch.float32):
+        actual = model(x.cuda()).detach()
+        F.cross_entropy(model.train()(x.cuda()), target.cuda()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    assert (actual.float().cpu() - expected).abs().mean() < tolerance * expected.std()
+
+
+# What LinkNet and its encoder promise beyond that
+
+
+def test_linknet_shapes_inside():
+    model = build(LinkNet, {}).eval()
+    features = model.encoder(images(1, 3, 64, 96))
+    assert [tuple(f.shape[1:]) for f in features] == [
+        (64, 16, 24), (64, 16, 24), (128, 8, 12), (256, 4, 6), (512, 2, 3)
+    ]  # fmt: skip
+    assert not any("bias" in name for name, _ in model.decoder.named_parameters() if ".0.bias" in name)
+
+
+@pytest.fixture(scope="module")
+def resnet18():
+    """Torchvision's network with BatchNorm statistics of its own, so that a forgotten buffer shows."""
+    torch.manual_seed(3)
+    network = torchvision.models.resnet18(weights=None)
+    network.train()(images(2, 3, 64, 64))
+    return network.eval()
+
+
+@pytest.fixture
+def checkpoint(resnet18, tmp_path):
+    """Save a state dict, that of torchvision's ResNet-18 unless given another, and return the path."""
+
+    def save(state=None):
+        path = tmp_path / "weights.pth"
+        torch.save(resnet18.state_dict() if state is None else state, path)
+        return str(path)
+
+    return save
+
+
+@torch.no_grad()
+def test_local_weights_are_loaded_exactly(resnet18, checkpoint):
+    encoder = LinkNet(5, pretrained=checkpoint()).encoder
+    expected = {k: v for k, v in resnet18.state_dict().items() if not k.startswith("fc.")}
+    actual = encoder.state_dict()
+    assert actual.keys() == expected.keys()
+    assert all(torch.equal(actual[k], expected[k]) for k in expected)
+    resnet18.fc, fc = nn.Identity(), resnet18.fc
+    x = images(2, 3, 64, 64)
+    torch.testing.assert_close(encoder.eval()(x)[-1].mean((2, 3)), resnet18(x))
+    resnet18.fc = fc
+
+
+def test_weights_without_fc_or_batch_counters_fit(resnet18, checkpoint):
+    old = {k: v for k, v in resnet18.state_dict().items() if "fc." not in k and "num_batches" not in k}
+    assert torch.equal(LinkNet(5, pretrained=checkpoint(old)).encoder.conv1.weight, resnet18.conv1.weight)
+
+
+@torch.no_grad()
+def test_first_conv_for_other_channels(resnet18, checkpoint):
+    path, grey, rgb = checkpoint(), images(1, 1, 32, 32), images(1, 3, 32, 32)
+    one, two, four = (LinkNet(5, n, pretrained=path).encoder.conv1 for n in (1, 2, 4))
+    answer = resnet18.conv1(grey.expand(-1, 3, -1, -1))
+    torch.testing.assert_close(one(grey), answer)
+    torch.testing.assert_close(two(grey.expand(-1, 2, -1, -1)), answer)
+    torch.testing.assert_close(four(torch.cat([rgb, 100 * grey], 1)), resnet18.conv1(rgb), atol=1e-5, rtol=1e-4)
+    weight = images(8, 1, 7, 7)
+    assert adapt_first_conv(weight, 1) is weight
+
+
+def test_weights_by_name_come_from_torchvision(resnet18, monkeypatch):
+    calls = []
+
+    def download(url, **kwargs):
+        calls.append((url, kwargs))
+        return resnet18.state_dict()
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", download)
+    for name in ("IMAGENET1K_V1", "DEFAULT", "ResNet18_Weights.IMAGENET1K_V1"):
+        model = LinkNet(5, pretrained=name)
+        assert torch.equal(model.encoder.layer4[1].conv2.weight, resnet18.layer4[1].conv2.weight)
+    assert {url for url, _ in calls} == {torchvision.models.ResNet18_Weights.DEFAULT.url}
+    assert all(kwargs["weights_only"] and kwargs["check_hash"] for _, kwargs in calls)
+
+
+@pytest.mark.parametrize("error", [URLError("no route to host"), RuntimeError("invalid hash value"), TimeoutError()])
+def test_a_failed_download_names_the_file_to_fetch(monkeypatch, tmp_path, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # no weights downloaded earlier
+    monkeypatch.setattr("torch.hub.download_url_to_file", fail)
+    with pytest.raises(ValueError, match="cannot download") as caught:
+        LinkNet(5, pretrained="IMAGENET1K_V1")
+    url = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url
+    assert url in str(caught.value)
+    assert f"model.pretrained=/path/to/{url.rsplit('/', 1)[-1]}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"encoder": "resnet81"}, "unknown encoder 'resnet81'.*resnet18, resnet34, resnet50; did you mean 'resnet18'"),
+        ({"encoder": "vgg16"}, "unknown encoder 'vgg16': choose one of resnet18, resnet34, resnet50$"),
+        ({"pretrained": "IMAGENET_V1"}, "IMAGENET1K_V1, DEFAULT; did you mean 'IMAGENET1K_V1'"),
+        ({"pretrained": "IMAGENET1K_V2"}, "weights of resnet18 'IMAGENET1K_V2': choose one of IMAGENET1K_V1, DEFAULT"),
+        ({"pretrained": "/nowhere/weights.pth"}, "/nowhere/weights.pth.*no such file"),
+    ],
+)
+def test_unknown_names_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        LinkNet(5, **arguments)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", bytes(range(256)) * 9, b"PK\x03\x04 torn"])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"weights\.pth is no PyTorch checkpoint"):
+        LinkNet(5, pretrained=str(path))
+
+
+class Harmful:
+    """An object whose unpickling would create a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_nothing_in_a_file_is_executed(checkpoint, tmp_path):
+    with pytest.raises(ValueError, match="is no PyTorch checkpoint"):
+        LinkNet(5, pretrained=checkpoint({"conv1.weight": Harmful(str(tmp_path / "executed"))}))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(resnet18, checkpoint):
+    state = resnet18.state_dict()
+    with pytest.raises(ValueError, match="holds no state dict"):
+        LinkNet(5, pretrained=checkpoint({"epoch": 3, "model": state}))
+    with pytest.raises(ValueError, match=r"missing: conv1\.weight, .* and \d+ more; unexpected: module\.conv1\.weight"):
+        LinkNet(5, pretrained=checkpoint({f"module.{k}": v for k, v in state.items()}))
+    with pytest.raises(ValueError, match=r"resnet18 \(of another shape: bn1\.bias \(3,\) instead of \(64,\)"):
+        LinkNet(5, pretrained=checkpoint(state | {"bn1.bias": torch.zeros(3)}))
+    with pytest.raises(ValueError, match=r"of another shape: conv1\.weight"):
+        LinkNet(5, 3, pretrained=checkpoint(state | {"conv1.weight": torch.zeros(64, 1, 7, 7)}))
+    with pytest.raises(ValueError, match=r"does not fit resnet34 \(missing: layer1\.2\.conv1\.weight(, [\w.]+){4} and"):
+        LinkNet(5, encoder="resnet34", pretrained=checkpoint())
+
+
+def test_padding_and_cropping():
+    x = images(1, 2, 33, 64)
+    padded = pad_to_multiple(x, 32)
+    assert padded.shape == (1, 2, 64, 64)
+    assert torch.equal(crop_like(padded, x), x)
+    assert (padded[..., 33:, :] == 0).all()
+    assert torch.equal(pad_to_multiple(padded, 32), padded)

@@ -1,0 +1,380 @@
+"""task=report: one file, readable by itself, true to what the run left, of whatever state and version."""
+
+import base64
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from helpers import composed
+from hydra import compose, initialize_config_module
+
+from segtrain.config import check, overrides
+from segtrain.report import automatic, render, run_page
+from segtrain.report.charts import MOST_LINES, Line, chart
+from segtrain.report.images import examples
+from segtrain.run import tracking
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)>&amp;'\"{{7*7}}"
+VOID_TAGS = {"meta", "link", "img", "br", "hr", "input", "wbr"}
+CLOSED_IN_SVG = {"path", "use", "rect", "line", "polyline"}
+
+
+class Page(HTMLParser):
+    """A page as a parser sees it; fails on tags that are not closed."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.text, self.source = "", Path(path).read_text(encoding="utf-8")
+        self.tags, self.open, self.cells = [], [], []
+        self.feed(self.source)
+        self.close()
+        assert not self.open, f"not closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID_TAGS:
+            self.open.append(tag)
+        if tag in ("td", "th"):
+            self.cells.append("")
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text += data
+            if {"td", "th"} & set(self.open):
+                self.cells[-1] += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def write_run(folder, *settings, results=True, dataset="streets", names=("Road", "Car"), num_epochs=3):
+    """Leave what a training leaves, with scores that are easy to recognise."""
+    folder.mkdir(parents=True)
+    with initialize_config_module("segtrain.conf", version_base="1.3"):
+        cfg = composed("model=enet", "train.epochs=3", *settings)
+    tracking.write_config(folder, check.to_container(cfg))
+    columns = ["epoch", "step", "train/loss", "train/lr", "train/images_per_second", "train/data_wait", "val/loss",
+               "val/miou", "val/iiou", "val/macc", *(f"val/iou/{name}" for name in names)]
+    rows = [dict.fromkeys(columns) | {"epoch": epoch, "step": epoch, "train/loss": 3 / epoch, "train/lr": 0.1,
+                                      "train/images_per_second": 8.0, "train/data_wait": 0.01, "val/miou": epoch / 10}
+            for epoch in range(1, num_epochs + 1)]
+    tracking.write_rows(folder / "metrics.csv", columns, rows)
+    if results:
+        tracking.write_json(folder / "results.json", {
+            "task": "train", "dataset": dataset, "split": "val", "epoch": 2, "step": 2, "num_images": 4, "loss": 1.25,
+            "miou": 0.4567, "macc": 0.5, "pacc": 0.8765, "fwiou": 0.6, "iiou": None,
+            "iou_per_class": dict(zip(names, (0.75, 0.1634), strict=True)),
+            "acc_per_class": dict(zip(names, (0.9, 0.25), strict=True)), "iiou_per_class": None,
+            "confusion_matrix": [[900, 100], [30, 10]], "predicted_void": [0, 0], "iiou_source": None,
+            "policy": {"num_classes": 2, "ignore_index": 255, "resolution": "label file",
+                       "accumulated_over": "split", "absent_class": "excluded", "class_sizes": None},
+            "seconds": 200.0, "images_per_second": 5.0, "params": 350_000, "macs": 1_500_000_000})
+    return folder
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    return write_run(tmp_path / "run")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+def needs_nothing(page):
+    """Check that a page loads nothing and runs nothing but its own script."""
+    for tag, attributes in page.tags:
+        assert not [name for name in attributes if name.startswith("on")], (tag, attributes)
+        for name in ("src", "href", "data", "action", "srcset"):
+            address = attributes.get(name) or ""
+            assert "//" not in address or address.startswith(("file:", "data:")), (tag, address)
+    assert all(image["src"].startswith("data:image/") and image["alt"] for image in page.all("img"))
+    assert not re.search(r"https?:|@import|url\((?!#)", page.source)
+    assert len(page.all("script")) == 1
+    ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    return page
+
+
+# ---- one run
+
+
+def test_the_report_shows_the_scores_of_results_json(segtrain, run_dir):
+    assert segtrain("task=report", f"task.run={run_dir}", "hydra.run.dir=out") == 0
+    page = needs_nothing(Page(run_dir / "report.html"))
+    for expected in ("45.67", "87.65", "1.2500", "75.00", "16.34", "0.35", "1.50", "3 min 20 s",
+                     "4 images of streets val", "mean of the IoU of 2 classes", "one confusion matrix", "finished"):
+        assert expected in page.text
+    assert "not finished" not in page.text
+    assert "96.15" in page.cells  # the share of Road: 1000 of 1040 pixels
+    assert page.cells[(place := page.cells.index("taken for") + 4):place + 3] == ["Road", "Car", "100"]
+    assert len([each for each in page.all("svg") if each.get("role") == "img" and each["aria-label"]]) == 4
+    assert json.loads(Path("out/results.json").read_text())["report"] == str(run_dir / "report.html")
+
+
+def test_names_and_settings_are_escaped(segtrain, tmp_path):
+    run = write_run(tmp_path / "a run", f"dataset.root='{HOSTILE.replace(chr(39), '')}'".replace("{{7*7}}", ""),
+                    "dataset=camvid", names=(HOSTILE, "Car"))
+    assert segtrain("task=report", f"task.run='{run}'", "hydra.run.dir=out") == 0
+    page = needs_nothing(Page(run / "report.html"))
+    assert not page.all("img")
+    assert "49" not in page.cells
+    assert page.text.count(HOSTILE) >= 3
+
+
+@pytest.mark.parametrize(("num_epochs", "expected"), [(2, "2 epochs so far"), (0, "no epoch is complete")])
+def test_an_unfinished_run_says_so(segtrain, tmp_path, num_epochs, expected):
+    run = write_run(tmp_path / "run", results=False, num_epochs=num_epochs)
+    assert segtrain("task=report", f"task.run={run}", "hydra.run.dir=out") == 0
+    page = needs_nothing(Page(run / "report.html"))
+    assert expected in page.text
+    assert f"segtrain resume={run}" in page.text
+    assert ("20.00" in page.text) == (num_epochs == 2)
+
+
+def test_warnings_of_the_log_are_shown(segtrain, run_dir):
+    (run_dir / "train.log").write_text("2026-01-01 00:00:00,000 WARNING warning: class Bus is in no image <b>\n"
+                                       "2026-01-01 00:00:01,000 INFO epoch 1/3  loss 1\n"
+                                       "2026-01-01 00:00:02,000 INFO changed since the checkpoint: seed 0 -> 1\n")
+    assert segtrain("task=report", f"task.run={run_dir}", "hydra.run.dir=out") == 0
+    page = Page(run_dir / "report.html")
+    assert "class Bus is in no image <b>" in page.text
+    assert "changed since the checkpoint: seed 0 -> 1" in page.text
+    assert "epoch 1/3" not in page.text
+
+
+def test_pictures_are_those_of_the_best_step_and_survive_a_cut_file(run_dir):
+    tracker = tracking.Tracker(run_dir, ["Road", "Car"], epoch=3)
+    for step, grey in ((1, 40), (2, 120), (3, 200)):
+        tracker.examples([np.full((8, 20, 3), grey, np.uint8)], step)
+    tracker.close()
+    (path,) = run_dir.glob("events*")
+    path.write_bytes(path.read_bytes() + path.read_bytes()[:30])
+    for wanted, grey, step in ((2, 120, 2), (None, 200, 3), (7, 200, 3)):
+        (picture,), of_step = examples(run_dir, wanted)
+        assert of_step == step
+        content = np.frombuffer(base64.b64decode(picture.uri.split(",")[1]), np.uint8)
+        assert cv2.imdecode(content, cv2.IMREAD_COLOR)[0, 0].tolist() == [grey] * 3
+
+
+def test_worst_images_of_an_evaluation_are_shown_and_shrunk(segtrain, run_dir, tmp_path):
+    evaluation = write_run(tmp_path / "eval", "task=evaluate", f"checkpoint={run_dir}")
+    results = json.loads((evaluation / "results.json").read_text())
+    results["checkpoint"] = str(run_dir / "checkpoints" / "best.pt")
+    (evaluation / "results.json").write_text(json.dumps(results))
+    (evaluation / "worst").mkdir()
+    rng = np.random.default_rng(0)
+    for rank in range(1, 11):
+        noise = rng.integers(0, 256, (400, 2000, 3), dtype=np.uint8)
+        cv2.imwrite(str(evaluation / "worst" / f"{rank:02d}_miou_0{rank % 10}.50_street_{rank}.png"), noise)
+    assert segtrain("task=report", f"task.run={run_dir}", f"task.evaluation={evaluation}", "hydra.run.dir=out") == 0
+    page = needs_nothing(Page(run_dir / "report.html"))
+    shown = [image["alt"].split(":")[0] for image in page.all("img")]
+    assert shown == [f"{rank}. street_{rank}" for rank in range(1, 9)]
+    assert all(int(image["width"]) <= 1100 for image in page.all("img"))
+    assert "8 of the 10" in page.text
+    assert "no checkpoint of this run" not in page.text
+    assert segtrain("task=report", f"task.run={write_run(tmp_path / 'other')}", f"task.evaluation={evaluation}",
+                    "hydra.run.dir=out2") == 0
+    assert "no checkpoint of this run" in " ".join(Page(tmp_path / "other" / "report.html").text.split())
+
+
+@pytest.mark.parametrize("arguments", [
+    (), ("task.run=nowhere",), ("task.run=empty",), ("task.run=bench",),
+    ("task.run=run", "task.output=no/where.html"), ("task.run=run", "task.evaluation=run")])
+def test_what_is_no_run_is_refused_and_leaves_nothing(segtrain, run_dir, tmp_path, capsys, arguments):
+    (tmp_path / "empty").mkdir()
+    write_run(tmp_path / "bench", "task=benchmark", results=False)
+    assert segtrain("task=report", *arguments, "hydra.run.dir=out") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("segtrain: ")
+    assert "Traceback" not in said
+    assert not list(tmp_path.rglob("report.html"))
+    assert not Path("out").exists()
+
+
+# ---- the command to reproduce
+
+
+@pytest.mark.parametrize("given", [
+    (), ("optim=adam", "optim.lr=2e-3", "train.epochs=30"),
+    ("model=fc_densenet67", "loss=cross_entropy_dice", "augmentation=strong", "dataset.crop=[96,128]"),
+    ("model=torchvision/fcn_resnet50", "~augmentation.flip", "+optim.amsgrad=true", "optim=adamw"),
+    ("dataset=camvid", "dataset.root='/data/my set, [1]/it\\'s'", "train.clip_norm=1", "augmentation=none"),
+    ("experiment=camvid_linknet", "dataset.root=/data", "seed=7", "train.max_minutes=1.5", "augmentation.flip.p=0.25")])
+def test_the_command_composes_the_same_configuration(hydra, given):
+    saved = check.to_container(composed(*given))
+    command, newer = overrides.command(saved)
+    assert newer == []
+    words = shlex.split(command)
+    again = check.to_container(check.check(compose("config", words[1:])))
+    assert again == saved
+    assert len(words) <= len(given) + 1 or given[0].startswith("experiment=")
+
+
+# ---- sweeps
+
+
+def leaderboard_of(folder, **errors):
+    rows = [{"job": path.name, "status": "failed" if path.name in errors else "done",
+             "overrides": f"train.epochs=3 {path.name}", "error": errors.get(path.name)}
+            for path in sorted(folder.iterdir()) if path.is_dir()]
+    (folder / "leaderboard.json").write_text(json.dumps(rows))
+
+
+def test_a_sweep_with_failed_and_unfinished_jobs(segtrain, tmp_path):
+    sweep = tmp_path / "sweep"
+    write_run(sweep / "seed=0")
+    write_run(sweep / "seed=1", "seed=1")
+    write_run(sweep / "seed=2", results=False, num_epochs=0)
+    write_run(sweep / "seed=3", results=False, num_epochs=1)
+    leaderboard_of(sweep, **{"seed=2": f"out of memory {HOSTILE}"})
+    assert segtrain("task=report", f"task.run={sweep}", "hydra.run.dir=out") == 0
+    page = needs_nothing(Page(sweep / "report.html"))
+    assert "4 runs, 1 failed, 1 not finished" in page.text
+    assert f"out of memory {HOSTILE}" in page.text
+    links = {unquote(each["href"]) for each in page.all("a") if not each["href"].startswith("#")}
+    assert sorted(links) == [f"seed={seed}/report.html" for seed in range(4)]
+    assert all((sweep / link).is_file() for link in links)
+    assert "cannot be compared" not in page.text
+
+
+def test_runs_that_were_not_scored_alike_get_tables_of_their_own(segtrain, tmp_path):
+    sweep = tmp_path / "runs"
+    write_run(sweep / "one")
+    write_run(sweep / "two", dataset="camvid")
+    write_run(sweep / "three", names=("Road", "Bus"))
+    assert segtrain("task=report", f"task.run={sweep}", "task.jobs=false", "hydra.run.dir=out") == 0
+    page = needs_nothing(Page(sweep / "report.html"))
+    assert "there are 3 tables" in page.text
+    assert "cannot be compared" in page.text
+    apart = [" ".join(each.split()) for each in re.findall(r"Table \d \(.*", page.text)]
+    assert [each.split(":")[0] for each in apart] == ["Table 2 (three) is apart from table 1",
+                                                      "Table 3 (two) is apart from table 1"]
+    assert "Bus" in apart[0]
+    assert "camvid" in apart[1]
+    assert len([each for each in page.all("div") if "leaderboard" in each.get("aria-label", "")]) == 3
+    assert not (sweep / "one" / "report.html").exists()
+
+
+# ---- written by itself
+
+
+def test_a_training_and_a_sweep_write_their_reports(segtrain, capsys):
+    tiny = ("dataset.height=32", "dataset.width=48", "dataset.num_train=4", "dataset.num_val=2", "dataset.crop=[32,32]",
+            "train.batch_size=2", "runtime.workers=0", "runtime.threads=1", "train.epochs=1", "model=enet")
+    assert segtrain("-m", "seed=0,1", "hydra.sweep.dir=sweep", *tiny) == 0
+    page = needs_nothing(Page("sweep/seed=0/report.html"))
+    assert len(page.all("img")) == 1
+    assert len([each for each in page.all("span") if each.get("class") == "color"]) == 11
+    assert "seed=1/report.html" in {unquote(each["href"]) for each in Page("sweep/report.html").all("a")}
+    assert "report: sweep/report.html" in capsys.readouterr().out
+    Path("sweep/seed=1/results.json").unlink()  # as if it had been stopped after the first epoch
+    assert segtrain("task=report", "task.run='sweep/seed=1'", "hydra.run.dir=out") == 0
+    said = " ".join(Page("sweep/seed=1/report.html").text.split())
+    assert "train: not finished: 1 epoch so far" in said
+    assert "the scores are those of the best checkpoint so far" in said
+    assert "<dt>training and validation</dt><dd>n/a</dd>" in Page("sweep/seed=1/report.html").source
+    assert segtrain("hydra.run.dir=quiet", "train.report=false", *tiny) == 0
+    assert not Path("quiet/report.html").exists()
+
+
+def test_a_report_that_fails_leaves_the_training_finished(run_dir, monkeypatch, caplog):
+    def broken(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(run_page, "read_run", broken)
+    tracking.start_log(run_dir / "train.log")
+    try:
+        assert automatic.report_run(run_dir) is None
+    finally:
+        tracking.stop_log()
+    text = (run_dir / "train.log").read_text()
+    assert "WARNING" in text
+    assert "no report of" in text
+    assert "RuntimeError: a bug" in text
+
+
+# ---- to the eye
+
+
+def test_charts_stay_small_and_take_the_colours_of_the_page():
+    drawn = chart("a", "loss & <b>", [Line(range(800), [1 / (1 + x) for x in range(800)], style)
+                                      for style in range(MOST_LINES)])
+    assert len(drawn) < 500_000
+    assert not re.search(r"#[0-9a-f]{6}\b", drawn)
+    assert "loss &amp; &lt;b&gt;" in drawn
+
+
+def test_colours_contrast_with_their_ground():
+    style = Path(render.__file__).with_name("templates").joinpath("report.css").read_text()
+
+    def luminance(color):
+        parts = [int(color[place:place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL):
+        colors = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
+        for name in ("ink", "muted", "accent", *(f"line-{number}" for number in range(1, 7))):
+            for ground in ("page", "panel"):
+                light, dark = sorted((luminance(colors[name]), luminance(colors[ground])), reverse=True)
+                assert (light + 0.05) / (dark + 0.05) >= (3 if name.startswith("line") else 4.5), (name, ground)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_browser_loads_all_sorts_tables_and_complains_of_nothing(segtrain, run_dir, tmp_path):
+    tracker = tracking.Tracker(run_dir, ["Road", "Car"], epoch=3)
+    tracker.examples([np.full((8, 20, 3), 99, np.uint8)], 2)
+    tracker.close()
+    assert segtrain("task=report", f"task.run={run_dir}", "hydra.run.dir=out") == 0
+    probe = """<script>window.addEventListener("load", () => {
+      const table = document.querySelector("#classes ~ div table");
+      const names = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent);
+      const button = table.tHead.rows[0].cells[1].querySelector("button");
+      const found = {widths: [...document.images].map((each) => each.naturalWidth), orders: [names()],
+                     tooWide: document.documentElement.scrollWidth > window.innerWidth};
+      for (let i = 0; i < 2; i++) { button.click(); found.orders.push(names()); }
+      found.sort = table.tHead.rows[0].cells[1].getAttribute("aria-sort");
+      const said = document.createElement("pre"); said.id = "probe"; said.textContent = JSON.stringify(found);
+      document.body.append(said);
+    });</script>"""
+    source = (run_dir / "report.html").read_text()
+    free = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", source)
+    probed = free.replace("</body>", f"{probe}</body>")
+    Path("probed.html").write_text(probed)
+    for name in (run_dir / "report.html", tmp_path / "probed.html"):
+        done = subprocess.run([
+            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}",
+            "--window-size=500,900", "--enable-logging=stderr", "--v=0", "--dump-dom", f"file://{name}"],
+            capture_output=True, text=True, timeout=240)
+        assert "CONSOLE" not in done.stderr
+    found = json.loads(re.search(r'<pre id="probe">(.*?)</pre>', done.stdout)[1])
+    assert found == {"widths": [20], "orders": [["Road", "Car"], ["Road", "Car"], ["Car", "Road"]],
+                     "sort": "ascending", "tooWide": False}
+
+
+def test_the_saved_configuration_is_shown_whole(segtrain, run_dir):
+    assert segtrain("task=report", f"task.run={run_dir}", "hydra.run.dir=out") == 0
+    shown = Page(run_dir / "report.html").text
+    saved = yaml.safe_load((run_dir / "config.yaml").read_text())
+    assert yaml.safe_dump(saved, sort_keys=False) in shown
