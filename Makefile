@@ -7,12 +7,12 @@ LOGDIR ?= outputs
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-LEFTOVERS := build dist segtrain.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+LEFTOVERS := build dist site segtrain.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint tensorboard clean
+.PHONY: help setup train test lint docs tensorboard clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -37,6 +37,9 @@ test: $(STAMP)  ## run all tests; make test ARGS="tests/test_losses.py -x"
 lint: $(STAMP)  ## check style (ruff) and types (mypy)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(STAMP)  ## build the documentation into site/, and check its links
+	$(BIN)/python -m mkdocs build --strict --quiet
 
 tensorboard: $(STAMP)  ## show the runs in a browser; LOGDIR=multirun for sweeps
 	$(BIN)/tensorboard --logdir $(LOGDIR) --samples_per_plugin images=200

@@ -6,7 +6,7 @@
 The folder holds a PNG for each image, as `task=score` reads them. What follows are overrides as for segtrain. Prints
 tables in Markdown: what components there are, how much of them is found by size, iIoU if those below a size are left
 out (as a crowd is: counted in IoU, in neither iTP nor iFN), and iIoU with other class sizes. The training split is read
-for the class sizes. docs/metrics.md explains the tables.
+for the class sizes. docs/explanation/comparing-scores.md explains the tables.
 """
 
 import argparse

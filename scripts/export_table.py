@@ -1,4 +1,4 @@
-"""Export every network of conf/model/ to ONNX, run the files, and print docs/export.md's table.
+"""Export every network of conf/model/ to ONNX, run the files, and print docs/reference/export.md's table.
 
     python scripts/export_table.py                          # all
     python scripts/export_table.py linknet unet --size 360 480

@@ -6,7 +6,7 @@
 The folder holds a PNG for each image, as `task=evaluate task.save_predictions=true` writes and `task=score` reads them.
 What follows are overrides as for segtrain; dataset.split is the split that was predicted. Prints a table in Markdown:
 what is computed, its value, its difference from the score of ours that it is taken for, and where it is found.
-docs/metrics.md explains the table and names the sources.
+docs/explanation/comparing-scores.md explains the table and names the sources.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Print a sweep's table of costs as Markdown, as docs/models.md shows it.
+"""Print a sweep's table of costs as Markdown, as docs/reference/models.md shows it.
 
     segtrain -m task=benchmark model=linknet,unet,enet hydra.sweep.dir=multirun/costs
     python scripts/model_table.py multirun/costs --sort latency_ms

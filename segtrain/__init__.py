@@ -1,6 +1,6 @@
 """Train and evaluate semantic-segmentation networks from one config-driven command.
 
-In a program or a notebook: load, build_model, score, Model. docs/python.md shows them.
+In a program or a notebook: load, build_model, score, Model. docs/how-to/python.md shows them.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""What `import segtrain` offers to notebooks and programs. docs/python.md shows it."""
+"""What `import segtrain` offers to notebooks and programs. docs/how-to/python.md shows it."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -158,7 +158,7 @@ def build_model(name: str, num_classes: int, **arguments: Any) -> nn.Module:
 
 def score(preds: np.ndarray | Sequence[np.ndarray], targets: np.ndarray | Sequence[np.ndarray],
           labels: Sequence[Label] | Sequence[str]) -> dict[str, Any]:
-    """Score predictions against targets: one confusion matrix over all pixels, as docs/metrics.md defines.
+    """Score predictions against targets: one confusion matrix over all pixels, as docs/reference/metrics.md defines.
 
     Args:
         preds: (H, W) train ids 0..K-1, or several such.

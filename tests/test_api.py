@@ -1,4 +1,4 @@
-"""segtrain as a library: what docs/python.md says works, and agrees with the command."""
+"""segtrain as a library: what docs/how-to/python.md says works, and agrees with the command."""
 
 import json
 import re
@@ -123,7 +123,8 @@ def test_scores_refuse_what_does_not_fit(pred, target, said):
 
 
 def python_blocks():
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "python.md").read_text(), re.MULTILINE | re.DOTALL)
+    page = (ROOT / "docs/how-to/python.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     readme = (ROOT / "README.md").read_text().split("### Use it from Python")[1]
     return [*blocks, re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)[0]]
 

@@ -16,8 +16,8 @@ MODULES = {name.removesuffix(".__init__"): path for name, path in FILES.items()}
 PACKAGES = {name.removesuffix(".__init__") for name in FILES if name.endswith(".__init__")}
 
 MODELS_MAY_IMPORT = {"torch", "torchvision", *sys.stdlib_module_names}
-HYDRA_MAY_BE_IMPORTED_BY = {"segtrain.cli", "segtrain.config.check", "segtrain.config.schema", "segtrain.config.build", "segtrain.run.directory",
-                            "segtrain.config.hydra_plugin", "segtrain.config.overrides"}
+HYDRA_MAY_BE_IMPORTED_BY = {"segtrain.cli", "segtrain.config.check", "segtrain.config.schema", "segtrain.config.build",
+                            "segtrain.run.directory", "segtrain.config.hydra_plugin", "segtrain.config.overrides"}
 
 
 def floors():

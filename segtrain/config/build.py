@@ -30,7 +30,7 @@ from segtrain.run.tracking import flatten
 
 IMAGENET_STD = [0.229, 0.224, 0.225]
 # The work on a GPU (pixels of all crops of a run) from which compiling, about a minute, pays for itself. On CPUs it
-# does not: convolutions are nearly all of a step there, and come from oneDNN either way (docs/results.md).
+# does not: convolutions are nearly all of a step there, and come from oneDNN either way (docs/reference/results.md).
 COMPILE_FROM_PIXELS = 5e9
 
 

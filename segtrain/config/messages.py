@@ -98,7 +98,7 @@ def _missing_file(text: str, missing: str | None, options: Sequence[str] | None,
         group, _, choice = (missing or "").rpartition("/")
         if group in ("hydra/sweeper", "hydra/launcher") and choice in PLUGINS:
             return (f"{group}={choice} needs a plugin of Hydra's that is not installed: pip install 'segtrain[sweep]' "
-                    "(docs/sweeps.md).")
+                    "(docs/how-to/sweeps.md).")
     if options and choice:
         options = [*options, *in_folders(group)]
         return f"{group}={choice} does not exist: {group} is one of {', '.join(options)}.{nearest(choice, options)}"

@@ -52,7 +52,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
     if process_group.is_started() and any(
             each == "-m" or each.lower().startswith(("--mu", "hydra.mode=multi")) for each in arguments):
         raise UserError("-m under torchrun: start each job with torchrun by itself, or run the sweep without torchrun "
-                        "(docs/scaling.md).")
+                        "(docs/how-to/multi-gpu.md).")
 
 
 def announce(job: Job | None) -> None:

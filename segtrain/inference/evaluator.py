@@ -130,7 +130,8 @@ def score_split(
             after_batch()  # others have one batch more
 
     confusion = process_group.summed(confusion)
-    all_counts, *of_loss = process_group.in_image_order(indices, *(_on_cpu(each) for each in (counts, sums, normalizers)))
+    all_counts, *of_loss = process_group.in_image_order(
+        indices, *(_on_cpu(tensors) for tensors in (counts, sums, normalizers)))
     all_sums, all_normalizers = (torch.from_numpy(np.stack(each)).double() for each in of_loss)  # float64 on a CPU
     all_objects = None if instances is None else np.concatenate(process_group.in_image_order(indices, objects)[0])
     examples = sorted((each for part in process_group.all_gather(pictures) for each in part), key=lambda each: each[0])

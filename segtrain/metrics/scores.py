@@ -1,4 +1,4 @@
-"""From counts to scores. docs/metrics.md defines each of them for users."""
+"""From counts to scores. docs/reference/metrics.md defines each of them for users."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

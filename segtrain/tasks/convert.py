@@ -35,7 +35,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     layer_names = getattr(sys.modules[type(network).__module__], "keras_layers", None)
     if layer_names is None:
         raise UserError(f"model._target_={cfg.model._target_} has no Keras original (its file has no function "
-                        "keras_layers): choose a model that has one, docs/models.md lists them.")
+                        "keras_layers): choose a model that has one, docs/reference/models.md lists them.")
     try:
         state = convert_keras(weights, network, layer_names(network))
     except ValueError as error:

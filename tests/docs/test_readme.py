@@ -96,7 +96,7 @@ def make_data(root):
 
 
 def make_weights(root):
-    """Write the weights that docs/models.md names, and images of as many classes."""
+    """Write the weights that docs/reference/models.md names, and images of as many classes."""
     torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), root / "mobilenet_v2.pth")
     np.savez(root / "weights.npz", **load_record("linknet_preact")[1])
     for split in ("train", "val"):
@@ -105,7 +105,7 @@ def make_weights(root):
     (root / "twelve" / "classes.csv").write_text("name\n" + "".join(f"class {number}\n" for number in range(12)))
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/configuration.md", "docs/models.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/reference/configuration.md", "docs/reference/models.md"])
 def test_every_command_runs(segtrain, tmp_path, monkeypatch, capsys, name):
     make_data(tmp_path / "data")
     make_weights(tmp_path / "data")
@@ -141,8 +141,8 @@ for arguments in json.loads(sys.argv[1]):
 
 
 def test_the_examples_of_extending_work(tmp_path):
-    """Write the files that docs/extending.md shows into a copy of the code, and run its commands there."""
-    text = (ROOT / "docs" / "extending.md").read_text()
+    """Write the files that docs/how-to/extend.md shows into a copy of the code, and run its commands there."""
+    text = (ROOT / "docs/how-to/extend.md").read_text()
     for folder in ("segtrain", "conf"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "segtrain" / "conf").symlink_to(tmp_path / "conf")
@@ -170,7 +170,7 @@ def test_the_examples_of_extending_work(tmp_path):
 
 def test_the_tutorial_leads_from_a_folder_to_a_score(segtrain, tmp_path, monkeypatch, capsys):
     """Make the tutorial's data, only fewer images, and run its commands on it, in their order."""
-    text = (ROOT / "docs" / "tutorial.md").read_text()
+    text = (ROOT / "docs/getting-started/tutorial.md").read_text()
     monkeypatch.chdir(tmp_path)
     numbers = "num_train=120, num_val=40"
     (script,) = blocks(text, "python")

@@ -320,7 +320,7 @@ def test_component_iiou_by_hand():
 
 
 def test_the_worked_example_of_the_docs():
-    text = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
     rows = [line.split() for line in text.split("```text\n")[1].split("```")[0].splitlines()[1:]]
     target, objects, pred = ("".join(column) for column in zip(*rows, strict=True))
     ids = {"R": 0, "C": 1, ".": 255}
