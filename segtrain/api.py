@@ -14,7 +14,7 @@ from segtrain.config import build, instantiate
 from segtrain.config import check as settings
 from segtrain.config.instantiate import call
 from segtrain.data.images import read_image
-from segtrain.errors import UserError, nearest
+from segtrain.errors import UserError, did_you_mean
 from segtrain.inference.predictor import Predictor
 from segtrain.inference.sliding_window import Inference
 from segtrain.labels import IGNORE_INDEX, Label
@@ -152,7 +152,7 @@ def build_model(name: str, num_classes: int, **arguments: Any) -> nn.Module:
     if not file.is_file():
         names = sorted(each.name.removesuffix(".yaml") for each in folder.iterdir() if each.name.endswith(".yaml"))
         raise UserError(f"there is no model {name}: use one of {', '.join(names)}, or torchvision/NAME."
-                        f"{nearest(name, names)}")
+                        f"{did_you_mean(name, names)}")
     return call({**yaml.safe_load(file.read_text(encoding="utf-8")), "num_classes": num_classes, **arguments}, "model")
 
 

@@ -1,6 +1,4 @@
-"""How a command ends other than by being done.
-The nearest name that exists, for a message about one that does not.
-"""
+"""Errors for which users get one message instead of a traceback, and hints for those messages."""
 
 import difflib
 from collections.abc import Iterable
@@ -22,9 +20,9 @@ class UserError(Exception):
 
 
 class Stopped(BaseException):
-    """A signal asked the run to end; its state is saved, the command line exits with 128 + signal.
+    """A signal asked the run to end: its state is saved, and the command line exits with 128 + signal.
 
-    No Exception: whoever catches those, as a sweep does to go on with its next job, must not catch this.
+    This is not an Exception: code that catches those, as a sweep does to continue with its next job, must not catch it.
     """
 
     def __init__(self, signum: int) -> None:
@@ -32,16 +30,15 @@ class Stopped(BaseException):
         self.signum = signum
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return " Did you mean 'x'?" for the known name closest to a misspelt one, or nothing."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean '{matches[0]}'?" if matches else ""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for the known name closest to a misspelt one, or an empty string."""
+    return _suggestion(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5))
 
 
-def nearest_key(key: str, known: Iterable[str]) -> str:
-    """Do so for a dotted key: first among its own section's, then over the whole length, then by its last part.
+def did_you_mean_key(key: str, known: Iterable[str]) -> str:
+    """Return the same for a dotted key.
 
-    The last finds train.epochs for epochs.
+    The keys of its own section come first, then all keys, then their last parts: so `epochs` suggests train.epochs.
     """
     keys = list(known)
     section, _, name = key.rpartition(".")
@@ -51,5 +48,14 @@ def nearest_key(key: str, known: Iterable[str]) -> str:
             (name, siblings, 0.6), (key, {other: other for other in keys}, 0.8), (name, last_parts, 0.6)):
         matches = difflib.get_close_matches(wanted, candidates, n=1, cutoff=cutoff)
         if matches:
-            return f" Did you mean '{candidates[matches[0]]}'?"
+            return _suggestion([candidates[matches[0]]])
     return ""
+
+
+def _suggestion(matches: list[str]) -> str:
+    return f" Did you mean '{matches[0]}'?" if matches else ""
+
+
+def install_extra(extra: str) -> str:
+    """Return the command that installs an optional dependency; segtrain is installed from its source, not an index."""
+    return f"pip install '.[{extra}]' in the folder of segtrain's source"

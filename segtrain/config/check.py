@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from segtrain.config import messages
 from segtrain.config.schema import TASKS, Config, DatasetSettings, TaskSection
-from segtrain.errors import UserError, nearest
+from segtrain.errors import UserError, did_you_mean
 from segtrain.files import check_plain, read_yaml_text
 from segtrain.metrics import comparison
 
@@ -157,7 +157,7 @@ def _check_range(key: str, value: Any, limits: dict[str, Any]) -> None:
     if known and not any(type(value) is type(each) and value == each for each in known):
         names = [_shown(each) for each in known]
         raise UserError(f"{key}={_shown(value)} is unknown: use one of {', '.join(names)}."
-                        f"{nearest(_shown(value), names)}")
+                        f"{did_you_mean(_shown(value), names)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{key}={value} is no finite number.")
     if isinstance(value, int):

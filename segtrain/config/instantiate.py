@@ -20,7 +20,7 @@ from torch import nn
 from segtrain import losses
 from segtrain.config.check import override_key, to_container
 from segtrain.data.base import Reader
-from segtrain.errors import UserError, nearest
+from segtrain.errors import UserError, did_you_mean
 
 
 def call(node: Mapping[str, Any], key: str, *, given: Mapping[str, Any] | None = None,
@@ -50,7 +50,7 @@ def call(node: Mapping[str, Any], key: str, *, given: Mapping[str, Any] | None =
         names = [name for name, parameter in parameters.items() if name not in given and _is_named(parameter)]
         for name, value in arguments.items():
             if name in given or (name not in names and not takes_any):
-                raise UserError(f"{key}.{name} is not an argument of {path}.{nearest(name, [*names, *known])}")
+                raise UserError(f"{key}.{name} is not an argument of {path}.{did_you_mean(name, [*names, *known])}")
             arguments[name] = _checked(value, hints.get(name, Any), f"{key}.{name}")
         for name in names:
             if parameters[name].default is inspect.Parameter.empty and name not in arguments:
@@ -116,7 +116,7 @@ def _import(module: str, key: str, path: str, siblings: Iterable[str]) -> Any:
     except (ImportError, ValueError) as error:
         raise UserError(f"{key}._target_={path} cannot be imported ({error}): check its spelling, and that its package "
                         "is installed, on PYTHONPATH or in the current directory."
-                        f"{nearest(module.rpartition('.')[2], siblings)}") from error
+                        f"{did_you_mean(module.rpartition('.')[2], siblings)}") from error
     except Exception as error:  # the user's own module may raise anything while it is imported
         line = traceback.extract_tb(error.__traceback__)[-1]
         raise UserError(f"{key}._target_={path} cannot be imported: {type(error).__name__}: {error} "

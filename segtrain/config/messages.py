@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from segtrain.errors import nearest, nearest_key
+from segtrain.errors import did_you_mean, did_you_mean_key, install_extra
 
 Keys = Callable[[], Iterable[str]]
 # What a folder or a disk may refuse; any other OSError that names no file is a bug.
@@ -74,7 +74,7 @@ def value_error(error: Any, known_keys: Keys, prefix: str = "") -> str:
 
 def unknown_key(key: str, known_keys: Keys) -> str:
     """Say that a key does not exist, and which one is nearest."""
-    return f"{key} is not a key of the configuration.{nearest_key(key.replace('/', '.'), known_keys())}"
+    return f"{key} is not a key of the configuration.{did_you_mean_key(key.replace('/', '.'), known_keys())}"
 
 
 def machine(error: Exception) -> str | None:
@@ -97,11 +97,12 @@ def _missing_file(text: str, missing: str | None, options: Sequence[str] | None,
     if group == "hydra":  # its groups lie deeper
         group, _, choice = (missing or "").rpartition("/")
         if group in ("hydra/sweeper", "hydra/launcher") and choice in PLUGINS:
-            return (f"{group}={choice} needs a plugin of Hydra's that is not installed: pip install 'segtrain[sweep]' "
+            return (f"{group}={choice} needs a plugin of Hydra's that is not installed: {install_extra('sweep')} "
                     "(docs/how-to/sweeps.md).")
     if options and choice:
         options = [*options, *in_folders(group)]
-        return f"{group}={choice} does not exist: {group} is one of {', '.join(options)}.{nearest(choice, options)}"
+        return (f"{group}={choice} does not exist: {group} is one of {', '.join(options)}."
+                f"{did_you_mean(choice, options)}")
     return text
 
 

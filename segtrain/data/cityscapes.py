@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from segtrain.data.base import Sample
 from segtrain.data.discovery import has_pictures
 from segtrain.data.images import check_sizes, decode, read_image, read_mask, to_train_ids
-from segtrain.errors import UserError, nearest
+from segtrain.errors import UserError, did_you_mean
 from segtrain.labels import IGNORE_INDEX, Label
 
 pass
@@ -134,7 +134,7 @@ def _draw_all(objects: list[tuple[str, list[Any]]], label_pen: Any, instance_pen
         label = LABELS.get(name.removesuffix(GROUP) if is_group else name)
         if label is None:
             raise UserError(f"{path} holds an object of the label {name!r}, which Cityscapes does not have: "
-                            f"correct it.{nearest(name, LABELS)}")
+                            f"correct it.{did_you_mean(name, LABELS)}")
         if label.label_id < 0:
             continue
         number = label.label_id
@@ -307,7 +307,7 @@ def _cities(folder: Path, cities: list[str] | None) -> list[str]:
     for city in cities:
         if city not in found:
             raise UserError(f"dataset.cities: {folder / city} is not a folder; {folder} holds {len(found)} cities, "
-                            f"{', '.join(found[:5])}{', ...' if len(found) > 5 else ''}.{nearest(city, found)}")
+                            f"{', '.join(found[:5])}{', ...' if len(found) > 5 else ''}.{did_you_mean(city, found)}")
     return sorted(set(cities))
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from segtrain.data.class_files import Classes, read_color
 from segtrain.data.color_masks import Color, commonest, from_colors, palette_fault, spelled
 from segtrain.data.images import LOSSY, decode, is_deep, is_lossy, palette_table, to_train_ids
-from segtrain.errors import UserError, nearest
+from segtrain.errors import UserError, did_you_mean
 from segtrain.labels import IGNORE_INDEX, Label
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
@@ -97,7 +97,7 @@ def mask_rule(classes: Classes, void: Sequence[int | str | Sequence[int]] | None
             colors.append(color)
         else:
             raise UserError(f"dataset.void: {item} is no value from 0 to 255, no colour as \"#ff8000\" and no class."
-                            f"{nearest(str(item), [label.name for label in labels])}")
+                            f"{did_you_mean(str(item), [label.name for label in labels])}")
     labels = [Label(label.name, label.label_id, train_id, label.color, label.has_instances)
               for train_id, label in enumerate(labels)]
     for label in labels:

@@ -14,7 +14,7 @@ from segtrain.data.color_masks import Color, spelled
 from segtrain.data.discovery import by_name
 from segtrain.data.images import check_sizes, read_image
 from segtrain.data.masks import mask_rule, read_instances, read_target
-from segtrain.errors import UserError, nearest
+from segtrain.errors import UserError, did_you_mean
 from segtrain.labels import IGNORE_INDEX, Label
 
 # The classes of PASCAL VOC (Everingham et al., "The PASCAL visual object classes challenge", 2015) and its palette.
@@ -141,7 +141,7 @@ def _read_split(path: Path, split: str) -> list[str]:
     if not path.is_file():
         found = sorted(each.stem for each in folder.glob("*.txt")) if folder.is_dir() else []
         raise UserError(f"dataset.split={split}: {path} is not there; {folder} lists the splits "
-                        f"{', '.join(found) or '(none)'}.{nearest(split, found)}")
+                        f"{', '.join(found) or '(none)'}.{did_you_mean(split, found)}")
     try:
         names = [line.split()[0] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:

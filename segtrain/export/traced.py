@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from segtrain.errors import UserError
+from segtrain.errors import UserError, install_extra
 from segtrain.files import write_whole
 
 INPUT = "image"
@@ -162,7 +162,7 @@ def need_export_extra() -> None:
     """
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"task.format=onnx needs {', '.join(missing)}: pip install 'segtrain[export]', "
+        raise UserError(f"task.format=onnx needs {', '.join(missing)}: {install_extra('export')}, "
                         "or use task.format=pt2.")
 
 

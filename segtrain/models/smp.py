@@ -43,7 +43,8 @@ class SMPNetwork(nn.Module):
             package: Any = importlib.import_module("segmentation_models_pytorch")
         except ImportError as error:
             raise ValueError(
-                f"segmentation_models_pytorch cannot be imported ({error}): pip install segtrain[smp]"
+                f"segmentation_models_pytorch cannot be imported ({error}): pip install '.[smp]' in the folder of "
+                "segtrain's source"
             ) from error
         known = {made.__name__: made for made in package.MODEL_ARCHITECTURES_MAPPING.values()}
         if architecture not in known:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from segtrain.config import build, check
 from segtrain.data.loading import Batch
-from segtrain.errors import UserError, nearest
+from segtrain.errors import UserError, did_you_mean
 from segtrain.inference.sanity_check import try_out
 from segtrain.losses import CrossEntropy
 from segtrain.profiling import MemoryMeter, cost, layer_table, layers, timed
@@ -38,7 +38,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     sortable = [column.name for column in leaderboard.COSTS]
     if cfg.task.sort not in sortable:
         raise UserError(f"task.sort={cfg.task.sort} is no column of the table: use one of {', '.join(sortable)}."
-                        f"{nearest(cfg.task.sort, sortable)}")
+                        f"{did_you_mean(cfg.task.sort, sortable)}")
     device = build.device(cfg)
     build.settle(cfg, device, num_classes=cfg.dataset.num_classes, cached_in_memory=True)
     meter = MemoryMeter(device)

@@ -25,7 +25,7 @@ from segtrain.data.statistics import (
     in_order,
     instance_classes,
 )
-from segtrain.errors import UserError, nearest
+from segtrain.errors import UserError, did_you_mean
 from segtrain.inference.evaluator import image_rows, split_results
 from segtrain.labels import Label
 from segtrain.metrics.categories import category_ids
@@ -185,7 +185,7 @@ def _class_sizes(given: Any, data: Dataset, instances: str | None) -> tuple[dict
     for name, size in given.items():
         if name not in names:
             raise UserError(f"{source} gives a size of {name}, which is no class with instances here; those are "
-                            f"{', '.join(names)}.{nearest(str(name), names)}")
+                            f"{', '.join(names)}.{did_you_mean(str(name), names)}")
         if size is not None and (isinstance(size, bool) or not isinstance(size, (int, float))
                                  or not 0 < size < math.inf):
             raise UserError(f"{source} gives {name} the size {size}: it must be a number of pixels above 0.")

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("hydra")
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids="=".join)
 def test_every_config_composes(group, choice):
     if group == "search":
-        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs pip install 'segtrain[sweep]'")
+        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs pip install '.[sweep]'")
     cfg = composed(f"{group}={choice}")
     assert not OmegaConf.missing_keys(cfg)
     assert check.to_container(cfg)["train"]["epochs"] >= 1

@@ -12,12 +12,12 @@ from segtrain.models.smp import SMPNetwork
 
 def test_the_package_that_is_missing_is_named(segtrain, monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)  # as if it were not installed
-    with pytest.raises(ValueError, match=r"pip install segtrain\[smp\]"):
+    with pytest.raises(ValueError, match=r"pip install '\.\[smp\]'"):
         SMPNetwork(5, "Linknet", "resnet18")
     assert segtrain(*TINY, "model=smp", f"hydra.run.dir={tmp_path / 'run'}") == 2
     message = capsys.readouterr().err
     assert message.startswith("segtrain: model: segmentation_models_pytorch cannot be imported")
-    assert "pip install segtrain[smp]" in message
+    assert "pip install '.[smp]'" in message
     assert not (tmp_path / "run").exists()
 
 

@@ -24,7 +24,7 @@ SWEEP = ("-m", "hydra.sweep.dir=sweep", "train.report=false")
 def needs(plugin):
     missing = importlib.util.find_spec("hydra_plugins") is None or importlib.util.find_spec(
         f"hydra_plugins.{plugin}") is None
-    return pytest.mark.skipif(missing, reason=f"{plugin} is not installed: pip install 'segtrain[sweep]'")
+    return pytest.mark.skipif(missing, reason=f"{plugin} is not installed: pip install '.[sweep]'")
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_the_plugin_s_own_direction_is_refused_for_the_miou(segtrain, ran, capsy
 @pytest.mark.parametrize("choice", ["hydra/sweeper/optuna", "hydra/launcher/joblib", "hydra/launcher/submitit_slurm"])
 def test_a_missing_plugin_is_named_with_what_installs_it(choice):
     error = MissingConfigException(f"Could not find '{choice}'", missing_cfg_file=choice, options=["basic"])
-    assert "pip install 'segtrain[sweep]'" in messages.composition(error, list)
+    assert "pip install '.[sweep]'" in messages.composition(error, list)
 
 
 def test_an_unknown_launcher_is_refused(segtrain, capsys):

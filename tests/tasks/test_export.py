@@ -26,9 +26,9 @@ from segtrain.models.unet import UNet
 from segtrain.run import checkpoint
 from segtrain.tasks import export
 
-pytest.importorskip("onnx", reason="needs pip install 'segtrain[export]'")
-pytest.importorskip("onnxscript", reason="needs pip install 'segtrain[export]'")
-onnxruntime = pytest.importorskip("onnxruntime", reason="needs pip install 'segtrain[export]'")
+pytest.importorskip("onnx", reason="needs pip install '.[export]'")
+pytest.importorskip("onnxscript", reason="needs pip install '.[export]'")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs pip install '.[export]'")
 
 ROOT = Path(__file__).parents[2]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -422,5 +422,5 @@ def test_without_the_extra_the_message_says_how_to_install_it(segtrain, trained,
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "onnxruntime"
                         else find(name, *rest))
     assert segtrain("task=export", f"checkpoint={trained}", "hydra.run.dir=out") == 2
-    assert "needs onnxruntime: pip install 'segtrain[export]'" in capsys.readouterr().err
+    assert "needs onnxruntime: pip install '.[export]'" in capsys.readouterr().err
     assert not Path("out").exists()
