@@ -477,7 +477,7 @@ def test_a_hostile_npz_file_is_refused(refused, kind):
         np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (size,)})
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("x.npy", header.getvalue() + bytes(8 if kind == "declared" else 8 * size))
-    message = refused("task=convert", f"task.weights={path}", "model=mobilenetv2_unet", "model.seed_exact=true",
+    message = refused("task=convert", f"task.weights={path}", "model=mobilenetv2_unet", "model.keras_compatible=true",
                       "dataset.num_classes=3", "hydra.run.dir=converted")
     assert "weights.npz" in message
 

@@ -35,7 +35,7 @@ class FCDenseNet(nn.Module):
         pretrained: Weights of the encoder: an entry of torchvision (IMAGENET1K_V1, DEFAULT), or a file with the state
             dict of torchvision's network. Its first convolution is adapted to `in_channels`: one or two channels share
             the sum of the RGB kernels, channels after the third start from zero. None starts from scratch.
-        seed_exact: Compute exactly what the Keras network does: its last step, and its constants in BatchNorm.
+        keras_compatible: Compute exactly what the Keras network does: its last step, and its constants in BatchNorm.
 
     Shape:
         - images: (N, C, H, W), float, normalised so that zero is the mean colour; any H and W >= 32. They are padded
@@ -44,7 +44,7 @@ class FCDenseNet(nn.Module):
 
     Raises:
         ValueError: If an argument is out of range, the depth or the weights are unknown, or do not load, or if
-            `seed_exact` meets `pretrained`; in forward, if the height or the width is below 32.
+            `keras_compatible` meets `pretrained`; in forward, if the height or the width is below 32.
 
     Source: Jegou et al., "The one hundred layers Tiramisu: Fully convolutional DenseNets for semantic segmentation",
     CVPR workshops 2017; Huang et al., "Densely connected convolutional networks", CVPR 2017.
@@ -57,7 +57,7 @@ class FCDenseNet(nn.Module):
         depth: int = 121,
         bottleneck_blocks: int = 0,
         pretrained: str | None = None,
-        seed_exact: bool = False,
+        keras_compatible: bool = False,
     ):
         super().__init__()
         check_channels(num_classes, in_channels)
@@ -65,8 +65,10 @@ class FCDenseNet(nn.Module):
             raise ValueError(f"unknown depth {depth}: choose one of {', '.join(map(str, LAYERS))}")
         if not 0 <= bottleneck_blocks <= 1000:
             raise ValueError(f"bottleneck_blocks must be at least 0, at most 1000, not {bottleneck_blocks}")
-        if seed_exact and pretrained is not None:
-            raise ValueError("seed_exact=true excludes pretrained weights: set pretrained=null, or seed_exact=false")
+        if keras_compatible and pretrained is not None:
+            raise ValueError(
+                "keras_compatible=true excludes pretrained weights: set pretrained=null, or keras_compatible=false"
+            )
         self.encoder = DenseNetEncoder(depth, in_channels, pretrained)
         *skips, channels = self.encoder.channels
         self.bottleneck = DenseBlock(channels, bottleneck_blocks)
@@ -77,7 +79,7 @@ class FCDenseNet(nn.Module):
             self.decoder.append(DenseBlock(skip // 2 + skip, num_layers))
             channels = skip // 2 + skip + GROWTH * num_layers
         self.head: nn.Sequential
-        if seed_exact:
+        if keras_compatible:
             self.head = nn.Sequential(nn.ConvTranspose2d(channels, 64, 3, stride=4, output_padding=1))
             use_keras_batch_norm(self, eps=1.001e-5)
         else:
@@ -229,7 +231,7 @@ def modern_key(key: str) -> str:
 
 
 def keras_layers(network: FCDenseNet) -> dict[str, str]:
-    """Map the layers of the Keras network to modules of the same network here, built with `seed_exact`.
+    """Map the layers of the Keras network to modules of the same network here, built with `keras_compatible`.
 
     Args:
         network: A network of any depth, with a bottleneck of any length or without.
@@ -238,10 +240,10 @@ def keras_layers(network: FCDenseNet) -> dict[str, str]:
         Keras layer -> module, for `convert_keras`.
 
     Raises:
-        ValueError: If the network was built without `seed_exact`: its last step is not that of Keras.
+        ValueError: If the network was built without `keras_compatible`: its last step is not that of Keras.
     """
     if not isinstance(network.head[0], nn.ConvTranspose2d):
-        raise ValueError("the Keras network ends in another step: build FCDenseNet with seed_exact=True")
+        raise ValueError("the Keras network ends in another step: build FCDenseNet with keras_compatible=True")
     layers = {"conv1/conv": "encoder.features.conv0", "conv1/bn": "encoder.features.norm0"}
     dense_blocks: list[tuple[str, list[str]]] = []  # what Keras calls a block, and its layers here
     for name, stage in network.encoder.features.named_children():

@@ -35,7 +35,7 @@ class FCN8(nn.Module):
             `batch_norm` (IMAGENET1K_V1, DEFAULT), or a file with its state dict. The fully connected layers are not
             taken over. The first convolution is adapted to `in_channels`: one or two channels share the sum of the RGB
             kernels, channels after the third start from zero. None starts from scratch.
-        seed_exact: Compute what the Keras original computes, so that its weights can be used: `dropout` is the
+        keras_compatible: Compute what the Keras original computes, so that its weights can be used: `dropout` is the
             probability to keep a feature, in (0, 1]; the last scores are repeated 8x8 times and cut to the middle,
             which shifts them by up to three pixels if the size is not divisible by 8; the learned enlargements start at
             random; BatchNorm has Keras's eps and momentum. Excludes `pretrained`. By default the last scores are
@@ -63,20 +63,22 @@ class FCN8(nn.Module):
         dropout: float = 0.5,
         fc_channels: int = 4096,
         pretrained: str | None = None,
-        seed_exact: bool = False,
+        keras_compatible: bool = False,
     ):
         super().__init__()
         check_channels(num_classes, in_channels)
         if fc_channels < 1:
             raise ValueError(f"fc_channels must be at least 1 (4096 as in VGG16), not {fc_channels}")
-        drop = 1 - dropout if seed_exact else dropout
+        drop = 1 - dropout if keras_compatible else dropout
         if not 0 <= drop < 1:
-            wanted = "the probability to keep a feature, in (0, 1]" if seed_exact else "a probability in [0, 1)"
+            wanted = "the probability to keep a feature, in (0, 1]" if keras_compatible else "a probability in [0, 1)"
             raise ValueError(f"dropout must be {wanted}, not {dropout}")
         if pretrained is not None and separable:
             raise ValueError("separable=true has no pretrained weights: set pretrained=null, or separable=false")
-        if pretrained is not None and seed_exact:
-            raise ValueError("seed_exact=true excludes pretrained weights: set pretrained=null, or seed_exact=false")
+        if pretrained is not None and keras_compatible:
+            raise ValueError(
+                "keras_compatible=true excludes pretrained weights: set pretrained=null, or keras_compatible=false"
+            )
 
         conv = SeparableConv2d if separable else nn.Conv2d
         self.encoder = VGG16Encoder(in_channels, conv, batch_norm)
@@ -89,7 +91,7 @@ class FCN8(nn.Module):
         self.score8 = conv(256, num_classes, 1)
         self.upscore32 = nn.ConvTranspose2d(num_classes, num_classes, 4, stride=2, padding=1, bias=False)
         self.upscore16 = nn.ConvTranspose2d(num_classes, num_classes, 4, stride=2, padding=1, bias=False)
-        self.upscore8 = enlarge_nearest if seed_exact else enlarge_bilinear
+        self.upscore8 = enlarge_nearest if keras_compatible else enlarge_bilinear
 
         kaiming_init(self)
         for layer in self.modules():
@@ -98,7 +100,7 @@ class FCN8(nn.Module):
         for score in (self.score32, self.score16, self.score8):
             mixing = score.pointwise if isinstance(score, SeparableConv2d) else score
             nn.init.normal_(mixing.weight, std=0.01)
-        if seed_exact:
+        if keras_compatible:
             use_keras_batch_norm(self)
         else:
             bilinear_init(self.upscore32)

@@ -16,9 +16,10 @@ class LinkNetPreact(nn.Module):
     Args:
         num_classes: Classes to tell apart, K.
         in_channels: Channels of the images, C.
-        seed_exact: Compute what the Keras original computes, so that its weights can be used: a ReLU on the normalised
-            image too, which loses all that is darker than the mean, and BatchNorm with Keras's eps and momentum. By
-            default the image passes BatchNorm only, and BatchNorm has PyTorch's values. Parameters are the same.
+        keras_compatible: Compute what the Keras original computes, so that its weights can be used: a ReLU on the
+            normalised image too, which loses all that is darker than the mean, and BatchNorm with Keras's eps and
+            momentum. By default the image passes BatchNorm only, and BatchNorm has PyTorch's values. Parameters are
+            the same.
 
     Shape:
         - images: (N, C, H, W), float, normalised so that zero is the mean colour; any H and W >= 32. They are padded
@@ -33,7 +34,7 @@ class LinkNetPreact(nn.Module):
     segmentation", VCIP 2017; He et al., "Identity mappings in deep residual networks", ECCV 2016.
     """
 
-    def __init__(self, num_classes: int, in_channels: int = 3, seed_exact: bool = False):
+    def __init__(self, num_classes: int, in_channels: int = 3, keras_compatible: bool = False):
         super().__init__()
         check_channels(num_classes, in_channels)
         # A side of 64n pixels becomes 32n - 3 and 16n - 1 here, then 8n, 4n, 2n and n. The first convolution is not
@@ -41,7 +42,7 @@ class LinkNetPreact(nn.Module):
         # its cell stands for, but for half a pixel.
         self.stem = nn.Sequential(
             nn.BatchNorm2d(in_channels),
-            nn.ReLU(inplace=True) if seed_exact else nn.Identity(),
+            nn.ReLU(inplace=True) if keras_compatible else nn.Identity(),
             nn.Conv2d(in_channels, 64, 7, stride=2),
             nn.MaxPool2d(3, stride=2, padding=1),
         )
@@ -63,7 +64,7 @@ class LinkNetPreact(nn.Module):
             preact(nn.Upsample(scale_factor=2), nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(32, num_classes, 2)),
         )
         kaiming_init(self)
-        if seed_exact:
+        if keras_compatible:
             use_keras_batch_norm(self)
 
     def forward(self, images: Tensor) -> Tensor:

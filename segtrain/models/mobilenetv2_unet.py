@@ -21,7 +21,7 @@ class MobileNetV2UNet(nn.Module):
         pretrained: Weights of the encoder: an entry of torchvision (IMAGENET1K_V1, DEFAULT), or a file with the state
             dict of torchvision's mobilenet_v2. Its first convolution is adapted to `in_channels`: one or two channels
             share the sum of the RGB kernels, channels after the third start from zero. None starts from scratch.
-        seed_exact: Compute exactly what the Keras network does: its padding, and its constants in BatchNorm.
+        keras_compatible: Compute exactly what the Keras network does: its padding, and its constants in BatchNorm.
 
     Shape:
         - images: (N, C, H, W), float, normalised so that zero is the mean colour; any H and W >= 32. They are padded
@@ -29,8 +29,8 @@ class MobileNetV2UNet(nn.Module):
         - returns: logits (N, K, H, W), float, unbounded.
 
     Raises:
-        ValueError: If an argument is out of range, the weights are unknown or do not load, or if `seed_exact` meets
-            `pretrained`; in forward, if the height or the width is below 32.
+        ValueError: If an argument is out of range, the weights are unknown or do not load, or if `keras_compatible`
+            meets `pretrained`; in forward, if the height or the width is below 32.
 
     Source: Sandler et al., "MobileNetV2: Inverted residuals and linear bottlenecks", CVPR 2018; Ronneberger et al.,
     "U-Net: Convolutional networks for biomedical image segmentation", MICCAI 2015; the decoder's steps are those of
@@ -38,12 +38,14 @@ class MobileNetV2UNet(nn.Module):
     """
 
     def __init__(
-        self, num_classes: int, in_channels: int = 3, pretrained: str | None = None, seed_exact: bool = False
+        self, num_classes: int, in_channels: int = 3, pretrained: str | None = None, keras_compatible: bool = False
     ):
         super().__init__()
         check_channels(num_classes, in_channels)
-        if seed_exact and pretrained is not None:
-            raise ValueError("seed_exact=true excludes pretrained weights: set pretrained=null, or seed_exact=false")
+        if keras_compatible and pretrained is not None:
+            raise ValueError(
+                "keras_compatible=true excludes pretrained weights: set pretrained=null, or keras_compatible=false"
+            )
         self.encoder = MobileNetV2Encoder(in_channels, pretrained)
         *skips, channels = self.encoder.channels
         self.decoder = nn.ModuleList()
@@ -53,7 +55,7 @@ class MobileNetV2UNet(nn.Module):
         self.head = nn.ConvTranspose2d(channels, num_classes, 3, stride=2)
         kaiming_init(self.decoder)
         kaiming_init(self.head)
-        if seed_exact:
+        if keras_compatible:
             pad_as_keras(self.encoder)
             use_keras_batch_norm(self)
             use_keras_batch_norm(self.encoder, momentum=0.001)
@@ -167,7 +169,7 @@ def pad_as_keras(encoder: nn.Module) -> None:
 
 
 def keras_layers(network: MobileNetV2UNet) -> dict[str, str]:
-    """Map the layers of the Keras network to modules of the same network here, built with `seed_exact`.
+    """Map the layers of the Keras network to modules of the same network here, built with `keras_compatible`.
 
     Args:
         network: The network to fill.

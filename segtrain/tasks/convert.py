@@ -50,9 +50,10 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     tracking.write_json(run_dir / "results.json", {
         "task": "convert", "model": name, "weights": str(path), "num_arrays": len(weights), "checkpoint": str(best),
         "params": sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)})
-    if not cfg.model.get("seed_exact", True):
-        tracking.log.info("model.seed_exact=false: %s computes otherwise than the network in Keras did, and these "
-                          "weights were learnt for that; train on, or convert with model.seed_exact=true.", name)
+    if not cfg.model.get("keras_compatible", True):
+        tracking.log.info("model.keras_compatible=false: %s computes otherwise than the network in Keras did, and "
+                          "these weights were learnt for that; train on, or convert with model.keras_compatible=true.",
+                          name)
     tracking.log.info("%d arrays of %s are now %s\nnext:\n  segtrain task=evaluate checkpoint=%s dataset=...",
                       len(weights), path, best, run_dir)
     return None

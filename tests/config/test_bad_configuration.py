@@ -278,7 +278,7 @@ def test_wrong_values_of_a_groups_keys_are_refused(group, choice):
     ("model.in_channels=1", "model.in_channels=1 and dataset.mean="),
     ("dataset.num_classes=5", "dataset.num_classes=5, but the dataset has 11 classes"),
     ("model.num_classes=5", "but logits of shape"),
-    ("model=fcn8 model.seed_exact=true model.pretrained=DEFAULT", "seed_exact"),
+    ("model=fcn8 model.keras_compatible=true model.pretrained=DEFAULT", "keras_compatible"),
     ("model=segnet model.width=8 model.pretrained=DEFAULT", "width"),
     ("optim=sgd optim.momentum=0 optim.nesterov=true", "optim: Nesterov momentum requires a momentum"),
     ("optim._target_=torch.optim.LBFGS", "optim."), ("task=evaluate", "task=evaluate needs checkpoint="),

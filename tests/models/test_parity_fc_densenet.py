@@ -39,7 +39,7 @@ def keras_weights(network):
 
 def test_logits_are_those_of_the_keras_network():
     record, weights = load_record("fc_densenet121")
-    network = FCDenseNet(12, seed_exact=True)
+    network = FCDenseNet(12, keras_compatible=True)
     network.load_state_dict(convert_keras(weights, network, keras_layers(network)))
     assert relative_error(network, record) <= 1e-4
 
@@ -47,7 +47,7 @@ def test_logits_are_those_of_the_keras_network():
 @pytest.mark.parametrize("bottleneck_blocks", [0, 3])
 def test_keras_weights_fill_a_network_of_any_bottleneck(bottleneck_blocks):
     torch.manual_seed(0)
-    network, other = (FCDenseNet(5, 2, 13, bottleneck_blocks, seed_exact=True) for _ in range(2))
+    network, other = (FCDenseNet(5, 2, 13, bottleneck_blocks, keras_compatible=True) for _ in range(2))
     network.train()(images(2, 2, 64, 64))  # statistics of its own
     state = convert_keras(keras_weights(network), other, keras_layers(other))
     counters = {key: value for key, value in state.items() if "num_batches" in key}
@@ -57,7 +57,7 @@ def test_keras_weights_fill_a_network_of_any_bottleneck(bottleneck_blocks):
 
 
 def test_keras_layers_need_the_last_step_of_keras():
-    with pytest.raises(ValueError, match="seed_exact=True"):
+    with pytest.raises(ValueError, match="keras_compatible=True"):
         keras_layers(FCDenseNet(5, depth=13))
 
 
@@ -65,7 +65,7 @@ def test_keras_layers_need_the_last_step_of_keras():
 @pytest.mark.parametrize("depth", [121, 169, 201])
 def test_keras_layers_have_the_names_of_the_original(depth, bottleneck_blocks):
     with torch.device("meta"):
-        network = FCDenseNet(12, 3, depth, bottleneck_blocks, seed_exact=True)
+        network = FCDenseNet(12, 3, depth, bottleneck_blocks, keras_compatible=True)
     num_layers = LAYERS[depth]
     blocks = {f"conv{i + 2}": num for i, num in enumerate(num_layers)}
     blocks |= {f"upsample{i}": num_layers[-i] for i in (1, 2, 3)} | {"bottleneck": bottleneck_blocks}
@@ -80,9 +80,9 @@ def test_keras_layers_have_the_names_of_the_original(depth, bottleneck_blocks):
     assert {key: value.shape for key, value in state.items()} == {k: v.shape for k, v in network.state_dict().items()}
 
 
-def test_seed_exact_names_the_constants_of_keras_and_leaves_pixels_to_the_bias():
+def test_keras_compatible_names_the_constants_of_keras_and_leaves_pixels_to_the_bias():
     """Default and exact network differ in the last step and in BatchNorm, not in the number of parameters."""
-    default, exact = FCDenseNet(5, depth=13), FCDenseNet(5, depth=13, seed_exact=True)
+    default, exact = FCDenseNet(5, depth=13), FCDenseNet(5, depth=13, keras_compatible=True)
     assert sum(p.numel() for p in default.parameters()) == sum(p.numel() for p in exact.parameters())
     assert batch_norm_constants(exact) == {(1.001e-5, 0.01)}
     x = images(1, exact.head[0].in_channels, 4, 4)
@@ -117,7 +117,7 @@ def test_skips_are_the_ends_of_the_dense_blocks():
     [
         ({"depth": 161}, "unknown depth 161: choose one of 121, 169, 201"),
         ({"bottleneck_blocks": -1}, "bottleneck_blocks must be at least 0.*not -1"),
-        ({"pretrained": "DEFAULT", "seed_exact": True}, "seed_exact=true excludes pretrained"),
+        ({"pretrained": "DEFAULT", "keras_compatible": True}, "keras_compatible=true excludes pretrained"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):

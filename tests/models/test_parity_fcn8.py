@@ -26,7 +26,7 @@ def keras():
 def test_logits_are_those_of_the_keras_network(keras):
     """On a size that is not divisible by 32."""
     record, weights = keras
-    network = FCN8(12, separable=True, seed_exact=True)
+    network = FCN8(12, separable=True, keras_compatible=True)
     network.load_state_dict(convert_keras(weights, network, keras_layers(network)))
     assert relative_error(network, record) <= 1e-4
 
@@ -51,8 +51,8 @@ def test_plain_convolutions_have_the_same_layers_in_keras(keras):
     assert keras_layers(network)["conv5_3"] == "encoder.features.40"
 
 
-def test_seed_exact_is_what_differs():
-    exact, mended = FCN8(5, **SMALL, dropout=0.9, seed_exact=True), FCN8(5, **SMALL, dropout=0.9)
+def test_keras_compatible_is_what_differs():
+    exact, mended = FCN8(5, **SMALL, dropout=0.9, keras_compatible=True), FCN8(5, **SMALL, dropout=0.9)
     assert batch_norm_constants(exact) == {(1e-3, 0.01)}
     assert batch_norm_constants(mended) == {(1e-5, 0.1)}
     assert dropout_rates(exact) == pytest.approx([0.1, 0.1])
@@ -64,7 +64,7 @@ def dropout_rates(network):
     return [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)]
 
 
-def test_seed_exact_cuts_out_the_middle():
+def test_keras_compatible_cuts_out_the_middle():
     """Of three repeated scores, 24 pixels, 19 stay: two are cut on the left and three on the right."""
     scores = torch.tensor([1.0, 2.0, 3.0]).expand(1, 1, 3, 3)
     row = enlarge_nearest(scores, torch.zeros(1, 3, 17, 19))[0, 0, 0]
@@ -85,7 +85,7 @@ def test_learned_enlargements_start_bilinear():
     smooth = F.interpolate(scores, scale_factor=2, mode="bilinear")
     for layer in (network.upscore32, network.upscore16):
         torch.testing.assert_close(layer(scores)[..., 1:-1, 1:-1], smooth[..., 1:-1, 1:-1])
-    assert FCN8(5, **SMALL, seed_exact=True).upscore32.weight.count_nonzero() == 5 * 5 * 16
+    assert FCN8(5, **SMALL, keras_compatible=True).upscore32.weight.count_nonzero() == 5 * 5 * 16
 
 
 @torch.no_grad()
@@ -170,10 +170,10 @@ def test_weights_by_name_come_from_torchvision(vgg, monkeypatch):
     ("arguments", "message"),
     [
         ({"separable": True, "pretrained": "DEFAULT"}, "separable=true.*set pretrained=null, or separable=false"),
-        ({"seed_exact": True, "pretrained": "DEFAULT"}, "seed_exact=true excludes.*set pretrained=null"),
+        ({"keras_compatible": True, "pretrained": "DEFAULT"}, "keras_compatible=true excludes.*set pretrained=null"),
         ({"dropout": 1.0}, r"dropout must be a probability in \[0, 1\), not 1.0"),
         ({"dropout": -0.1}, r"dropout must be a probability in \[0, 1\), not -0.1"),
-        ({"dropout": 0.0, "seed_exact": True}, r"dropout must be the probability to keep .* in \(0, 1\], not 0.0"),
+        ({"dropout": 0.0, "keras_compatible": True}, r"dropout must be the probability to keep .* in \(0, 1\]"),
         ({"fc_channels": 0}, "fc_channels must be at least 1.*not 0"),
         ({"pretrained": "IMAGENET1K_V7"}, "unknown weights of vgg16_bn 'IMAGENET1K_V7'"),
     ],

@@ -17,7 +17,7 @@ def keras():
 
 def test_logits_are_those_of_the_keras_network(keras):
     record, weights = keras
-    network = LinkNetPreact(12, seed_exact=True)
+    network = LinkNetPreact(12, keras_compatible=True)
     network.load_state_dict(convert_keras(weights, network, keras_layers(network)))
     assert relative_error(network, record) <= 1e-4
 
@@ -35,20 +35,20 @@ def test_every_weight_of_keras_lands_where_it_belongs(keras):
     np.testing.assert_array_equal(state["decoder.0.0.0.running_var"], variance)
 
 
-def test_seed_exact_is_what_differs():
-    exact, mended = LinkNetPreact(5, seed_exact=True), LinkNetPreact(5)
+def test_keras_compatible_is_what_differs():
+    exact, mended = LinkNetPreact(5, keras_compatible=True), LinkNetPreact(5)
     assert batch_norm_constants(exact) == {(1e-3, 0.01)}
     assert batch_norm_constants(mended) == {(1e-5, 0.1)}
     assert [isinstance(network.stem[1], nn.ReLU) for network in (exact, mended)] == [True, False]
 
 
 @torch.no_grad()
-def test_what_is_darker_than_the_mean_counts_unless_seed_exact():
+def test_what_is_darker_than_the_mean_counts_unless_keras_compatible():
     dark = -torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    for seed_exact in (True, False):
+    for keras_compatible in (True, False):
         torch.manual_seed(0)
-        network = LinkNetPreact(5, seed_exact=seed_exact).eval()
-        assert torch.allclose(network(dark), network(2 * dark)) == seed_exact
+        network = LinkNetPreact(5, keras_compatible=keras_compatible).eval()
+        assert torch.allclose(network(dark), network(2 * dark)) == keras_compatible
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ def keras():
 
 def test_logits_are_those_of_the_keras_network(keras):
     record, weights = keras
-    network = MobileNetV2UNet(12, seed_exact=True)
+    network = MobileNetV2UNet(12, keras_compatible=True)
     network.load_state_dict(convert_keras(weights, network, keras_layers(network)))
     assert relative_error(network, record) <= 1e-4
 
@@ -40,18 +40,18 @@ def test_every_weight_of_keras_lands_where_it_belongs(keras):
     np.testing.assert_array_equal(state["decoder.1.norm.running_var"], variance)
 
 
-def test_seed_exact_names_the_constants_of_keras():
-    network = MobileNetV2UNet(5, seed_exact=True)
+def test_keras_compatible_names_the_constants_of_keras():
+    network = MobileNetV2UNet(5, keras_compatible=True)
     for part, momentum in ((network.encoder, 0.001), (network.decoder, 0.01)):
         assert batch_norm_constants(part) == {(1e-3, momentum)}
-    with pytest.raises(ValueError, match="seed_exact=true excludes pretrained"):
-        MobileNetV2UNet(5, pretrained="DEFAULT", seed_exact=True)
+    with pytest.raises(ValueError, match="keras_compatible=true excludes pretrained"):
+        MobileNetV2UNet(5, pretrained="DEFAULT", keras_compatible=True)
 
 
 @torch.no_grad()
-def test_seed_exact_pads_right_and_bottom_only():
+def test_keras_compatible_pads_right_and_bottom_only():
     """The first pixel of the stem sees the first 3x3 pixels of the image."""
-    network = MobileNetV2UNet(5, seed_exact=True).eval()
+    network = MobileNetV2UNet(5, keras_compatible=True).eval()
     stem, x = network.encoder.features[0][0], images(1, 3, 8, 8)
     first = (stem.weight * x[..., :3, :3]).sum((1, 2, 3))
     torch.testing.assert_close(stem(x)[0, :, 0, 0], first, atol=1e-5, rtol=1e-4)

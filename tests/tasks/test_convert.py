@@ -13,7 +13,7 @@ from segtrain.models.keras_weights import convert_keras
 from segtrain.models.linknet_preact import LinkNetPreact, keras_layers
 from segtrain.run import checkpoint
 
-CONVERT = ("task=convert", "model=linknet_preact", "model.seed_exact=true", "task.weights=weights.npz",
+CONVERT = ("task=convert", "model=linknet_preact", "model.keras_compatible=true", "task.weights=weights.npz",
            "hydra.run.dir=converted")
 
 
@@ -35,7 +35,7 @@ def test_a_file_of_weights_becomes_a_checkpoint(segtrain, keras, capsys):
     assert segtrain(*CONVERT, "dataset=folder", "dataset.num_classes=12") == 0
     assert "200 arrays of weights.npz" in capsys.readouterr().out
     saved = checkpoint.load(Path("converted/checkpoints/best.pt"))
-    network = LinkNetPreact(12, seed_exact=True)
+    network = LinkNetPreact(12, keras_compatible=True)
     network.load_state_dict(saved["model"])
     assert relative_error(network, record) <= 1e-4
     assert sorted(path.name for path in Path("converted").iterdir()) == [
@@ -53,7 +53,7 @@ def test_the_checkpoint_can_be_evaluated_and_trained_on(segtrain, keras):
                         "dataset.instances=null", f"hydra.run.dir={weights}") == 0
         assert ("reading it" in Path(weights, "evaluate.log").read_text()) == (weights == "enet")
         assert Path(weights, "results.json").exists()
-    assert segtrain("checkpoint=converted", "model=linknet_preact", "model.seed_exact=true", *TINY, "debug=smoke",
+    assert segtrain("checkpoint=converted", "model=linknet_preact", "model.keras_compatible=true", *TINY, "debug=smoke",
                     "dataset.crop=[32,96]", "dataset.width=96", "hydra.run.dir=trained") == 0
 
 
@@ -87,7 +87,7 @@ def test_names_of_other_sessions_and_versions(keras, rename, offset):
     (("task.weights=missing.npz",), "missing: stem.2.weight"),
     (("task.weights=unknown.npz",), "unknown: dense/kernel"),
     (("dataset.num_classes=null",), "the number of classes is open"),
-    (("model=unet", "~model.seed_exact"), "has no Keras original"),
+    (("model=unet", "~model.keras_compatible"), "has no Keras original"),
 ])
 def test_what_is_refused(segtrain, keras, capsys, given, message):
     _, weights = keras
