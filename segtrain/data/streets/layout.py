@@ -1,19 +1,25 @@
-"""Chooses all that stands on and beside the road, and where."""
+"""Choose what stands on and beside the road, and where."""
 
 import numpy as np
 
-from segtrain.data.streets.buildings import paint_building
-from segtrain.data.streets.camera import NEAR, draw_distance
-from segtrain.data.streets.furniture import paint_clutter, paint_fence, paint_lamp, paint_sign
-from segtrain.data.streets.people import paint_bicycle, paint_pedestrian
-from segtrain.data.streets.street import FAR, Street
-from segtrain.data.streets.thing import Thing
-from segtrain.data.streets.trees import paint_tree
-from segtrain.data.streets.vehicles import VEHICLES, paint_vehicle
+from segtrain.data.streets.objects import (
+    VEHICLES,
+    paint_bicycle,
+    paint_building,
+    paint_clutter,
+    paint_fence,
+    paint_lamp,
+    paint_pedestrian,
+    paint_sign,
+    paint_tree,
+    paint_vehicle,
+)
+from segtrain.data.streets.shapes import Thing
+from segtrain.data.streets.world import FAR, NEAR, Street, draw_distance
 
 
 def lay_out(rng: np.random.Generator, street: Street) -> list[Thing]:
-    """Chooses all that stands on and beside the road."""
+    """Choose all that stands on and beside the road."""
     things = [_distant(rng, x) for x in rng.uniform(-80, 80, 9)]
     for side in (-1, 1):
         things += _houses(rng, street, side) + _greenery(rng, street, side) + _fences(rng, street, side)
@@ -22,7 +28,7 @@ def lay_out(rng: np.random.Generator, street: Street) -> list[Thing]:
 
 
 def _without_collisions(things: list[Thing]) -> list[Thing]:
-    """Drops the vehicles and bicycles that would stand inside an earlier one."""
+    """Drop the vehicles and bicycles that would stand inside an earlier one."""
     kept, taken = [], np.empty((0, 4))
     for thing in things:
         if thing.paint in (paint_vehicle, paint_bicycle):
@@ -36,7 +42,7 @@ def _without_collisions(things: list[Thing]) -> list[Thing]:
 
 
 def _distant(rng: np.random.Generator, x: float) -> Thing:
-    """Chooses a tree or a house at the end of the view."""
+    """Choose a tree or a house at the end of the view."""
     z, size = rng.uniform(130, 170), (rng.uniform(10, 26), rng.uniform(5, 18), 12.0)
     if rng.random() < 0.5:
         return Thing(paint_tree, x, z, size, style="bush")
@@ -44,7 +50,7 @@ def _distant(rng: np.random.Generator, x: float) -> Thing:
 
 
 def _houses(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
-    """Chooses the row of houses on one side (-1: left, 1: right)."""
+    """Choose the row of houses on one side (-1: left, 1: right)."""
     green = street.greens[side > 0]
     front = street.half + street.pavements[side > 0] + (rng.uniform(3, 9) if green else 0.0)
     style_height, gaps = rng.uniform(5, 15), rng.uniform(0.3, 0.8) if green else rng.uniform(0, 0.2)
@@ -65,7 +71,7 @@ def _houses(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
 
 
 def _greenery(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
-    """Chooses the trees of one side: many in a park, a few along houses."""
+    """Choose the trees of one side: many in a park, a few along houses."""
     green = street.greens[side > 0]
     edge = street.half + street.pavements[side > 0]
     style, trees = ("", "", "bare")[rng.integers(3)], []
@@ -83,7 +89,7 @@ def _greenery(rng: np.random.Generator, street: Street, side: int) -> list[Thing
 
 
 def _fences(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
-    """Chooses a fence behind the pavement of a park, or now and then a railing at the kerb."""
+    """Choose a fence behind the pavement of a park, or now and then a railing at the kerb."""
     green = street.greens[side > 0]
     if rng.random() > (0.75 if green else 0.25):
         return []
@@ -97,7 +103,7 @@ def _fences(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
 
 
 def _furniture(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
-    """Chooses lamps, signs, bollards, bins and parked bicycles of one side."""
+    """Choose lamps, signs, bollards, bins and parked bicycles of one side."""
     kerb, room = street.half + 0.4, street.pavements[side > 0] - 0.8
     lamp_height, first, step = rng.uniform(5, 8), rng.uniform(6, 20), rng.uniform(14, 26)
     far = 60 if rng.random() < 0.7 else first
@@ -121,7 +127,7 @@ def _furniture(rng: np.random.Generator, street: Street, side: int) -> list[Thin
 
 
 def _vehicle(rng: np.random.Generator, x: float, z: float, yaw: float) -> Thing:
-    """Chooses a vehicle of any style."""
+    """Choose a vehicle of any style."""
     style = str(rng.choice(list(VEHICLES), p=(0.35, 0.28, 0.2, 0.12, 0.05)))
     width, height, length = np.array(VEHICLES[style][0]) * rng.uniform(0.93, 1.07, 3)
     return Thing(paint_vehicle, x, max(z, NEAR + 0.3 + length / 2), (width, height, length), yaw, style,
@@ -129,7 +135,7 @@ def _vehicle(rng: np.random.Generator, x: float, z: float, yaw: float) -> Thing:
 
 
 def _parked(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
-    """Chooses the row of parked cars of one side, if there is one."""
+    """Choose the row of parked cars of one side, if there is one."""
     if rng.random() < 0.55:
         return []
     cars: list[Thing] = []
@@ -143,7 +149,7 @@ def _parked(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
 
 
 def _people(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
-    """Chooses who walks on one pavement, alone or side by side."""
+    """Choose who walks on one pavement, alone or side by side."""
     people = []
     for _ in range(rng.integers(1, 5)):
         z = draw_distance(rng, 6, 45)
@@ -155,7 +161,7 @@ def _people(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
 
 
 def _traffic(rng: np.random.Generator, street: Street) -> list[Thing]:
-    """Chooses what moves on the road; one keeps to the left."""
+    """Choose what moves on the road; one keeps to the left."""
     lane, things = street.half / 2, []
     if rng.random() < 0.6:
         things.append(_vehicle(rng, -lane, draw_distance(rng, 12, 50), rng.normal(0, 0.05)))

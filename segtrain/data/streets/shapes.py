@@ -1,7 +1,8 @@
-"""The shapes that things are made of: upright panels, solid blocks, and flat figures."""
+"""What objects are made of: upright panels, solid blocks, and flat figures."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
@@ -9,7 +10,40 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from segtrain.data.streets.canvas import Canvas
-from segtrain.data.streets.thing import Thing
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object of a scene.
+
+    Attributes:
+        paint: Draws it on a canvas.
+        x, z: Its middle on the ground.
+        size: (width, height, length) along x, y and z.
+        yaw: Turn around the vertical in radians; 0 looks away from the camera.
+        style: Which variant of it `paint` draws.
+        bias: Metres by which it is painted as if it stood farther away than its middle.
+    """
+
+    paint: Callable[[Canvas, "Thing", np.random.Generator], None]
+    x: float
+    z: float
+    size: tuple[float, float, float]
+    yaw: float = 0.0
+    style: str = ""
+    bias: float = 0.0
+
+    @property
+    def foot(self) -> np.ndarray:
+        """Return its place (3,) in the world."""
+        return np.array((self.x, 0.0, self.z))
+
+    def to_world(self, local: np.ndarray) -> np.ndarray:
+        """Turn and moves points (..., 3) from its own axes into the world."""
+        cosine, sine = np.cos(self.yaw), np.sin(self.yaw)
+        turn = np.array(((cosine, 0.0, -sine), (0.0, 1.0, 0.0), (sine, 0.0, cosine)))
+        return local @ turn + self.foot
+
 
 TOWARDS_CAMERA = (0.0, 0.3, -1.0)
 
@@ -30,12 +64,12 @@ SIDES = np.array(((-1,), (-1,), (1,), (1,)))
 
 
 def panel(canvas: Canvas, x: float, near: float, far: float, height: float) -> np.ndarray:
-    """Projects an upright panel along the road: its corners (4, 2) in pixels, from its near bottom round to its top."""
+    """Project an upright panel along the road: its corners (4, 2) in pixels, from its near bottom round to its top."""
     return canvas.camera.project(np.array(((x, 0, near), (x, 0, far), (x, height, far), (x, height, near))))
 
 
 def inset(quad: np.ndarray, rectangles: ArrayLike) -> np.ndarray:
-    """Places rectangles in a quadrilateral.
+    """Place rectangles in a quadrilateral.
 
     Args:
         quad: (4, 2): bottom left, bottom right, top right, top left.
@@ -51,7 +85,7 @@ def inset(quad: np.ndarray, rectangles: ArrayLike) -> np.ndarray:
 
 def block(canvas: Canvas, thing: Thing, base: tuple[float, float, float, float],
           top: tuple[float, float, float, float], color: np.ndarray) -> dict[str, np.ndarray]:
-    """Paints the visible faces of a solid with a rectangular base and a rectangular top.
+    """Paint the visible faces of a solid with a rectangular base and a rectangular top.
 
     Args:
         canvas: Where to paint.
@@ -78,7 +112,7 @@ def block(canvas: Canvas, thing: Thing, base: tuple[float, float, float, float],
 
 
 class Sprite:
-    """Draws flat figures that face the camera, in metres around the foot of a thing."""
+    """Draw flat figures that face the camera, in metres around the foot of a thing."""
 
     def __init__(self, canvas: Canvas, thing: Thing) -> None:
         self.canvas = canvas
@@ -87,19 +121,19 @@ class Sprite:
         self.scale = canvas.camera.scale / thing.z
 
     def polygon(self, points: ArrayLike, color: np.ndarray) -> None:
-        """Fills one convex polygon (N, 2) or several (P, N, 2)."""
+        """Fill one convex polygon (N, 2) or several (P, N, 2)."""
         self.canvas.fill(self.origin + np.asarray(points) * self.scale, color * self.light)
 
     def disc(self, center: tuple[float, float], radii: tuple[float, float], color: np.ndarray, sides: int = 12) -> None:
-        """Fills a regular polygon: a disc when it has many sides, and a triangle with three points upwards."""
+        """Fill a regular polygon: a disc when it has many sides, and a triangle with three points upwards."""
         self.polygon(center + _ring(sides) * radii, color)
 
     def stroke(self, points: Sequence[tuple[float, float]], width: float, color: np.ndarray) -> None:
-        """Draws a line through points."""
+        """Draw a line through points."""
         self.lines(list(pairwise(points)), width, color)
 
     def lines(self, ends: ArrayLike, width: float, color: np.ndarray) -> None:
-        """Draws separate lines (P, 2, 2), none of them so thin that the labels would miss it."""
+        """Draw separate lines (P, 2, 2), none of them so thin that the labels would miss it."""
         pairs = np.asarray(ends)
         along = pairs[:, 1] - pairs[:, 0]
         half = max(width, 1 / self.scale[0]) / 2 / (np.hypot(along[:, 0], along[:, 1]) + 1e-9)
@@ -109,6 +143,6 @@ class Sprite:
 
 @cache
 def _ring(sides: int) -> np.ndarray:
-    """Gives the corners (sides, 2) of a regular polygon around the origin."""
+    """Return the corners (sides, 2) of a regular polygon around the origin."""
     angles = np.arange(sides) * (2 * np.pi / sides) + np.pi / 2
     return np.stack((np.cos(angles), np.sin(angles)), 1)
