@@ -56,9 +56,9 @@ def dataset(cfg: Any, split: str, *, targets_only: bool = False) -> Dataset:
     with process_group.main_first():  # it may have to download the data
         built = call({key: value for key, value in node.items() if key not in settings}, "dataset", known=settings,
                      given=given)
-    if not all(hasattr(built, name) for name in ("labels", "names", "read", "files")):
-        raise UserError(f"dataset._target_={node['_target_']} is no dataset: it needs labels, names, read and files, "
-                        "as segtrain.data.base.Dataset describes them.")
+    if not isinstance(built, Dataset) or not all(hasattr(built, name) for name in ("labels", "names")):
+        raise UserError(f"dataset._target_={node['_target_']} is not a dataset: it must be a subclass of "
+                        "segtrain.data.base.Dataset that sets labels and names.")
     num_classes = node.get("num_classes")
     if num_classes is not None and num_classes != len(built.labels):
         raise UserError(f"dataset.num_classes={num_classes}, but the dataset has {len(built.labels)} classes: "

@@ -19,7 +19,7 @@ from torch import nn
 
 from segtrain import losses
 from segtrain.config.check import override_key, to_container
-from segtrain.data.base import Reader
+from segtrain.data.base import Dataset
 from segtrain.errors import UserError, did_you_mean
 
 
@@ -218,7 +218,7 @@ TRUSTED = {
     "optim": (("torch.optim",), torch.optim.Optimizer),
     "scheduler": (("segtrain.optim",), None),
     "loss": (("segtrain.losses",), losses.Loss),
-    "dataset": (("segtrain.data",), Reader),
+    "dataset": (("segtrain.data",), Dataset),
     "augmentation": (("albumentations",), albumentations.BasicTransform),
 }
 

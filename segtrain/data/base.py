@@ -1,9 +1,9 @@
-"""What every dataset offers: classes, names, and samples read by number.
-Datasets seen through something: a cache, the first samples only.
-"""
+"""What every dataset offers: classes, names, and samples read by number."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from pathlib import Path
 
 import numpy as np
 
@@ -12,11 +12,11 @@ from segtrain.labels import Label
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture with its target.
+    """One image with its target.
 
     Attributes:
         image: uint8 (H, W, 3) RGB.
-        target: uint8 (H, W) train ids, 255 = void; the survey reports other values.
+        target: uint8 (H, W) train ids, 255 = void; other values are refused when the statistics are computed.
         instances: int32 (H, W), a number above 0 for each separate object, 0 elsewhere; None without instance maps.
     """
 
@@ -25,59 +25,86 @@ class Sample:
     instances: np.ndarray | None = None
 
 
-@runtime_checkable
-class Reader(Protocol):
-    """What a class must do to be a dataset, as far as that can be seen without making one."""
-
-    def read(self, index: int) -> Sample:
-        """Return one sample, from any thread or process; raise UserError naming the file if it cannot be read."""
-        ...
-
-    def files(self, index: int) -> str:
-        """Say where a sample comes from, for messages."""
-        ...
-
-
-class Dataset(Reader, Protocol):
+class Dataset(ABC):
     """One split of a dataset.
 
-    It may also have a method remarks() -> list[str]: what the user should know, once every sample has been read; a
-    method paths(index) -> tuple[Path, Path | None]: the files of a sample's image and of its mask; and class_sizes: the
-    mean pixels of an object by class name, where the dataset's own iIoU fixes them.
-
-    For task=score, which needs no image, it may have a method read_target(index) -> tuple[target, instances or None],
-    as of Sample; an argument targets_only: bool = False of its class, with which the images may be missing; and
-    file_labels: all labels of its label files, if predictions to be scored hold their label ids and have file names
-    that only begin with the sample's name. Without these, samples are read whole, and predictions hold train ids.
-
-    For predictions that are saved, it may have prediction_ending: what their file names have behind the sample's name;
-    and prediction_palette: a palette for them, [r, g, b] for each value. With file_labels they hold label ids.
+    Subclass it: set `labels` and `names` in `__init__`, which takes `split`, and write `read`. All else has a default.
+    An argument `targets_only: bool = False` of `__init__` says that the class can do without its images, which
+    task=score does not need.
 
     Attributes:
         labels: The classes, in the order of their train ids.
         names: A name for each sample: unique, and the file's stem where there is a file.
+        class_sizes: The mean pixels of an object by class name, where the dataset's own iIoU fixes them.
+        file_labels: All labels of its label files, if predictions hold their label ids, and have file names that only
+            begin with the sample's name. Empty: predictions hold train ids.
+        prediction_ending: What the file names of saved predictions have after the sample's name.
+        prediction_palette: A palette for saved predictions, (red, green, blue) for each value.
     """
 
     labels: tuple[Label, ...]
     names: list[str]
+    class_sizes: Mapping[str, float | None] | None = None
+    file_labels: tuple[Label, ...] = ()
+    prediction_ending: str = ""
+    prediction_palette: Sequence[Sequence[int]] | None = None
+
+    @abstractmethod
+    def read(self, index: int) -> Sample:
+        """Return one sample, from any thread or process; raise UserError naming the file if it cannot be read."""
+
+    def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the target and the instances of a sample, without reading its image where that is possible."""
+        sample = self.read(index)
+        return sample.target, sample.instances
+
+    def paths(self, index: int) -> tuple[Path | None, Path | None]:
+        """Return the files of a sample's image and of its mask; None where there is no such file."""
+        return None, None
+
+    def locate(self, index: int) -> str:
+        """Return where a sample comes from, for messages: its mask's file, else its image's, else its name."""
+        image, mask = self.paths(index)
+        return str(mask or image or self.names[index])
+
+    def remarks(self) -> list[str]:
+        """Return what the user should know, once every sample has been read."""
+        return []
 
 
-pass
+class _View(Dataset):
+    """The samples of another dataset."""
 
-# what base.py says a dataset may have
-OPTIONAL = ("paths", "remarks", "class_sizes", "read_target", "file_labels", "prediction_ending", "prediction_palette")
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self.labels, self.names, self.class_sizes = dataset.labels, dataset.names, dataset.class_sizes
+        self.file_labels, self.prediction_ending = dataset.file_labels, dataset.prediction_ending
+        self.prediction_palette = dataset.prediction_palette
+
+    def read(self, index: int) -> Sample:
+        return self._dataset.read(index)
+
+    def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        return self._dataset.read_target(index)
+
+    def paths(self, index: int) -> tuple[Path | None, Path | None]:
+        return self._dataset.paths(index)
+
+    def locate(self, index: int) -> str:
+        return self._dataset.locate(index)
+
+    def remarks(self) -> list[str]:
+        return self._dataset.remarks()
 
 
-class Cached:
+class Cached(_View):
     """A dataset whose samples stay in memory once read, locked against writing.
 
-    Workers forked afterwards share that memory, so a survey fills the cache for all of them.
+    Workers forked afterwards share that memory, so computing the statistics fills the cache for all of them.
     """
 
     def __init__(self, dataset: Dataset) -> None:
-        self.labels, self.names, self.files = dataset.labels, dataset.names, dataset.files
-        _offer(self, dataset)
-        self._dataset = dataset
+        super().__init__(dataset)
         self._samples: list[Sample | None] = [None] * len(dataset.names)
 
     def read(self, index: int) -> Sample:
@@ -90,17 +117,9 @@ class Cached:
         return sample
 
 
-class Subset:
+class Subset(_View):
     """The first samples of a dataset."""
 
     def __init__(self, dataset: Dataset, num_samples: int) -> None:
-        self.labels, self.read, self.files = dataset.labels, dataset.read, dataset.files
+        super().__init__(dataset)
         self.names = dataset.names[:num_samples]
-        _offer(self, dataset)
-
-
-def _offer(view: Dataset, dataset: Dataset) -> None:
-    """Give a view what its dataset has beyond what all have."""
-    for name in OPTIONAL:
-        if hasattr(dataset, name):
-            setattr(view, name, getattr(dataset, name))

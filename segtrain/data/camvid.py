@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from segtrain.data import sources
-from segtrain.data.base import Sample
+from segtrain.data.base import Dataset, Sample
 from segtrain.data.color_masks import Color, counted, to_rows
 from segtrain.data.discovery import has_pictures, pair_files
 from segtrain.data.images import PICTURE_SUFFIXES, check_sizes, read_image, read_mask, to_train_ids
@@ -242,7 +242,7 @@ pass
 VOID_ROW = COLORS.index(CAMVID_VOID.color)
 
 
-class CamVid:
+class CamVid(Dataset):
     """Street scenes filmed from a car in Cambridge, 701 labelled frames.
 
     The layout is told from the folders below root: train and trainannot, ... hold index labels 0..11 (11 = void);
@@ -336,9 +336,6 @@ class CamVid:
             self._unknown[index] = unknown
         return rows
 
-    def files(self, index: int) -> str:
-        return str(self._frames[index][1])
-
     def paths(self, index: int) -> tuple[Path, Path | None]:
         return self._frames[index]
 
@@ -352,7 +349,7 @@ class CamVid:
             first = min(self._unknown)
             pixels = sum(sum(colors.values()) for colors in self._unknown.values())
             found.append(f"labels with colours of no class: {len(self._unknown)}, {pixels} pixels, which are void; "
-                         f"the first is {self.files(first)}, {counted(self._unknown[first])}.")
+                         f"the first is {self.locate(first)}, {counted(self._unknown[first])}.")
         return found
 
 

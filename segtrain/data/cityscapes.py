@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from segtrain.data.base import Sample
+from segtrain.data.base import Dataset, Sample
 from segtrain.data.discovery import has_pictures
 from segtrain.data.images import check_sizes, decode, read_image, read_mask, to_train_ids
 from segtrain.errors import UserError, did_you_mean
@@ -182,7 +182,7 @@ LABEL_ENDINGS = ("_gtFine_labelIds.png", "_gtFine_polygons.json")
 VOID_IDS = [label.label_id for label in CITYSCAPES_LABELS if label.train_id == IGNORE_INDEX and label.label_id >= 0]
 
 
-class Cityscapes:
+class Cityscapes(Dataset):
     """leftImg8bit/<split>/<city>/*_leftImg8bit.png with gtFine/<split>/<city>/*_gtFine_{labelIds,instanceIds}.png.
 
     Where only *_gtFine_polygons.json is there, label and instance ids are drawn from it once, into a cache of the user.
@@ -264,7 +264,7 @@ class Cityscapes:
         ids[ids < PER_CLASS] = 0
         return ids
 
-    def files(self, index: int) -> str:
+    def locate(self, index: int) -> str:
         return str(self._sources[index] or self._images[index])
 
     def paths(self, index: int) -> tuple[Path, Path | None]:

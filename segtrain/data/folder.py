@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from segtrain.data import discovery
-from segtrain.data.base import Sample
+from segtrain.data.base import Dataset, Sample
 from segtrain.data.class_files import read_class_file
 from segtrain.data.discovery import partners
 from segtrain.data.images import PICTURE_SUFFIXES, check_sizes, read_image
@@ -15,7 +15,7 @@ from segtrain.data.splits import split_off
 from segtrain.errors import UserError
 
 
-class Folder:
+class Folder(Dataset):
     """Images with index, palette, colour or black-and-white masks.
 
     A mask without an image is left alone; an image without a mask is an error.
@@ -96,9 +96,6 @@ class Folder:
         instances = read_instances(pair.instances)
         check_sizes(target, pair.mask, instances, pair.instances, "instance map")
         return target, instances
-
-    def files(self, index: int) -> str:
-        return str(self._pairs[index].mask)
 
     def paths(self, index: int) -> tuple[Path, Path | None]:
         return self._pairs[index].image, self._pairs[index].mask

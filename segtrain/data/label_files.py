@@ -1,6 +1,4 @@
-"""Predicted label files: which one belongs to which sample, and what their values mean.
-Predictions as index pictures, in the file names and with the values that a dataset's benchmark wants.
-"""
+"""Label files of predictions: write them as a dataset's benchmark wants them, find them again, tell what they mean."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +14,21 @@ from segtrain.errors import UserError
 from segtrain.files import write_whole
 from segtrain.labels import IGNORE_INDEX, Label
 
+MARKER = "predicted_by.json"  # in a folder of predictions that task=predict wrote: of which checkpoint they are
 UNKNOWN = -1  # in the table of predicted ids: a value that means nothing
+
+
+@dataclass(frozen=True)
+class FileForm:
+    """What the label file of a prediction holds.
+
+    Attributes:
+        label_ids: Whether its values are label ids; else they are train ids.
+        palette: The colour of each value, (red, green, blue); None for grey values.
+    """
+
+    label_ids: bool = False
+    palette: Sequence[Sequence[int]] | None = None
 
 
 def find_predictions(data: Dataset, folder: Path) -> tuple[list[Path], list[Path]]:
@@ -32,7 +44,7 @@ def find_predictions(data: Dataset, folder: Path) -> tuple[list[Path], list[Path
         UserError: If a sample has no prediction or several; it names the first and holds them all.
     """
     found = [path for path in pictures_below(folder, "task.predictions") if path.suffix.lower() == ".png"]
-    owners = _by_beginning(data, found) if file_labels(data) else _by_path(data, found, folder)
+    owners = _by_beginning(data, found) if data.file_labels else _by_path(data, found, folder)
     doubled = [index for index, paths in enumerate(owners) if len(paths) > 1]
     if doubled:
         first, second = owners[doubled[0]][:2]
@@ -43,8 +55,8 @@ def find_predictions(data: Dataset, folder: Path) -> tuple[list[Path], list[Path
     if missing:
         name = data.names[missing[0]]
         raise UserError(f"{len(missing)} of {len(owners)} targets have no prediction below {folder}, the first is "
-                        f"{data.files(missing[0])}: add {name}{'*' if file_labels(data) else ''}.png, or check "
-                        "task.predictions.", [data.files(index) for index in missing])
+                        f"{data.locate(missing[0])}: add {name}{'*' if data.file_labels else ''}.png, or check "
+                        "task.predictions.", [data.locate(index) for index in missing])
     used = {path for paths in owners for path in paths}
     return [paths[0] for paths in owners], [path for path in found if path not in used]
 
@@ -67,20 +79,15 @@ def _by_path(data: Dataset, found: Sequence[Path], folder: Path) -> list[list[Pa
     names = set(data.names)
     owners = []
     for index, name in enumerate(data.names):
-        other = (PurePosixPath(name).parent / Path(data.files(index)).stem).as_posix()
+        other = (PurePosixPath(name).parent / Path(data.locate(index)).stem).as_posix()
         stems = dict.fromkeys((name, other) if other not in names else (name,))
         owners.append([by_stem[stem] for stem in stems if stem in by_stem])
     return owners
 
 
-def file_labels(data: Dataset) -> tuple[Label, ...]:
-    """Return the labels whose ids a dataset's predictions hold; none where they hold train ids."""
-    return getattr(data, "file_labels", None) or ()
-
-
 def other_labels(data: Dataset) -> tuple[Label, ...]:
     """Return the labels that a prediction may hold beside the classes."""
-    return tuple(label for label in file_labels(data) if label.train_id == IGNORE_INDEX)
+    return tuple(label for label in data.file_labels if label.train_id == IGNORE_INDEX)
 
 
 def predicted_ids(data: Dataset) -> npt.NDArray[np.int64]:
@@ -91,7 +98,7 @@ def predicted_ids(data: Dataset) -> npt.NDArray[np.int64]:
     """
     num_classes, others = len(data.labels), other_labels(data)
     table = np.full(256, UNKNOWN, np.int64)
-    if file_labels(data):
+    if data.file_labels:
         for label in data.labels:
             table[label.label_id] = label.train_id
         for place, label in enumerate(others):
@@ -102,27 +109,10 @@ def predicted_ids(data: Dataset) -> npt.NDArray[np.int64]:
     return table
 
 
-MARKER = "predicted_by.json"  # in a folder of predictions that task=predict wrote: of which checkpoint they are
-
-
-@dataclass(frozen=True)
-class FileForm:
-    """What the index picture of a prediction holds.
-
-    Attributes:
-        label_ids: Whether its values are label ids; else they are train ids.
-        palette: The colour of each value, (red, green, blue); None for a grey picture.
-    """
-
-    label_ids: bool = False
-    palette: Sequence[Sequence[int]] | None = None
-
-
 def file_form(data: Dataset) -> FileForm:
     """Return what predictions of a dataset hold: 8-bit train ids, or the label ids and the palette that it asks for."""
-    palette = getattr(data, "prediction_palette", None)
-    return FileForm(bool(getattr(data, "file_labels", None)),
-                    None if palette is None else [list(color) for color in palette])
+    palette = data.prediction_palette
+    return FileForm(bool(data.file_labels), None if palette is None else [list(color) for color in palette])
 
 
 def prediction_path(folder: Path, data: Dataset, index: int) -> Path:
@@ -131,45 +121,35 @@ def prediction_path(folder: Path, data: Dataset, index: int) -> Path:
     Raises:
         UserError: If the name would lead out of the folder.
     """
-    path = folder / f"{data.names[index]}{getattr(data, 'prediction_ending', '')}.png"
+    path = folder / f"{data.names[index]}{data.prediction_ending}.png"
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"{data.files(index)}: its name {data.names[index]} leads out of the folder of the "
+        raise UserError(f"{data.locate(index)}: its name {data.names[index]} leads out of the folder of the "
                         "predictions: name the image by a path below its dataset.")
     return path
 
 
 def write_prediction(folder: Path, data: Dataset, index: int, pred: np.ndarray) -> None:
-    """Write the prediction of a sample as PNG.
-
-    Args:
-        folder: Of all predictions.
-        data: The split.
-        index: The sample's number.
-        pred: (H, W) train ids, any integer dtype.
-
-    Raises:
-        UserError: If it cannot be written.
-    """
-    write_index_picture(prediction_path(folder, data, index), pred, data.labels, file_form(data))
+    """Write the prediction of a sample, (H, W) train ids, as PNG below a folder; UserError if it cannot be written."""
+    write_label_map(prediction_path(folder, data, index), pred, data.labels, file_form(data))
 
 
-def write_index_picture(path: Path, pred: np.ndarray, labels: Sequence[Label], form: FileForm) -> None:
+def write_label_map(path: Path, pred: np.ndarray, labels: Sequence[Label], form: FileForm) -> None:
     """Write a prediction as an 8-bit PNG.
 
     Args:
         path: The file; its folder is made.
         pred: (H, W) train ids, any integer dtype.
         labels: The classes.
-        form: What the file is to hold.
+        form: What the file holds.
 
     Raises:
         UserError: If it cannot be written.
     """
-    picture = Image.fromarray(file_values(labels, form)[pred])
+    image = Image.fromarray(file_values(labels, form)[pred])
     if form.palette is not None:
-        picture.putpalette(np.asarray(form.palette, dtype=np.uint8).tobytes())
+        image.putpalette(np.asarray(form.palette, dtype=np.uint8).tobytes())
     make_folder(path.parent)
-    write_whole(path, lambda file: picture.save(file, format="PNG"))
+    write_whole(path, lambda file: image.save(file, format="PNG"))
 
 
 def file_values(labels: Sequence[Label], form: FileForm) -> np.ndarray:
@@ -181,9 +161,8 @@ def file_values(labels: Sequence[Label], form: FileForm) -> np.ndarray:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder of predictions, and those above it; UserError if that cannot be done."""
+    """Make a folder of predictions, and those above it; UserError if that is not possible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder} cannot be made ({error}): choose another folder with "
-                        "hydra.run.dir=.") from error
+        raise UserError(f"{folder} cannot be made ({error}): choose another folder with hydra.run.dir=.") from error

@@ -105,7 +105,7 @@ class _EvaluationSamples:
         if self._instances is None:
             return sample.image, sample.target, index, None
         found = find_instances(sample.target, sample.instances, self._dataset.labels, self._instances,
-                               self._dataset.files(index))
+                               self._dataset.locate(index))
         return sample.image, sample.target, index, found
 
 

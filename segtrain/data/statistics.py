@@ -1,4 +1,4 @@
-"""Read a whole split once before it is used: every fault is found now, and its statistics with it."""
+"""Read a whole split once before it is used: find every fault now, and compute the statistics of the dataset."""
 
 import os
 from collections import deque
@@ -19,8 +19,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What was found in a split of N images and K classes.
+class DatasetStatistics:
+    """The statistics of a split of N images and K classes.
 
     Attributes:
         sizes: (height, width) of every image.
@@ -38,13 +38,22 @@ class Survey:
     remarks: list[str] = field(default_factory=list)
 
 
-def survey_once(dataset: Dataset, instances: str | None, *, may_be_void: bool = False) -> Survey:
-    """Survey a split in the first of several processes, which tells the others; they fill their caches then.
+def compute_statistics(dataset: Dataset, instances: str | None, *, may_be_void: bool = False) -> DatasetStatistics:
+    """Read every sample of a split, on all cores, and check it.
+
+    The first of several processes does so and sends the others what it found; they fill their caches then.
+
+    Args:
+        dataset: The split.
+        instances: Where objects come from: "maps", "components" or None.
+        may_be_void: Whether a split is accepted in which no pixel has a class.
 
     Raises:
-        UserError: As `survey` does, in the first process.
+        UserError: In the first process. It names the first file at fault: unreadable, of another size than its mask,
+            with a label that is not a class, without the instance map asked for; or says that no pixel of the split
+            has a class.
     """
-    found = survey(dataset, instances, may_be_void=may_be_void) if process_group.is_main() else None
+    found = _read_all(dataset, instances, may_be_void) if process_group.is_main() else None
     found = process_group.broadcast(found)
     assert found is not None, "the first process gives it"
     if isinstance(dataset, Cached) and not process_group.is_main():
@@ -53,18 +62,7 @@ def survey_once(dataset: Dataset, instances: str | None, *, may_be_void: bool = 
     return found
 
 
-def survey(dataset: Dataset, instances: str | None, *, may_be_void: bool = False) -> Survey:
-    """Read every sample of a split, on all cores, and check it.
-
-    Args:
-        dataset: The split.
-        instances: Where objects come from: "maps", "components" or None.
-        may_be_void: Whether a split is of use in which no pixel has a class.
-
-    Raises:
-        UserError: Names the first file at fault: unreadable, of another size than its mask, with a label that is no
-            class, without the instance map asked for; or says that no pixel of the split has a class.
-    """
+def _read_all(dataset: Dataset, instances: str | None, may_be_void: bool) -> DatasetStatistics:
     check_instances(dataset.labels, instances)
     class_ids = instance_classes(dataset.labels)
     sizes: list[tuple[int, int]] = []
@@ -73,21 +71,21 @@ def survey(dataset: Dataset, instances: str | None, *, may_be_void: bool = False
     for index, sample in enumerate(in_order(dataset.read, len(dataset.names))):
         height, width = sample.target.shape
         sizes.append((height, width))
-        pixel_counts[index] = check_sample(sample, dataset.labels, dataset.files(index))[:len(dataset.labels)]
+        pixel_counts[index] = check_sample(sample, dataset.labels, dataset.locate(index))[:len(dataset.labels)]
         if instances is not None:
-            found = find_instances(sample.target, sample.instances, dataset.labels, instances, dataset.files(index))
+            found = find_instances(sample.target, sample.instances, dataset.labels, instances, dataset.locate(index))
             objects.append(count_instances(sample.target, sample.target, found, class_ids))
     if not may_be_void and not pixel_counts.any():
-        raise UserError(all_void(len(dataset.names), dataset.files(0)))
+        raise UserError(all_void(len(dataset.names), dataset.locate(0)))
     class_sizes = None
     if instances is not None:
         means = mean_instance_sizes(np.concatenate(objects))
         class_sizes = {dataset.labels[train_id].name: means.get(train_id) for train_id in class_ids}
     if instances == "maps":
-        class_sizes = getattr(dataset, "class_sizes", None) or class_sizes
+        class_sizes = dataset.class_sizes or class_sizes
     image_pixels = (pixel_counts > 0).T @ pixel_counts.sum(1)
-    return Survey(sizes, pixel_counts.sum(0).tolist(), image_pixels.tolist(), class_sizes,
-                  getattr(dataset, "remarks", list)())
+    return DatasetStatistics(sizes, pixel_counts.sum(0).tolist(), image_pixels.tolist(), class_sizes,
+                  dataset.remarks())
 
 
 def check_sample(sample: Sample, labels: tuple[Label, ...], file: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from segtrain.data import sources
-from segtrain.data.base import Sample
+from segtrain.data.base import Dataset, Sample
 from segtrain.data.class_files import Classes, read_class_file
 from segtrain.data.color_masks import Color, spelled
 from segtrain.data.discovery import by_name
@@ -46,7 +46,7 @@ BORDER_COLOR: Color = (224, 224, 192)  # of the index 255 in VOC's palette: the 
 INSIDE = ("", "VOC2012", "VOCdevkit/VOC2012")  # where the folders may stand below root
 
 
-class Voc:
+class Voc(Dataset):
     """JPEGImages, SegmentationClass, SegmentationObject, and the splits in ImageSets/Segmentation/<split>.txt.
 
     Masks are what dataset=folder reads: palette pictures, as VOC's own, or those in the classes' colours, as labelling
@@ -110,9 +110,6 @@ class Voc:
         instances = read_instances(objects_path, IGNORE_INDEX, BORDER_COLOR)
         check_sizes(target, mask_path, instances, objects_path, "map of objects")
         return target, instances
-
-    def files(self, index: int) -> str:
-        return str(self._masks[index])
 
     def paths(self, index: int) -> tuple[Path, Path | None]:
         return self._images[index], self._masks[index]

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from segtrain.data.base import Dataset
 from segtrain.data.loading import evaluation_batches, evaluation_groups
-from segtrain.data.statistics import Survey, instance_classes
+from segtrain.data.statistics import DatasetStatistics, instance_classes
 from segtrain.data.transforms import Normalize
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
@@ -47,7 +47,7 @@ class Scored:
 def score_split(
     network: nn.Module,
     data: Dataset,
-    found: Survey,
+    found: DatasetStatistics,
     loss_fn: Loss,
     normalize: Normalize,
     *,
@@ -71,7 +71,7 @@ def score_split(
     Args:
         network: On the device; left in evaluation mode.
         data: The split.
-        found: Its survey.
+        found: Its statistics.
         loss_fn: On the device.
         normalize: uint8 (N, H, W, C) -> float32 (N, C, H, W).
         device: Where the network is.

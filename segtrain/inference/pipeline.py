@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from segtrain.data.images import FORMATS, read_image
-from segtrain.data.label_files import FileForm, make_folder, write_index_picture
+from segtrain.data.label_files import FileForm, make_folder, write_label_map
 from segtrain.errors import UserError
 from segtrain.files import write_whole
 from segtrain.inference.inputs import Item
@@ -77,7 +77,7 @@ class Outputs:
             write_whole(self.path("overlays", item, ".jpg"),
                         lambda file: Image.fromarray(drawn).save(file, format="JPEG", quality=JPEG_QUALITY))
         # last, for where it is, all is
-        write_index_picture(self.path("predictions", item, ".png"), pred, self.labels, self.form)
+        write_label_map(self.path("predictions", item, ".png"), pred, self.labels, self.form)
         return item
 
 

@@ -107,7 +107,7 @@ def _open(cfg: Any) -> tuple[dict[str, Dataset], list[Finding], dict[str, str]]:
 def _read(name: str, data: Dataset, instances: str | None) -> Split:
     bar = tqdm(read_split(data, instances), desc=name, total=len(data.names), unit="image", leave=False, disable=None)
     seen = list(bar)
-    return Split(name, data.labels, seen, getattr(data, "remarks", list)())
+    return Split(name, data.labels, seen, data.remarks())
 
 
 def _write_checked(cfg: Any, run_dir: Path, train: Split | None, advice: dict[str, Any] | None) -> None:

@@ -8,7 +8,7 @@ from segtrain.config import build, check
 from segtrain.config.build import memory_format
 from segtrain.data.base import Dataset
 from segtrain.data.label_files import prediction_path, write_prediction
-from segtrain.data.statistics import Survey, all_void, survey_once
+from segtrain.data.statistics import DatasetStatistics, all_void, compute_statistics
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.inference.evaluator import score_split
@@ -38,7 +38,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
 
     device = build.device(cfg)
     data = build.cached(build.dataset(cfg, cfg.dataset.split), cfg.dataset.cache)
-    found = _survey(cfg, data, options.save_predictions)
+    found = _statistics(cfg, data, options.save_predictions)
     build.settle(cfg, device, num_classes=len(data.labels), cached_in_memory=True)
     log.info("evaluating %s on %d images of %s %s", path, len(data.names), dataset_name(cfg), cfg.dataset.split)
     for remark in found.remarks:
@@ -89,15 +89,15 @@ def _inference(options: Any, overrides: list[str]) -> Inference:
     return Inference(flip=options.flip)
 
 
-def _survey(cfg: Any, data: Dataset, saves_predictions: bool) -> Survey:
+def _statistics(cfg: Any, data: Dataset, saves_predictions: bool) -> DatasetStatistics:
     """Read the split; without any labelled pixel it is of use for predictions only."""
-    found = survey_once(data, cfg.dataset.instances, may_be_void=True)
+    found = compute_statistics(data, cfg.dataset.instances, may_be_void=True)
     if saves_predictions:
         for index in range(len(data.names)):
             prediction_path(Path("predictions"), data, index)  # refused now, not after an hour
     if not any(found.class_pixels):
         if not saves_predictions:
-            raise UserError(f"{all_void(len(data.names), data.files(0))} task.save_predictions=true writes the "
+            raise UserError(f"{all_void(len(data.names), data.locate(0))} task.save_predictions=true writes the "
                             "predictions, without scores.")
         found.remarks.append("no pixel of the split has a class: predictions are written, and all scores are null.")
     return found
@@ -114,7 +114,7 @@ def _known_of_training(saved: Mapping[str, Any], path: Path, cfg: Any, data: Dat
     if lacks_sizes or (known["class_pixels"] is None and build.weighs_classes(cfg)):
         log.info("the checkpoint lacks statistics of the training split (class weights of the loss, object sizes for "
                  "iIoU): reading it")
-        training = survey_once(build.dataset(cfg, "train"), cfg.dataset.instances)
+        training = compute_statistics(build.dataset(cfg, "train"), cfg.dataset.instances)
         known = {name: getattr(training, name) if value is None else value for name, value in known.items()}
     return known
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from segtrain.config import build, check
 from segtrain.data.base import Dataset
 from segtrain.data.images import read_mask
-from segtrain.data.label_files import UNKNOWN, file_labels, find_predictions, other_labels, predicted_ids
+from segtrain.data.label_files import UNKNOWN, find_predictions, other_labels, predicted_ids
 from segtrain.data.statistics import (
     all_void,
     check_counts,
@@ -64,8 +64,8 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     counts = _count_all(data, paths, cfg.dataset.instances)
     confusion = torch.stack([each.confusion for each in counts])
     if not confusion[:, :-1].any():
-        raise UserError(all_void(len(paths), data.files(0)))
-    for remark in getattr(data, "remarks", list)():
+        raise UserError(all_void(len(paths), data.locate(0)))
+    for remark in data.remarks():
         log.warning("warning: %s", remark)
     objects = None
     if cfg.dataset.instances is not None:
@@ -107,21 +107,21 @@ def _count_all(data: Dataset, paths: Sequence[Path], instances: str | None) -> l
     num_predicted = num_classes + len(others)
     class_ids, categories = instance_classes(data.labels), category_ids([*data.labels, *others])
     ids: np.ndarray = np.where(table == UNKNOWN, num_predicted, table).astype(np.int16)
-    classes = (f"label ids 0..{max(label.label_id for label in file_labels(data))}" if file_labels(data)
+    classes = (f"label ids 0..{max(label.label_id for label in data.file_labels)}" if data.file_labels
                else f"train ids 0..{num_classes - 1} (255 is no class)")
 
     def count(index: int) -> _Counts | UserError:
-        file = data.files(index)
+        file = data.locate(index)
         try:
-            target, own = _read_target(data, index)
+            target, own = data.read_target(index)
             found = None if instances is None else find_instances(target, own, data.labels, instances, file)
             file = str(paths[index])
             pred = read_mask(paths[index])
             if pred.shape != target.shape:
-                raise UserError(f"{file} is {pred.shape[1]}x{pred.shape[0]} but its target {data.files(index)} is "
+                raise UserError(f"{file} is {pred.shape[1]}x{pred.shape[0]} but its target {data.locate(index)} is "
                                 f"{target.shape[1]}x{target.shape[0]}: predict at the target's size.")
             pairs = count_pairs(pred, target)
-            check_counts(pairs.sum(1), data.labels, data.files(index))
+            check_counts(pairs.sum(1), data.labels, data.locate(index))
             _check_prediction(pairs.sum(0), table, classes, file)
         except UserError as error:
             return UserError(str(error), error.files or [file])
@@ -138,14 +138,6 @@ def _count_all(data: Dataset, paths: Sequence[Path], instances: str | None) -> l
         more = f" ({len(faults)} of {len(paths)} pairs of target and prediction are at fault)" if faults[1:] else ""
         raise UserError(f"{faults[0]}{more}", [file for fault in faults for file in fault.files])
     return [each for each in counted if isinstance(each, _Counts)]
-
-
-def _read_target(data: Dataset, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-    read = getattr(data, "read_target", None)
-    if read is not None:
-        return read(index)
-    sample = data.read(index)
-    return sample.target, sample.instances
 
 
 def _check_prediction(counts: np.ndarray, table: np.ndarray, classes: str, file: str) -> None:
@@ -169,7 +161,7 @@ def _class_sizes(given: Any, data: Dataset, instances: str | None) -> tuple[dict
         UserError: If task.class_sizes is of no use.
     """
     if given is None:
-        fixed = getattr(data, "class_sizes", None) if instances == "maps" else None
+        fixed = data.class_sizes if instances == "maps" else None
         return fixed, "those that the dataset fixes"
     if instances is None:
         raise UserError("task.class_sizes is for iIoU: set dataset.instances=maps or components, or leave it out.")

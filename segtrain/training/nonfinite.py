@@ -186,7 +186,7 @@ def _what(step: Step) -> str:
 
 def _files(training: Training, step: Step) -> str:
     indices = [index for part in process_group.all_gather(step.indices) for index in part]
-    return ", ".join(training.train_data.files(index) for index in indices)
+    return ", ".join(training.train_data.locate(index) for index in indices)
 
 
 def _remedy(training: Training) -> str:

@@ -20,7 +20,7 @@ from segtrain.config import build, check
 from segtrain.data.base import Cached, Dataset
 from segtrain.data.label_files import file_form
 from segtrain.data.loading import TrainingLoader
-from segtrain.data.statistics import Survey, survey_once
+from segtrain.data.statistics import DatasetStatistics, compute_statistics
 from segtrain.data.transforms import Augmentation, Normalize
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
@@ -81,8 +81,8 @@ class Training:
     device: torch.device
     train_data: Dataset
     val_data: Dataset
-    train_found: Survey
-    val_found: Survey
+    train_found: DatasetStatistics
+    val_found: DatasetStatistics
     steps_per_epoch: int
     total_steps: int
     network: nn.Module
@@ -155,8 +155,8 @@ def prepare(cfg: Any, run_dir: Path, saved: dict[str, Any] | None = None, saved_
     # only now, when every key has been checked, comes what may take minutes
     log.info("%s: reading %d training and %d validation images", dataset_name(cfg), len(train_data.names),
              len(val_data.names))
-    train_found = survey_once(train_data, cfg.dataset.instances)
-    val_found = survey_once(val_data, cfg.dataset.instances)
+    train_found = compute_statistics(train_data, cfg.dataset.instances)
+    val_found = compute_statistics(val_data, cfg.dataset.instances)
     for remark in dict.fromkeys([*train_found.remarks, *val_found.remarks]):  # once, if both have the same to say
         log.warning("warning: %s", remark)
     _try_out(cfg, network, augmentation, train_data, val_found)
@@ -207,7 +207,8 @@ def _check_frozen(cfg: Any) -> None:
                         "model.pretrained=DEFAULT (where the model has it) or checkpoint=.")
 
 
-def _try_out(cfg: Any, network: nn.Module, augmentation: Augmentation, train_data: Dataset, val_found: Survey) -> None:
+def _try_out(cfg: Any, network: nn.Module, augmentation: Augmentation, train_data: Dataset,
+             val_found: DatasetStatistics) -> None:
     """Run the network once as it is trained, and once as it is validated."""
     sample = train_data.read(0)
     crop, _ = augmentation(sample.image, sample.target, (cfg.seed, 0, 0))

@@ -135,7 +135,7 @@ def build_all(cfg):
     ("dataset.num_train=-1", "dataset: num_train=-1 must be at least 1"),
     ("dataset.num_train=1.5", "dataset.num_train=1.5 has the wrong type"),
     ("dataset.num_classes=5", "dataset.num_classes=5, but the dataset has 11 classes"),
-    ("dataset._target_=builtins.dict", "dataset._target_=builtins.dict is no dataset"),
+    ("dataset._target_=builtins.dict", "dataset._target_=builtins.dict is not a dataset"),
     ("train.num_images=1000", "train.num_images=1000, but the training split has 160 images"),
     ("+augmentation.crop.hight=3", "augmentation.crop.hight is not an argument of albumentations.RandomCrop. Did you"),
     ("augmentation.flip.p=2", "augmentation.flip.p=2: "),

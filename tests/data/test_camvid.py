@@ -11,7 +11,7 @@ from test_datasets import blank, picture, refused, save
 
 from segtrain.data.base import Cached, Subset
 from segtrain.data.camvid import CAMVID, CAMVID_VOID, COLORS, MERGES, OFFICIAL, ORIGINAL, SPLITS, CamVid, official
-from segtrain.data.statistics import survey
+from segtrain.data.statistics import compute_statistics
 
 COLOR_OF = {name: color for name, color, _, _ in ORIGINAL}
 LAYOUTS = {"original": ("701_StillsRaw_full", "LabeledApproved_full", "_L"), "images": ("images", "labels", "_L"),
@@ -109,7 +109,7 @@ def test_official_splits_are_picked_from_all_folders(tmp_path):
     save(tmp_path / "val_labels" / "more_L.png", flat("Sky"))
     for split in SPLITS:
         assert CamVid(split, str(tmp_path)).names == official(split)
-    assert survey(CamVid("val", str(tmp_path)), None).class_pixels[0] == 1280 * 51
+    assert compute_statistics(CamVid("val", str(tmp_path)), None).class_pixels[0] == 1280 * 51
     (tmp_path / "train" / "0001TP_006690.png").unlink()
     with refused("1 of the 367 frames", "split train", "0001TP_006690", tmp_path, "dataset.splits=random"):
         CamVid("train", str(tmp_path))
@@ -139,16 +139,16 @@ def test_random_splits_of_the_merged_release_use_all_its_frames(tmp_path):
             save(tmp_path / f"{split}annot" / f"{split}{number}.png", blank(value=3))
     data = CamVid("train", str(tmp_path), splits="random", num_train=9, num_val=1)
     assert len(data.names) == 9
-    assert survey(data, None).class_pixels[3] == 9 * 1280
+    assert compute_statistics(data, None).class_pixels[3] == 9 * 1280
 
 
 def test_random_splits_say_that_they_leak_through_every_view(tmp_path):
     data = drawn(release(tmp_path, "abc"), num_train=2)
     for seen in (data, Cached(data), Subset(data, 1), Cached(Subset(data, 1))):
-        assert [remark.split(":")[0] for remark in survey(seen, None).remarks] == ["dataset.splits=random"]
+        assert [remark.split(":")[0] for remark in compute_statistics(seen, None).remarks] == ["dataset.splits=random"]
     save(tmp_path / "x" / "train" / "a.png", picture())
     save(tmp_path / "x" / "trainannot" / "a.png", blank())
-    assert survey(CamVid("train", str(tmp_path / "x")), None).remarks == []
+    assert compute_statistics(CamVid("train", str(tmp_path / "x")), None).remarks == []
 
 
 # ---- void
@@ -162,7 +162,7 @@ def test_colours_of_no_class_are_void_and_counted_once(tmp_path):
     release(tmp_path, ["c"])
     data = drawn(tmp_path, num_train=3)
     for _ in range(2):  # as every epoch reads
-        found = survey(data, None)
+        found = compute_statistics(data, None)
     assert found.class_pixels[0] == 2 * (1280 - 4)
     (remark,) = found.remarks[1:]
     assert "labels with colours of no class: 2, 8 pixels" in remark
@@ -244,10 +244,10 @@ def test_missing_folders_and_labels(tmp_path):
         drawn(tmp_path)
     save(label, flat("Sky", (40, 32)))
     with refused(label, "40x32", "32x40"):
-        survey(drawn(tmp_path, num_train=2), None)
+        compute_statistics(drawn(tmp_path, num_train=2), None)
     label.write_bytes(b"no picture")
     with refused(label, "cannot be read"):
-        survey(drawn(tmp_path, num_train=2), None)
+        compute_statistics(drawn(tmp_path, num_train=2), None)
 
 
 def test_frame_in_two_folders_is_refused(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segtrain.data.camvid import CamVid
-from segtrain.data.statistics import survey
+from segtrain.data.statistics import compute_statistics
 
 ROOT = os.environ.get("SEGTRAIN_CAMVID")
 pytestmark = pytest.mark.skipif(ROOT is None or not Path(ROOT).is_dir(),
@@ -19,7 +19,7 @@ def split(request):
     name, num_images = request.param
     data = CamVid(name, ROOT)
     assert len(data.names) == num_images
-    return data, survey(data, "components")
+    return data, compute_statistics(data, "components")
 
 
 def test_every_image_is_readable_and_480x360(split):

@@ -17,7 +17,7 @@ from segtrain.data.cityscapes import (
     draw,
     read_instance_ids,
 )
-from segtrain.data.statistics import survey
+from segtrain.data.statistics import compute_statistics
 from segtrain.labels import IGNORE_INDEX
 
 SIZE = (32, 48)
@@ -82,7 +82,7 @@ def test_every_label_id_becomes_its_train_id(tmp_path):
         14, 15, 255, 255, 16, 17, 18]
     assert (read.target[1:] == IGNORE_INDEX).all()
     assert (data.labels, data.names) == (CITYSCAPES, ["aachen_000000_000019"])
-    assert data.files(0).endswith("gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png")
+    assert data.locate(0).endswith("gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png")
 
 
 def test_single_objects_have_numbers_and_crowds_have_none(tmp_path):
@@ -101,9 +101,9 @@ def test_object_sizes_are_the_official_ones_for_maps_only(tmp_path):
     labels[0, :30] = 26
     data = Cityscapes("train", str(frame(tmp_path, labels=labels, instances=labels.astype(np.int32) * 1000)))
     for seen in (data, Cached(data), Subset(data, 1)):
-        assert survey(seen, "maps").class_sizes == {
+        assert compute_statistics(seen, "maps").class_sizes == {
             label.name: CITYSCAPES_SIZES[label.name] for label in CITYSCAPES if label.has_instances}
-    sizes = survey(data, "components").class_sizes
+    sizes = compute_statistics(data, "components").class_sizes
     assert (sizes["car"], sizes["bus"]) == (30.0, None)
     assert CITYSCAPES_SIZES.keys() == {label.name for label in CITYSCAPES_LABELS if label.has_instances}
 
@@ -112,7 +112,7 @@ def test_without_instance_ids_there_is_no_map(tmp_path):
     data = Cityscapes("train", str(frame(tmp_path, labels=ids())))
     assert data.read(0).instances is None
     with refused("dataset.instances=maps", "components"):
-        survey(data, "maps")
+        compute_statistics(data, "maps")
 
 
 # ---- polygons
@@ -131,7 +131,7 @@ def test_polygons_are_drawn_in_their_order(tmp_path, cache):
     assert read.target[rows, 2].tolist() == [13, 13, 0, 13, 0, 11, 13, 10, 255, 255, 255]
     assert read.instances[rows, 6].tolist() == [26000, 26001, 26001, 0, 0, 0, 0, 0, 0, 0, 0]
     assert read.instances[rows, 2].tolist() == [26000, 26000, 0, 0, 0, 24000, 26002, 0, 0, 30000, 0]
-    assert data.files(0).endswith("polygons.json")
+    assert data.locate(0).endswith("polygons.json")
     assert sorted(path.name.rsplit("_", 1)[1] for path in cache.iterdir()) == ["instanceIds.png", "labelIds.png"]
     assert not list((tmp_path / "gtFine").rglob("*.png"))
 
@@ -213,8 +213,8 @@ def test_images_of_the_test_split_may_lack_labels(tmp_path):
     frame(tmp_path, "berlin_000001_000019", "test")
     data = Cityscapes("test", str(tmp_path))
     assert (data.read(1).target == IGNORE_INDEX).all()
-    assert data.files(1).endswith("berlin_000001_000019_leftImg8bit.png")
-    found = survey(data, None)
+    assert data.locate(1).endswith("berlin_000001_000019_leftImg8bit.png")
+    found = compute_statistics(data, None)
     assert found.class_pixels[0] == 32 * 48
     assert found.remarks == ["1 of 2 images have no label: all their pixels are void."]
 

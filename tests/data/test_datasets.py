@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segtrain.data.base import Cached, Sample, Subset
+from segtrain.data.base import Cached, Dataset, Sample, Subset
 from segtrain.data.camvid import CAMVID, CamVid
 from segtrain.data.class_files import read_classes
 from segtrain.data.discovery import pair_files
 from segtrain.data.folder import Folder
 from segtrain.data.images import read_image, read_mask, to_train_ids
-from segtrain.data.statistics import find_instances, survey
+from segtrain.data.statistics import compute_statistics, find_instances
 from segtrain.data.streets.dataset import Streets
 from segtrain.errors import UserError
 from segtrain.labels import Label
@@ -22,7 +22,7 @@ from segtrain.labels import Label
 LABELS = (Label("a", 0, 0, (1, 2, 3)), Label("b", 1, 1, (4, 5, 6), True), Label("c", 2, 2, (7, 8, 9), True))
 
 
-class Memory:
+class Memory(Dataset):
     """A dataset of samples in memory."""
 
     def __init__(self, samples, labels=LABELS):
@@ -32,7 +32,7 @@ class Memory:
     def read(self, index):
         return self.samples[index]
 
-    def files(self, index):
+    def locate(self, index):
         return f"{self.names[index]}.png"
 
 
@@ -262,7 +262,7 @@ def test_files_that_lie_around_are_left_alone(tmp_path):
     save(tmp_path / "trainannot" / "mask_without_image.png", blank())
     data = CamVid("train", str(tmp_path))
     assert data.names == ["0", "1"]
-    survey(data, None)
+    compute_statistics(data, None)
 
 
 @pytest.mark.parametrize("side", ["images", "masks"])
@@ -286,11 +286,11 @@ def test_links_are_followed_once(tmp_path):
     (tmp_path / "trainannot" / "day" / "2.png").symlink_to(tmp_path / "trainannot" / "1.png")
     data = CamVid("train", str(tmp_path))
     assert data.names == ["0", "1", "day/2"]
-    survey(data, None)
+    compute_statistics(data, None)
     (tmp_path / "elsewhere" / "2.png").unlink()
     (tmp_path / "elsewhere" / "2.png").symlink_to(tmp_path / "nowhere")
     with refused(tmp_path / "train" / "day" / "2.png", "cannot be read"):
-        survey(CamVid("train", str(tmp_path)), None)
+        compute_statistics(CamVid("train", str(tmp_path)), None)
 
 
 def test_image_without_mask(tmp_path):
@@ -328,7 +328,7 @@ def test_camvid(tmp_path):
     data = CamVid("train", str(tmp_path))
     assert data.labels == CAMVID
     assert data.names == ["0", "1"]
-    assert data.files(1) == str(tmp_path / "trainannot" / "1.png")
+    assert data.locate(1) == str(tmp_path / "trainannot" / "1.png")
     read = data.read(1)
     np.testing.assert_array_equal(read.image, picture(seed=1))
     np.testing.assert_array_equal(read.target, np.where(mask >= 11, 255, mask))
@@ -443,7 +443,7 @@ def test_class_file_that_is_no_text(tmp_path):
 def test_streets():
     data = Streets("val", height=48, width=64, num_val=3)
     assert data.names == ["street_val_00000", "street_val_00001", "street_val_00002"]
-    assert data.files(1) == "street_val_00001"
+    assert data.locate(1) == "street_val_00001"
     read = data.read(2)
     assert (read.image.shape, read.target.shape, read.instances.shape) == ((48, 64, 3), (48, 64), (48, 64))
     assert not np.array_equal(read.image, Streets("val", height=48, width=64, seed=1).read(2).image)
@@ -454,30 +454,30 @@ def test_streets():
             Streets("train", **argument)
 
 
-# ---- survey
+# ---- statistics
 
 
-def test_survey_counts_pixels():
+def test_statistics_counts_pixels():
     first, second = blank(), blank((36, 32), 1)
     first[:4, :10] = 1    # 40 pixels
     first[-1] = 255       # 40 pixels
-    found = survey(Memory([sample(first), sample(second)]), None)
+    found = compute_statistics(Memory([sample(first), sample(second)]), None)
     assert found.sizes == [(32, 40), (36, 32)]
     assert found.class_pixels == [1280 - 80, 40 + 1152, 0]
     assert found.image_pixels == [1240, 1240 + 1152, 0]
     assert found.class_sizes is None
 
 
-def test_survey_measures_components():
+def test_statistics_measures_components():
     target = blank()
     target[0:2, 0:5] = 1      # 10 pixels
     target[2, 5] = 1          # touches by a corner: 11
     target[10:13, 10] = 1     # 3
     data = Memory([sample(target), sample(blank(value=255))])
-    assert survey(data, "components").class_sizes == {"b": 7.0, "c": None}
+    assert compute_statistics(data, "components").class_sizes == {"b": 7.0, "c": None}
 
 
-def test_survey_measures_instance_maps():
+def test_statistics_measures_instance_maps():
     target = blank()
     target[0, :10] = 1
     instances = np.zeros(target.shape, np.int32)
@@ -486,34 +486,34 @@ def test_survey_measures_instance_maps():
     other[5, :20] = 1
     numbers = np.zeros(target.shape, np.int32)
     numbers[5, :17] = 1                               # 3 pixels are a crowd
-    found = survey(Memory([sample(target, instances), sample(other, numbers)]), "maps")
+    found = compute_statistics(Memory([sample(target, instances), sample(other, numbers)]), "maps")
     assert found.class_sizes == {"b": (4 + 6 + 17) / 3, "c": None}
 
 
-def test_survey_refusals(tmp_path):
+def test_statistics_refusals(tmp_path):
     with refused("2 images", "sample0.png", "void"):
-        survey(Memory([sample(blank(value=255))] * 2), None)
+        compute_statistics(Memory([sample(blank(value=255))] * 2), None)
     with refused("dataset.instances=maps", "sample0.png", "components"):
-        survey(Memory([sample(blank())]), "maps")
+        compute_statistics(Memory([sample(blank())]), "maps")
     with refused("dataset.instances=components", "has_instances"):
-        survey(Memory([sample(blank())], LABELS[:1]), "components")
+        compute_statistics(Memory([sample(blank())], LABELS[:1]), "components")
     with refused("sample1.png", "40x31", "32x32"):
-        survey(Memory([sample(blank()), sample(blank((31, 40)))]), None)
+        compute_statistics(Memory([sample(blank()), sample(blank((31, 40)))]), None)
     with refused("sample0.png", "train id 3 (1280 pixels)", "0..2 or 255"):
-        survey(Memory([sample(blank(value=3))]), None)
+        compute_statistics(Memory([sample(blank(value=3))]), None)
 
 
-def test_survey_names_the_first_broken_file(tmp_path):
+def test_statistics_names_the_first_broken_file(tmp_path):
     camvid(tmp_path, num_images=40)
     for index in (35, 7):
         path = tmp_path / "train" / f"{index}.png"
         path.write_bytes(path.read_bytes()[:1000])
     # names are ordered as text: 0, 1, 10, 11, ..., 35, ..., 7
     with refused(tmp_path / "train" / "35.png", "cannot be read"):
-        survey(Cached(CamVid("train", str(tmp_path))), None)
+        compute_statistics(Cached(CamVid("train", str(tmp_path))), None)
 
 
-def test_survey_reads_each_sample_once_in_order_and_not_far_ahead():
+def test_statistics_reads_each_sample_once_in_order_and_not_far_ahead():
     class Counting(Memory):
         def __init__(self):
             super().__init__([sample(blank())] * 200)
@@ -526,20 +526,20 @@ def test_survey_reads_each_sample_once_in_order_and_not_far_ahead():
             self.ahead = max(self.ahead, self.num_reads - self.yielded)
             return super().read(index)
 
-        def files(self, index):
+        def locate(self, index):
             self.yielded = index + 1
-            return super().files(index)
+            return super().locate(index)
 
     data = Counting()
-    survey(data, "components")  # asks for the file name of each sample that it has reached
+    compute_statistics(data, "components")  # asks for the file name of each sample that it has reached
     assert data.num_reads == 200
     assert data.ahead < 100
 
 
-def test_survey_in_threads_sees_what_one_thread_sees():
+def test_statistics_in_threads_sees_what_one_thread_sees():
     data = Streets("train", height=48, width=64, num_train=24)
     counts = sum(np.bincount(data.read(index).target.ravel(), minlength=256)[:11] for index in range(24))
-    assert survey(data, "maps").class_pixels == counts.tolist()
+    assert compute_statistics(data, "maps").class_pixels == counts.tolist()
 
 
 # ---- instances, cache, subset
@@ -567,8 +567,8 @@ def test_cache_reads_once_and_cannot_be_written():
 
     data = Counting([None] * 3)
     cached = Cached(data)
-    assert (cached.labels, cached.names, cached.files(1)) == (data.labels, data.names, "sample1.png")
-    survey(cached, None)
+    assert (cached.labels, cached.names, cached.locate(1)) == (data.labels, data.names, "sample1.png")
+    compute_statistics(cached, None)
     assert data.num_reads == 3
     for _ in range(2):
         assert cached.read(2).target[0, 0] == 2
@@ -585,8 +585,8 @@ def test_subset_is_the_first_samples():
     assert subset.names == ["sample0", "sample1"]
     assert subset.labels == data.labels
     assert subset.read(1) is data.read(1)
-    assert survey(subset, None).class_pixels == [1280, 1280, 0]
-    assert len(survey(Cached(subset), None).sizes) == 2
+    assert compute_statistics(subset, None).class_pixels == [1280, 1280, 0]
+    assert len(compute_statistics(Cached(subset), None).sizes) == 2
 
 
 def test_datasets_can_be_sent_to_a_process(tmp_path):

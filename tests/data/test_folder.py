@@ -9,7 +9,7 @@ from test_datasets import blank, picture, refused, save
 
 from segtrain.data.folder import Folder
 from segtrain.data.splits import split_off
-from segtrain.data.statistics import survey
+from segtrain.data.statistics import compute_statistics
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def place(root, *names, value=1):
 
 def names(root, split="train", **arguments):
     data = Folder(split, str(root), **arguments)
-    survey(data, None)
+    compute_statistics(data, None)
     return data.names
 
 
@@ -85,7 +85,7 @@ def test_list_of_images_and_masks(root, separator):
     lines = [separator.join(pair) for pair in (("in/b.jpg", "gt/one.png"), ("/in/a.jpg", "./gt/two.png"))]
     (root / "train.txt").write_text("﻿# mine\r\n" + "\r\n".join(lines) + "\r\n\r\n", encoding="utf-8")
     assert names(root, images="{split}.txt", masks=None) == ["in/a", "in/b"]
-    assert Folder("train", str(root), images="{split}.txt").files(0) == str(root / "gt" / "two.png")
+    assert Folder("train", str(root), images="{split}.txt").locate(0) == str(root / "gt" / "two.png")
 
 
 def test_list_of_images(root):
@@ -180,7 +180,7 @@ def test_fraction_of_a_folder(root):
     assert val[0][:2] == val[1][:2]
     assert not Folder("val", str(root), **paths).remarks()
     assert "dataset.group" in Folder("val", str(root), **{**paths, "group": None}).remarks()[0]
-    assert Folder("val", str(root), **paths).files(1) == str(root / "masks" / f"{val[1]}.png")
+    assert Folder("val", str(root), **paths).locate(1) == str(root / "masks" / f"{val[1]}.png")
     for changed, parts in (
             ({"group": "_[0-9]+"}, ["dataset.group", "one group"]), ({"group": "("}, ["no regular expression"]),
             ({"group": "(w)"}, ["v0_0", "not found"]), ({"group": "(v)"}, ["all 8 are in 1"]),
@@ -294,7 +294,7 @@ def test_instance_maps(root):
     numbers[0, :4], numbers[1, :6] = 1000, 60_000
     save(root / "train" / "objects" / "x.png", numbers)
     data = Folder("train", str(root), instance_maps="{split}/objects")
-    assert survey(data, "maps").class_sizes == {"car": 5.0}
+    assert compute_statistics(data, "maps").class_sizes == {"car": 5.0}
     save(root / "train" / "objects" / "x.png", numbers[:20])
     with refused("instance map", "40x20", "40x32"):
         data.read(0)

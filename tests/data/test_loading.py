@@ -18,9 +18,9 @@ import torch
 from omegaconf import OmegaConf
 
 from segtrain.config import build
-from segtrain.data.base import Cached, Sample
+from segtrain.data.base import Cached, Dataset, Sample
 from segtrain.data.loading import Batch, TrainingLoader, TrainingSampler, evaluation_batches
-from segtrain.data.statistics import survey
+from segtrain.data.statistics import compute_statistics
 from segtrain.data.transforms import Augmentation, Normalize, pad_to
 from segtrain.errors import UserError
 from segtrain.labels import Label
@@ -29,7 +29,7 @@ CONF = Path(__file__).parents[2] / "conf" / "augmentation"
 LABELS = (Label("a", 0, 0, (1, 2, 3)), Label("b", 1, 1, (4, 5, 6), True), Label("c", 2, 2, (7, 8, 9), True))
 
 
-class Numbered:
+class Numbered(Dataset):
     """Pictures whose pixels tell their own place: red is the row, green the column, blue the sample's number.
 
     The target is (row // 8 + column // 8) % 3, so that it can be computed again from the picture.
@@ -47,7 +47,7 @@ class Numbered:
         image = np.stack([rows, columns, np.full_like(rows, index)], -1)
         return Sample(image, (rows // 8 + columns // 8) % 3)
 
-    def files(self, index):
+    def locate(self, index):
         return f"{index}.png"
 
 
@@ -231,8 +231,8 @@ def test_workers_end_with_the_process(tmp_path):
     script = tmp_path / "leave.py"
     script.write_text(textwrap.dedent("""
         from segtrain.data.loading import TrainingLoader
-        from segtrain.data.streets import Streets
-        from segtrain.transforms import Augmentation
+        from segtrain.data.streets.dataset import Streets
+        from segtrain.data.transforms import Augmentation
 
         loader = TrainingLoader(Streets("train", 32, 32, num_train=40), Augmentation([]), batch_size=2, seed=0,
                                 workers=2, pin_memory=False)
@@ -272,7 +272,7 @@ def test_evaluation_keeps_the_order_and_the_sizes(workers):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_evaluation_carries_instances(workers):
     data = Numbered([(32, 40)] * 3)
-    sizes = survey(data, None).sizes
+    sizes = compute_statistics(data, None).sizes
     batches = list(evaluation_batches(data, sizes, instances="components", batch_size=2, workers=workers,
                                       pin_memory=False))
     for batch in batches:

@@ -10,7 +10,7 @@ from PIL import Image
 from test_datasets import blank, picture, refused, save
 
 from segtrain.data.color_masks import from_colors, pack, to_rows
-from segtrain.data.statistics import survey
+from segtrain.data.statistics import compute_statistics
 from segtrain.data.voc import VOC, Voc
 from segtrain.errors import UserError
 from segtrain.labels import Label
@@ -70,7 +70,7 @@ def test_tree_is_found_at_and_below_root(tmp_path, inside):
     read = data.read(1)
     assert (read.image.shape, read.instances) == ((32, 40, 3), None)
     np.testing.assert_array_equal(read.target, mask)
-    assert data.files(1) == str(tmp_path / inside / "SegmentationClass" / "2007_000039.png")
+    assert data.locate(1) == str(tmp_path / inside / "SegmentationClass" / "2007_000039.png")
 
 
 def test_objects_have_numbers_and_their_seams_have_none(tmp_path):
@@ -80,7 +80,7 @@ def test_objects_have_numbers_and_their_seams_have_none(tmp_path):
     read = Voc("train", root).read(0)
     assert read.instances.dtype == np.int32
     assert read.instances[0, :10].tolist() == [1] * 5 + [0] + [2] * 3 + [0]
-    assert survey(Voc("train", root), "maps").class_sizes["person"] == 4.0
+    assert compute_statistics(Voc("train", root), "maps").class_sizes["person"] == 4.0
     assert Voc("train", root, objects=None).read(0).instances is None
     assert Voc("train", root, objects="Elsewhere").read(0).instances is None
 

@@ -16,7 +16,7 @@ from torch import nn
 from segtrain.data.base import Cached, Subset
 from segtrain.data.cityscapes import CITYSCAPES, Cityscapes
 from segtrain.data.label_files import prediction_path, write_prediction
-from segtrain.data.statistics import survey
+from segtrain.data.statistics import compute_statistics
 from segtrain.data.transforms import Normalize
 from segtrain.data.voc import VOC, Voc
 from segtrain.inference.evaluator import score_split
@@ -105,8 +105,9 @@ def test_scores_do_not_change_with_the_order_of_the_images():
     for order in (samples, samples[::-1]):
         data = Memory(order)
         found.append(score_split(
-            network, data, survey(data, "components"), CrossEntropy(), Normalize([0.5] * 3, [1.0] * 3, CPU, True),
-            device=CPU, precision="fp32", batch_size=3, workers=0, instances="components", class_sizes=None).results)
+            network, data, compute_statistics(data, "components"), CrossEntropy(),
+            Normalize([0.5] * 3, [1.0] * 3, CPU, True), device=CPU, precision="fp32",
+            batch_size=3, workers=0, instances="components", class_sizes=None).results)
     assert found[0]["loss"] == pytest.approx(found[1]["loss"], rel=1e-12)
     assert without(found[0], "loss", *TIMES) == without(found[1], "loss", *TIMES)
 

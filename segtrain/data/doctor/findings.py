@@ -7,7 +7,7 @@ from pathlib import Path
 
 from segtrain.data.base import Dataset
 from segtrain.data.doctor.hashes import same
-from segtrain.data.doctor.inspection import Split, class_pixels, paths_of, used_of
+from segtrain.data.doctor.inspection import Split, class_pixels, used_of
 from segtrain.data.images import PICTURE_SUFFIXES
 from segtrain.data.statistics import all_void
 
@@ -167,7 +167,7 @@ def unused_files(datasets: Sequence[Dataset]) -> list[Finding]:
     endings: dict[Path, set[str]] = {}  # by folder, what masks are called behind their samples: "", "_mask", "_L"
     for dataset in datasets:
         for index, name in enumerate(dataset.names):
-            image, mask = paths_of(dataset, index)
+            image, mask = dataset.paths(index)
             used |= {path for path in (image, mask) if path is not None}
             if mask is not None:
                 last = name.rpartition("/")[2]

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,15 +109,9 @@ def read_split(dataset: Dataset, instances: str | None) -> Iterator[Seen]:
     yield from in_order(lambda index: _look(dataset, index, instances), len(dataset.names))
 
 
-def paths_of(dataset: Dataset, index: int) -> tuple[Path | None, Path | None]:
-    """Return the files of a sample's image and mask, None where the dataset does not tell."""
-    paths: Any = getattr(dataset, "paths", None)
-    return paths(index) if paths is not None else (None, None)
-
-
 def _look(dataset: Dataset, index: int, instances: str | None) -> Seen:
-    image, mask = paths_of(dataset, index)
-    file = dataset.files(index)
+    image, mask = dataset.paths(index)
+    file = dataset.locate(index)
     content, fault = None, None
     try:
         sample = dataset.read(index)

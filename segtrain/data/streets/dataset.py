@@ -1,12 +1,12 @@
 """The embedded dataset: synthetic street scenes, nothing to download."""
 
-from segtrain.data.base import Sample
+from segtrain.data.base import Dataset, Sample
 from segtrain.data.camvid import CAMVID
 from segtrain.data.streets.scene import draw_scene
 from segtrain.errors import UserError
 
 
-class Streets:
+class Streets(Dataset):
     """Street scenes drawn from (seed, split, index), with CamVid's classes and an instance map each.
 
     Args:
@@ -39,6 +39,3 @@ class Streets:
     def read(self, index: int) -> Sample:
         image, target, instances = draw_scene(*self._drawing, index, *self._size)
         return Sample(image, target, instances)
-
-    def files(self, index: int) -> str:
-        return self.names[index]
