@@ -1,6 +1,7 @@
 """What tests of several rooms share."""
 
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from segtrain import cli
 from segtrain.config import check
+from segtrain.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -29,3 +31,26 @@ def segtrain_exits(*arguments: str) -> int:
         with pytest.raises(SystemExit) as ended:
             cli.main()
     return ended.value.code
+
+
+@contextmanager
+def refused(*parts, kind=UserError):
+    """Expect a user error whose message is one line that holds all the parts."""
+    with pytest.raises(kind) as caught:
+        yield
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert str(part) in message
+
+
+@contextmanager
+def small_files():
+    """Let no file grow beyond 100 kB, which fails as a full disk does."""
+    resource = pytest.importorskip("resource")  # Unix has it
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,62 +1,16 @@
 """Unpacking: whole or not at all, and nothing out of an archive that means harm."""
 
 import gzip
-import io
 import os
 import stat
 import tarfile
 import zipfile
-from contextlib import contextmanager
 
 import pytest
+from helpers import refused, small_files
+from made_files import ARCHIVED, left, tarred, zipped
 
 from segtrain.data.archives import MARKER, ArchiveError, extract
-from segtrain.errors import UserError
-
-
-@contextmanager
-def refused(*parts, kind=UserError):
-    """Expect a UserError whose message, of one line, holds all the parts."""
-    with pytest.raises(kind) as caught:
-        yield
-    message = str(caught.value)
-    assert "\n" not in message
-    for part in parts:
-        assert str(part) in message
-
-
-@contextmanager
-def small_files():
-    """Let no file grow beyond 100 kB, which fails as a full disk does."""
-    resource = pytest.importorskip("resource")  # Unix has it
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def left(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
-def zipped(path, files):
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
-
-
-def tarred(path, files, mode="w:gz"):
-    """Write a tar archive of contents, or of ready TarInfos."""
-    with tarfile.open(path, mode) as archive:
-        for name, content in files.items():
-            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
-            body = content if isinstance(content, bytes) else b""
-            info.name, info.size = name, len(body)
-            archive.addfile(info, io.BytesIO(body))
-    return path
 
 
 def special(kind, target=""):
@@ -65,8 +19,6 @@ def special(kind, target=""):
     return info
 
 
-FILES = {"top/readme": b"r", "top/data/a.txt": b"a", "top/data/._a.txt": b"of a Mac", "top/data/deep/b.txt": b"bb",
-         "other/c": b"c"}
 KINDS = pytest.mark.parametrize("made", [
     zipped, lambda path, files: tarred(path, files), lambda path, files: tarred(path, files, "w")],
     ids=["zip", "tgz", "tar"])
@@ -74,7 +26,7 @@ KINDS = pytest.mark.parametrize("made", [
 
 @KINDS
 def test_the_inner_folder_is_unpacked_and_nothing_else(tmp_path, made):
-    archive = made(tmp_path / "x", FILES)
+    archive = made(tmp_path / "x", ARCHIVED)
     extract(archive, tmp_path / "out", inner="top/data", expected={"*.txt": 1, "**/*.txt": 2})  # without the hidden one
     assert left(tmp_path / "out") == ["._a.txt", MARKER, "a.txt", "deep"]
     assert (tmp_path / "out" / "deep" / "b.txt").read_bytes() == b"bb"
@@ -90,7 +42,7 @@ def _umask():
 
 @KINDS
 def test_a_second_call_does_nothing(tmp_path, made):
-    archive = made(tmp_path / "x", FILES)
+    archive = made(tmp_path / "x", ARCHIVED)
     (tmp_path / "out").mkdir()  # an empty folder is filled
     extract(archive, tmp_path / "out")
     archive.unlink()
@@ -103,7 +55,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("")
     with refused(tmp_path / "out", "not empty"):
-        extract(zipped(tmp_path / "x", FILES), tmp_path / "out")
+        extract(zipped(tmp_path / "x", ARCHIVED), tmp_path / "out")
     assert left(tmp_path / "out") == ["mine"]
 
 
@@ -121,7 +73,7 @@ def test_a_name_that_leads_out_is_refused(tmp_path, made, name):
     special(tarfile.CHRTYPE), special(tarfile.BLKTYPE), special(tarfile.FIFOTYPE)],
     ids=["symlink", "inner symlink", "hard link", "character device", "block device", "fifo"])
 def test_what_is_neither_file_nor_folder_is_refused(tmp_path, info):
-    archive = tarred(tmp_path / "x", {**FILES, "top/data/link": info})
+    archive = tarred(tmp_path / "x", {**ARCHIVED, "top/data/link": info})
     with refused(archive, "top/data/link", "neither a file nor a folder", kind=ArchiveError):
         extract(archive, tmp_path / "out", inner="top")
     assert left(tmp_path) == ["x"]
@@ -187,7 +139,7 @@ def test_a_web_page_is_no_archive(tmp_path):
 
 
 def test_missing_files_are_counted(tmp_path):
-    archive = zipped(tmp_path / "x", FILES)
+    archive = zipped(tmp_path / "x", ARCHIVED)
     with refused(archive, "1 files top/data/*.txt instead of 3", kind=ArchiveError):
         extract(archive, tmp_path / "out", inner="top/data", expected={"*.txt": 3})
     with refused(archive, "nothing below nowhere"):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import composed
-from test_datasets import blank, picture, refused, save
+from helpers import composed, refused
+from made_files import blank, picture, save
 
 from segtrain.data.base import Cached, Subset
 from segtrain.data.camvid import CAMVID, CAMVID_VOID, COLORS, MERGES, OFFICIAL, ORIGINAL, SPLITS, CamVid, official

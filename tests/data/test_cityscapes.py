@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import refused
+from made_files import FRAME_SIZE, blank, cityscapes_frame, cityscapes_ids, picture, save
 from PIL import Image
-from test_datasets import blank, picture, refused, save
 
 from segtrain.data.base import Cached, Subset
 from segtrain.data.cityscapes import (
@@ -20,8 +21,6 @@ from segtrain.data.cityscapes import (
 from segtrain.data.statistics import compute_statistics
 from segtrain.labels import IGNORE_INDEX
 
-SIZE = (32, 48)
-
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
@@ -29,29 +28,9 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "segtrain" / "cityscapes"
 
 
-def frame(root, name="aachen_000000_000019", split="train", labels=None, instances=None, objects=None):
-    """Write an image with its label ids, instance ids or polygons, whichever are given."""
-    city = name.split("_")[0]
-    save(root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png", picture(SIZE))
-    stem = root / "gtFine" / split / city / name
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    if labels is not None:
-        save(stem.with_name(f"{name}_gtFine_labelIds.png"), labels)
-    if instances is not None:
-        save(stem.with_name(f"{name}_gtFine_instanceIds.png"), instances.astype(np.uint16))
-    if objects is not None:
-        content = {"imgHeight": SIZE[0], "imgWidth": SIZE[1], "objects": objects}
-        stem.with_name(f"{name}_gtFine_polygons.json").write_text(json.dumps(content))
-    return root
-
-
 def box(label, top, left, bottom, right, **more):
     """Return a polygon that covers the rows top..bottom and columns left..right, both included."""
     return {"label": label, "polygon": [[left, top], [right, top], [right, bottom], [left, bottom]], **more}
-
-
-def ids(value=7):
-    return blank(SIZE, value)
 
 
 # ---- labels
@@ -71,11 +50,11 @@ def test_table_has_35_labels_of_which_19_are_classes():
 
 
 def test_every_label_id_becomes_its_train_id(tmp_path):
-    labels = ids(0)
+    labels = cityscapes_ids(0)
     labels[0, :34] = range(34)
-    data = Cityscapes("train", str(frame(tmp_path, labels=labels)))
+    data = Cityscapes("train", str(cityscapes_frame(tmp_path, labels=labels)))
     read = data.read(0)
-    np.testing.assert_array_equal(read.image, picture(SIZE))
+    np.testing.assert_array_equal(read.image, picture(FRAME_SIZE))
     assert read.target.dtype == np.uint8
     assert read.target[0, :34].tolist() == [
         255, 255, 255, 255, 255, 255, 255, 0, 1, 255, 255, 2, 3, 4, 255, 255, 255, 5, 255, 6, 7, 8, 9, 10, 11, 12, 13,
@@ -86,20 +65,20 @@ def test_every_label_id_becomes_its_train_id(tmp_path):
 
 
 def test_single_objects_have_numbers_and_crowds_have_none(tmp_path):
-    labels, instances = ids(), ids().astype(np.int32)
+    labels, instances = cityscapes_ids(), cityscapes_ids().astype(np.int32)
     labels[0, :30] = 26
     instances[0, :10], instances[0, 10:20], instances[0, 20:30] = 26000, 26001, 26
     labels[1, :5], instances[1, :5] = 33, 33012
-    read = Cityscapes("train", str(frame(tmp_path, labels=labels, instances=instances))).read(0)
+    read = Cityscapes("train", str(cityscapes_frame(tmp_path, labels=labels, instances=instances))).read(0)
     assert read.instances.dtype == np.int32
     assert read.instances[0, ::10].tolist() == [26000, 26001, 0, 0, 0]
     assert np.unique(read.instances).tolist() == [0, 26000, 26001, 33012]
 
 
 def test_object_sizes_are_the_official_ones_for_maps_only(tmp_path):
-    labels = ids()
+    labels = cityscapes_ids()
     labels[0, :30] = 26
-    data = Cityscapes("train", str(frame(tmp_path, labels=labels, instances=labels.astype(np.int32) * 1000)))
+    data = Cityscapes("train", str(cityscapes_frame(tmp_path, labels=labels, instances=labels.astype(np.int32) * 1000)))
     for seen in (data, Cached(data), Subset(data, 1)):
         assert compute_statistics(seen, "maps").class_sizes == {
             label.name: CITYSCAPES_SIZES[label.name] for label in CITYSCAPES if label.has_instances}
@@ -109,7 +88,7 @@ def test_object_sizes_are_the_official_ones_for_maps_only(tmp_path):
 
 
 def test_without_instance_ids_there_is_no_map(tmp_path):
-    data = Cityscapes("train", str(frame(tmp_path, labels=ids())))
+    data = Cityscapes("train", str(cityscapes_frame(tmp_path, labels=cityscapes_ids())))
     assert data.read(0).instances is None
     with refused("dataset.instances=maps", "components"):
         compute_statistics(data, "maps")
@@ -119,7 +98,7 @@ def test_without_instance_ids_there_is_no_map(tmp_path):
 
 
 def test_polygons_are_drawn_in_their_order(tmp_path, cache):
-    frame(tmp_path, objects=[
+    cityscapes_frame(tmp_path, objects=[
         box("road", 0, 0, 31, 47), box("car", 0, 0, 3, 9), box("car", 2, 5, 5, 9), box("cargroup", 8, 0, 9, 9),
         box("car", 12, 0, 12, 9, deleted=1), box("person", 14, 0, 14, 3), box("license plate", 2, 6, 2, 7),
         box("car", 16, 0, 16, 3), box("skygroup", 18, 0, 18, 3), box("polegroup", 20, 0, 20, 3),
@@ -140,17 +119,17 @@ def test_polygons_are_drawn_once_until_they_change(tmp_path, cache, monkeypatch)
     import segtrain.data.cityscapes as module
     drawn = []
     monkeypatch.setattr(module, "draw", lambda path: drawn.append(path) or draw(path))
-    frame(tmp_path, objects=[box("road", 0, 0, 31, 47)])
+    cityscapes_frame(tmp_path, objects=[box("road", 0, 0, 31, 47)])
     for _ in range(2):
         assert (Cityscapes("train", str(tmp_path)).read(0).target == 0).all()
     assert len(drawn) == 1
-    frame(tmp_path, objects=[box("sky", 0, 0, 31, 47), box("road", 0, 0, 0, 0)])
+    cityscapes_frame(tmp_path, objects=[box("sky", 0, 0, 31, 47), box("road", 0, 0, 0, 0)])
     assert Cityscapes("train", str(tmp_path)).read(0).target[1, 1] == 10
     assert len(drawn) == 2
 
 
 def test_label_files_come_before_polygons(tmp_path):
-    frame(tmp_path, labels=ids(23), objects=[box("road", 0, 0, 31, 47), box("car", 0, 0, 3, 3)])
+    cityscapes_frame(tmp_path, labels=cityscapes_ids(23), objects=[box("road", 0, 0, 31, 47), box("car", 0, 0, 3, 3)])
     read = Cityscapes("train", str(tmp_path)).read(0)
     assert (read.target == 10).all()
     assert read.instances[0, 0] == 26000  # for want of instanceIds.png
@@ -169,7 +148,7 @@ def test_label_files_come_before_polygons(tmp_path):
     (json.dumps({"imgHeight": 32, "imgWidth": 40, "objects": []}), ["48x32", "40x32"]),
 ])
 def test_bad_polygons_are_named(tmp_path, cache, text, parts):
-    frame(tmp_path, objects=[])
+    cityscapes_frame(tmp_path, objects=[])
     path = tmp_path / "gtFine" / "train" / "aachen" / "aachen_000000_000019_gtFine_polygons.json"
     path.write_text(text)
     with refused("aachen_000000_000019_gtFine", *parts):
@@ -181,7 +160,7 @@ def test_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with refused(tmp_path / "file", "XDG_CACHE_HOME"):
-        Cityscapes("train", str(frame(tmp_path, objects=[]))).read(0)
+        Cityscapes("train", str(cityscapes_frame(tmp_path, objects=[]))).read(0)
 
 
 # ---- copies in part
@@ -189,8 +168,8 @@ def test_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
 
 def cities(root):
     for city in ("aachen", "bochum", "zurich"):
-        frame(root, f"{city}_000001_000019", labels=ids())
-        frame(root, f"{city}_000000_000019", labels=ids())
+        cityscapes_frame(root, f"{city}_000001_000019", labels=cityscapes_ids())
+        cityscapes_frame(root, f"{city}_000000_000019", labels=cityscapes_ids())
     (root / "leftImg8bit" / "train" / ".DS_Store").write_bytes(b"x")
     (root / "leftImg8bit" / "train" / "aachen" / "._x_leftImg8bit.png").write_bytes(b"x")
     return str(root)
@@ -209,8 +188,8 @@ def test_cities_are_read_in_order_and_chosen(tmp_path):
 
 
 def test_images_of_the_test_split_may_lack_labels(tmp_path):
-    frame(tmp_path, "berlin_000000_000019", "test", labels=ids())
-    frame(tmp_path, "berlin_000001_000019", "test")
+    cityscapes_frame(tmp_path, "berlin_000000_000019", "test", labels=cityscapes_ids())
+    cityscapes_frame(tmp_path, "berlin_000001_000019", "test")
     data = Cityscapes("test", str(tmp_path))
     assert (data.read(1).target == IGNORE_INDEX).all()
     assert data.locate(1).endswith("berlin_000001_000019_leftImg8bit.png")
@@ -221,7 +200,7 @@ def test_images_of_the_test_split_may_lack_labels(tmp_path):
 
 def test_missing_labels_are_named(tmp_path):
     cities(tmp_path)
-    frame(tmp_path, "bochum_000002_000019")
+    cityscapes_frame(tmp_path, "bochum_000002_000019")
     with refused("1 of 7 images", "leftImg8bit/train/bochum/bochum_000002_000019_leftImg8bit.png",
                  "gtFine/train/bochum/bochum_000002_000019_gtFine_labelIds.png"):
         Cityscapes("train", str(tmp_path))
@@ -247,28 +226,28 @@ def test_bad_files_are_named(tmp_path):
     stem = tmp_path / "gtFine" / "train" / "aachen" / "aachen_000000_000019_gtFine_labelIds.png"
 
     def read(**files):
-        return Cityscapes("train", str(frame(tmp_path, **files))).read(0)
+        return Cityscapes("train", str(cityscapes_frame(tmp_path, **files))).read(0)
 
     with refused(stem, "34 (1536 pixels)", "0..6, 9..10, 14..16, 18, 29..30"):
-        read(labels=ids(34))
+        read(labels=cityscapes_ids(34))
     with refused(stem, "40x32", "48x32"):
         read(labels=blank((32, 40)))
     with refused("instanceIds.png", "40x32", "48x32"):
-        read(labels=ids(), instances=blank((32, 40)))
-    instances = save(tmp_path / "gtFine" / "train" / "aachen" / "aachen_000000_000019_gtFine_instanceIds.png", ids())
-    Image.fromarray(picture(SIZE)).save(instances)
+        read(labels=cityscapes_ids(), instances=blank((32, 40)))
+    instances = save(stem.with_name("aachen_000000_000019_gtFine_instanceIds.png"), cityscapes_ids())
+    Image.fromarray(picture(FRAME_SIZE)).save(instances)
     with refused(instances, "mode RGB"):
-        read(labels=ids())
+        read(labels=cityscapes_ids())
     instances.write_bytes(instances.read_bytes()[:100])
     with refused(instances, "cannot be read"):
-        read(labels=ids())
+        read(labels=cityscapes_ids())
     stem.write_bytes(b"")
     with refused(stem, "empty"):
         read()
 
 
 def test_instance_ids_keep_their_16_bits(tmp_path):
-    numbers = np.arange(32 * 48).reshape(SIZE) * 42
+    numbers = np.arange(32 * 48).reshape(FRAME_SIZE) * 42
     np.testing.assert_array_equal(read_instance_ids(save(tmp_path / "x.png", numbers.astype(np.uint16))), numbers)
 
 
@@ -278,9 +257,10 @@ def test_instance_ids_keep_their_16_bits(tmp_path):
 def test_train_and_evaluate(segtrain, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for split, city in (("train", "aachen"), ("val", "ulm")):
-        frame(tmp_path, f"{city}_000000_000019", split, objects=[
+        cityscapes_frame(tmp_path, f"{city}_000000_000019", split, objects=[
             box("road", 0, 0, 31, 47), box("car", 0, 0, 3, 9), box("cargroup", 8, 0, 9, 9)])
-        frame(tmp_path, f"{city}_000001_000019", split, labels=ids(26), instances=ids().astype(np.int32) * 0 + 26000)
+        cityscapes_frame(tmp_path, f"{city}_000001_000019", split, labels=cityscapes_ids(26),
+                         instances=np.full(FRAME_SIZE, 26000))
     assert segtrain("dataset=cityscapes", "dataset.root=.", "dataset.crop=[32,32]", "train.batch_size=2",
                     "train.epochs=1", "runtime.workers=0", "runtime.threads=1", "hydra.run.dir=run") == 0
     assert segtrain("task=evaluate", "checkpoint=run", "dataset.split=train", "dataset.cities=[aachen]",

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_datasets import refused
+from helpers import refused
 
 from segtrain.data.class_files import read_class_file, read_color
 

@@ -1,14 +1,15 @@
 """Datasets from files: right results on hand-made pictures, and faults that are named with their remedy."""
 
 import pickle
-from contextlib import contextmanager
 
 import cv2
 import numpy as np
 import pytest
+from helpers import refused
+from made_files import LABELS, Memory, blank, picture, sample, save
 from PIL import Image
 
-from segtrain.data.base import Cached, Dataset, Sample, Subset
+from segtrain.data.base import Cached, Subset
 from segtrain.data.camvid import CAMVID, CamVid
 from segtrain.data.class_files import read_classes
 from segtrain.data.discovery import pair_files
@@ -16,42 +17,7 @@ from segtrain.data.folder import Folder
 from segtrain.data.images import read_image, read_mask, to_train_ids
 from segtrain.data.statistics import compute_statistics, find_instances
 from segtrain.data.streets.dataset import Streets
-from segtrain.errors import UserError
 from segtrain.labels import Label
-
-LABELS = (Label("a", 0, 0, (1, 2, 3)), Label("b", 1, 1, (4, 5, 6), True), Label("c", 2, 2, (7, 8, 9), True))
-
-
-class Memory(Dataset):
-    """A dataset of samples in memory."""
-
-    def __init__(self, samples, labels=LABELS):
-        self.samples, self.labels = samples, labels
-        self.names = [f"sample{index}" for index in range(len(samples))]
-
-    def read(self, index):
-        return self.samples[index]
-
-    def locate(self, index):
-        return f"{self.names[index]}.png"
-
-
-def picture(size=(32, 40), seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-
-
-def blank(size=(32, 40), value=0):
-    return np.full(size, value, dtype=np.uint8)
-
-
-def sample(target, instances=None):
-    return Sample(np.zeros((*target.shape, 3), np.uint8), target, instances)
-
-
-def save(path, array):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path)
-    return path
 
 
 def camvid(root, num_images=2, value=0, split="train"):
@@ -66,17 +32,6 @@ def folder(root, classes="name\na\nb\n", split="train"):
     save(root / split / "masks" / "x.png", blank())
     (root / "classes.csv").write_text(classes)
     return root
-
-
-@contextmanager
-def refused(*parts):
-    """Expect a UserError whose message, of one line, holds all the parts."""
-    with pytest.raises(UserError) as caught:
-        yield
-    message = str(caught.value)
-    assert "\n" not in message
-    for part in parts:
-        assert str(part) in message
 
 
 # ---- pictures

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import composed
+from helpers import composed, refused, small_files
+from made_files import ARCHIVED, left, tarred, zipped
 from PIL import Image
-from test_archives import FILES, left, refused, small_files, tarred, zipped
 
 from segtrain.config import build
 from segtrain.data import camvid, download, sources
@@ -346,7 +346,7 @@ def test_two_at_once_fetch_a_file_once(server, tmp_path):
 
 @pytest.fixture
 def source(server, tmp_path):
-    body = zipped(tmp_path / "made", FILES).read_bytes()
+    body = zipped(tmp_path / "made", ARCHIVED).read_bytes()
     (tmp_path / "made").unlink()
     server.play(send(body))
     return Source(name="Letters", url=server.url, archive="letters.zip", inner="top/data", expected={"a.txt": 1},
@@ -372,7 +372,7 @@ def test_a_folder_that_holds_something_is_not_touched(source, server, tmp_path):
 
 def test_an_archive_put_there_by_hand_is_used_and_kept(source, server, tmp_path):
     ensure(tmp_path / "letters", source)
-    archive = zipped(tmp_path / "new.zip", FILES)
+    archive = zipped(tmp_path / "new.zip", ARCHIVED)
     (tmp_path / "hand").mkdir()
     archive.rename(tmp_path / "hand" / "letters.zip")
     by_hand = replace(source, md5=None, size=None)
@@ -386,7 +386,7 @@ def test_a_wrong_archive_is_deleted_if_it_was_fetched_and_named_if_not(source, s
     with refused("instead of 2", "It was deleted", server.url, tmp_path / "letters.zip"):
         ensure(tmp_path / "letters", wrong)
     assert left(tmp_path) == []
-    zipped(tmp_path / "letters.zip", FILES)
+    zipped(tmp_path / "letters.zip", ARCHIVED)
     with refused("instead of 2", "Remove it", server.url):
         ensure(tmp_path / "letters", replace(wrong, md5=None, size=None))
     assert left(tmp_path) == ["letters.zip"]
@@ -396,7 +396,7 @@ def test_a_change_at_the_source_is_noticed_without_a_checksum(source, server, tm
     unchecked = replace(source, md5=None, size=None)
     ensure(tmp_path / "letters", unchecked)
     (tmp_path / "letters").rename(tmp_path / "old")
-    server.play(send(zipped(tmp_path / "changed", {**FILES, "top/data/new": b"n"}).read_bytes(), tag='"two"'))
+    server.play(send(zipped(tmp_path / "changed", {**ARCHIVED, "top/data/new": b"n"}).read_bytes(), tag='"two"'))
     with refused("letters.source.json", "has changed", "remove letters.source.json"):
         ensure(tmp_path / "letters", unchecked)
     (tmp_path / "letters.source.json").unlink()

@@ -5,7 +5,8 @@ import random
 
 import numpy as np
 import pytest
-from test_datasets import blank, picture, refused, save
+from helpers import refused
+from made_files import blank, picture, save
 
 from segtrain.data.folder import Folder
 from segtrain.data.splits import split_off

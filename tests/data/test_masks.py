@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from helpers import refused
+from made_files import blank, save
 from PIL import Image
-from test_datasets import blank, refused, save
 
 from segtrain.data.class_files import Classes
 from segtrain.data.images import read_mask

@@ -6,7 +6,7 @@ import shlex
 import cv2
 import numpy as np
 import pytest
-from test_datasets import save
+from made_files import save
 
 COLORS = {"road": (128, 64, 128), "car": (64, 0, 128), "tree": (128, 128, 0)}
 VOID = (0, 0, 0)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import composed
+from helpers import composed, refused
+from made_files import blank, picture, save
 from PIL import Image
-from test_datasets import blank, picture, refused, save
 
 from segtrain.data.color_masks import from_colors, pack, to_rows
 from segtrain.data.statistics import compute_statistics

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import yaml
 from helpers import TINY
+from made_files import Memory, sample, save
 from PIL import Image
-from test_datasets import Memory, sample, save
 
 from segtrain.data.doctor import raw
 from segtrain.data.doctor.findings import in_split

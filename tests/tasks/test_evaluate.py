@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import segtrain_exits
+from helpers import refused, segtrain_exits
+from made_files import LABELS, Memory, cityscapes_frame, cityscapes_ids, picture, sample, save
 from PIL import Image
-from test_cityscapes import frame, ids
-from test_datasets import LABELS, Memory, picture, refused, sample, save
 from torch import nn
 
 from segtrain.data.base import Cached, Subset
@@ -194,7 +193,8 @@ def test_files_of_an_evaluation(evaluated):
 
 
 def test_cityscapes_predictions_are_found_by_the_official_pattern_and_hold_label_ids(tmp_path):
-    data = Cached(Subset(Cityscapes("train", str(frame(tmp_path, "aachen_000001_000019", labels=ids()))), 1))
+    cityscapes_frame(tmp_path, "aachen_000001_000019", labels=cityscapes_ids())
+    data = Cached(Subset(Cityscapes("train", str(tmp_path)), 1))
     pred = np.arange(32 * 48).reshape(32, 48) % 19
     write_prediction(tmp_path / "predictions", data, 0, pred)
     found, = (tmp_path / "predictions").rglob("aachen_000001_000019*.png")
@@ -247,8 +247,8 @@ def city_run(tmp_path_factory):
             labels = np.kron(rng.choice([7, 24, 25, 26, 27, 23], (4, 6)), np.ones((8, 8))).astype(np.uint8)
             numbers = labels.astype(np.int32) * 1000 + rng.integers(0, 2, labels.shape)
             instances = np.where(labels >= 24, numbers, labels)
-            frame(root, f"aachen_00000{number}_000019", split, labels=labels, instances=instances)
-    frame(root, "berlin_000000_000019", "test")
+            cityscapes_frame(root, f"aachen_00000{number}_000019", split, labels=labels, instances=instances)
+    cityscapes_frame(root, "berlin_000000_000019", "test")
     assert segtrain_exits("dataset=cityscapes", f"dataset.root={root}", "model=enet", "dataset.crop=[32,32]",
                           "train.batch_size=2", "train.epochs=1", "runtime.workers=0",
                           f"hydra.run.dir={root}/run") == 0

@@ -5,10 +5,10 @@ import csv
 import json
 import math
 
-import numpy as np
 import pytest
 import torch
 from helpers import TINY
+from made_files import constant_masks
 from torch import nn
 
 from segtrain.data.loading import Batch
@@ -293,26 +293,8 @@ def test_broken_weights_are_not_saved(segtrain, tmp_path, capsys, monkeypatch):
 # ---- what is odd, but no fault
 
 
-def folder(root, targets):
-    """Write a dataset of two classes, its masks filled with the given values."""
-    from PIL import Image
-
-    rng = np.random.default_rng(0)
-    for split, values in targets.items():
-        for kind in ("images", "masks"):
-            (root / split / kind).mkdir(parents=True)
-        for number, value in enumerate(values):
-            mask = np.full((32, 32), value, np.uint8)
-            Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(
-                root / split / "images" / f"{number}.png")
-            Image.fromarray(mask).save(root / split / "masks" / f"{number}.png")
-    (root / "classes.csv").write_text("name\nbackground\nthing\n")
-    return ("dataset=folder", f"dataset.root={root}", "dataset.crop=[32,32]", "model=enet", "runtime.workers=0",
-            "runtime.threads=1", "train.epochs=1", "train.batch_size=2", "augmentation=none")
-
-
 def test_targets_of_one_class_and_images_of_void_alone_train(segtrain, tmp_path):
-    data = folder(tmp_path / "data", {"train": [0, 0, 255, 255], "val": [0, 255]})
+    data = constant_masks(tmp_path / "data", {"train": [0, 0, 255, 255], "val": [0, 255]})
     assert segtrain(*data, f"hydra.run.dir={tmp_path / 'run'}") == 0
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["iou_per_class"]["thing"] in (None, 0.0)
@@ -321,7 +303,7 @@ def test_targets_of_one_class_and_images_of_void_alone_train(segtrain, tmp_path)
 
 @pytest.mark.parametrize(("train", "val"), [([255, 255], [0]), ([0, 1], [255])], ids=["train", "val"])
 def test_a_split_of_void_alone_is_refused(segtrain, tmp_path, capsys, train, val):
-    data = folder(tmp_path / "data", {"train": train, "val": val})
+    data = constant_masks(tmp_path / "data", {"train": train, "val": val})
     assert segtrain(*data, f"hydra.run.dir={tmp_path / 'run'}") == 2
     assert "every target is void" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

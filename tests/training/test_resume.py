@@ -13,6 +13,7 @@ import pytest
 import ranks
 import torch
 from helpers import TINY
+from made_files import constant_masks
 
 from segtrain.errors import UserError
 from segtrain.run import checkpoint, tracking
@@ -230,9 +231,8 @@ def test_what_may_change_is_applied_and_logged(segtrain, run_dir):
 
 
 def test_images_that_are_gone_are_noticed(segtrain, tmp_path, capsys):
-    from test_nonfinite import folder
 
-    data, run_dir = folder(tmp_path / "data", {"train": [0, 1, 0, 1], "val": [0, 1]}), tmp_path / "run"
+    data, run_dir = constant_masks(tmp_path / "data", {"train": [0, 1, 0, 1], "val": [0, 1]}), tmp_path / "run"
     assert segtrain(*data, f"hydra.run.dir={run_dir}") == 0
     for kind in ("images", "masks"):
         (tmp_path / "data" / "val" / kind / "1.png").rename(tmp_path / "data" / "val" / kind / "2.png")
