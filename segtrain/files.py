@@ -1,49 +1,109 @@
-"""Files that are written whole or not at all.
-What comes out of files that others may have written: read with limits, and plain, before anything is made of it.
-"""
+"""Read and write files safely: atomic writes, one lock, and limits on what others may have written."""
 
 import json
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import yaml
+from filelock import FileLock, Timeout
 
 from segtrain.errors import UserError
 
+log = logging.getLogger("segtrain")
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object],
-                before_naming: Callable[[], object] = lambda: None) -> None:
-    """Write to a temporary file, force it to the disk, and only then give it its name.
+OTHER_RUN_DIR = ("make room or choose another folder with hydra.run.dir= (hydra.sweep.dir= for a sweep); what was "
+                 "written before is intact")
+
+
+@contextmanager
+def atomic_path(path: Path, temporary_name: str | None = None) -> Iterator[Path]:
+    """Yield a temporary path beside a file, which gets the file's name at the end, or is removed after an error.
+
+    Args:
+        path: The file; its folder must exist.
+        temporary_name: Default: the file's name and ".tmp".
+    """
+    temporary = path.with_name(temporary_name or f"{path.name}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)  # it may be a link to anywhere
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def refuse_unwritable(path: Path, remedy: str = OTHER_RUN_DIR) -> Iterator[None]:
+    """Turn errors of the file system into a UserError.
+
+    Args:
+        path: The file to be written, for the message.
+        remedy: Ends the message, without a full stop.
+
+    Raises:
+        UserError: If the block raises an OSError, or the RuntimeError that torch.save makes of some of them.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise UserError(f"{path} cannot be written ({reason}): {remedy}.") from error
+
+
+def write_file(path: Path, write: Callable[[BinaryIO], object], *, remedy: str = OTHER_RUN_DIR,
+               before_rename: Callable[[], object] = lambda: None, temporary_name: str | None = None) -> None:
+    """Write a file completely or not at all: under a temporary name, forced to the disk, then renamed.
 
     Args:
         path: The file; its folder must exist.
         write: Called with the temporary file, open for writing bytes.
-        before_naming: Called when the temporary file is complete, just before it gets its name.
+        remedy: What the error message advises.
+        before_rename: Called when the temporary file is complete.
+        temporary_name: See `atomic_path`; a unique one where several processes may write the same file.
 
     Raises:
         UserError: If it cannot be written; an earlier file of that name is intact.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        temporary.unlink(missing_ok=True)  # it may be a link to anywhere
+    with refuse_unwritable(path, remedy), atomic_path(path, temporary_name) as temporary:
         with temporary.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        before_naming()
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch.save turns some write errors into RuntimeError
-        temporary.unlink(missing_ok=True)
-        reason = error.__context__ if isinstance(error.__context__, OSError) else error
-        raise UserError(f"{path} cannot be written ({reason}): make room or choose another folder with hydra.run.dir= "
-                        "(hydra.sweep.dir= for a sweep); what was written before is intact.") from error
+        before_rename()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all; UserError if it cannot be written."""
-    write_whole(path, lambda file: file.write(text.encode()))
+    """Write a text file completely or not at all; UserError if it cannot be written."""
+    write_file(path, lambda file: file.write(text.encode()))
+
+
+@contextmanager
+def locked(path: Path, remedy: str = OTHER_RUN_DIR) -> Iterator[None]:
+    """Hold the lock of a file or folder among processes, after waiting for whoever holds it.
+
+    The lock is a hidden file beside the path, which stays. The system frees it when its process ends, however it ends.
+
+    Raises:
+        UserError: If the lock's file cannot be written.
+    """
+    name = path.with_name(f".{path.name}.lock")
+    if name.is_symlink():
+        name.unlink()  # it may lead anywhere
+    lock = FileLock(name)
+    with refuse_unwritable(name, remedy):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("%s is in use by another process: waiting for it", path)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 MAX_BYTES = 1_000_000  # a config has a few thousand
@@ -54,7 +114,7 @@ CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndTok
 
 
 def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
-    """Read a text file; UserError if it cannot be read or is larger than any file of its kind."""
+    """Read a text file; UserError if it cannot be read or is larger than segtrain writes any of its kind."""
     try:
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
@@ -67,15 +127,15 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
 
 
 def read_yaml_text(path: Path) -> str:
-    """Read a YAML file's text; refuse aliases, a few of which stand for more values than memory holds, and depth.
+    """Read a YAML file's text; refuse deep nesting, and aliases, a few of which can expand to more than memory holds.
 
     Raises:
-        UserError: If it cannot be read or is no YAML.
+        UserError: If it cannot be read or is not YAML.
     """
     text = read_text(path)
     depth = 0
     try:
-        for token in yaml.scan(text, Loader=yaml.SafeLoader):  # token by token: no deeper than it is let
+        for token in yaml.scan(text, Loader=yaml.SafeLoader):  # token by token, without recursion
             depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
             if depth > MAX_DEPTH:
                 raise UserError(f"{path} is nested too deep for a configuration: choose one that segtrain wrote.")
@@ -88,7 +148,7 @@ def read_yaml_text(path: Path) -> str:
 
 
 def read_json(path: Path, max_bytes: int = 100 * MAX_BYTES) -> Any:
-    """Read a JSON file; UserError if it is none."""
+    """Read a JSON file; UserError if it cannot be read or is not JSON."""
     try:
         return json.loads(read_text(path, max_bytes))
     except (ValueError, RecursionError) as error:
@@ -98,11 +158,15 @@ def read_json(path: Path, max_bytes: int = 100 * MAX_BYTES) -> Any:
 def check_plain(config: Any, where: str) -> None:
     """Check that a saved config is a mapping of plain values.
 
-    segtrain saves every value settled. An interpolation in a file was put there by hand, and would be resolved on the
+    segtrain saves resolved values only. An interpolation in such a file was added by hand, and would be resolved on the
     machine of whoever reads it: ${oc.env:TOKEN} would write a secret into the next run's files.
 
+    Args:
+        config: As parsed.
+        where: The file, for the message.
+
     Raises:
-        UserError: Names `where`, and the key.
+        UserError: Names `where` and the key.
     """
     if not isinstance(config, dict):
         raise UserError(f"{where} holds no configuration: choose one that segtrain wrote.")
@@ -115,8 +179,8 @@ def _check_value(value: Any, key: str, where: str) -> None:
     if isinstance(value, dict):
         for name, inner in value.items():
             if not isinstance(name, str):
-                raise UserError(f"{where}: {key or 'the configuration'} has the key {str(name)[:100]}, which is no "
-                                "text: choose one that segtrain wrote.")
+                raise UserError(f"{where}: {key or 'the configuration'} has the key {str(name)[:100]}, which is "
+                                "not text: choose one that segtrain wrote.")
             _check_value(inner, f"{key}.{name}" if key else name, where)
     elif isinstance(value, list):
         for number, inner in enumerate(value):
@@ -125,5 +189,5 @@ def _check_value(value: Any, key: str, where: str) -> None:
         raise UserError(f"{where}: {key} is a {type(value).__name__}, which no configuration holds: choose one that "
                         "segtrain wrote.")
     elif isinstance(value, str) and "${" in value:
-        raise UserError(f"{where}: {key}={value[:100]} is an interpolation, but a saved configuration holds settled "
+        raise UserError(f"{where}: {key}={value[:100]} is an interpolation, but a saved configuration holds resolved "
                         f"values only: set it on the command line, {key}=...")

@@ -5,7 +5,7 @@ Cityscapes: fine annotations of street scenes in 50 cities.
 import hashlib
 import json
 import os
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from segtrain.data.base import Dataset, Sample
 from segtrain.data.discovery import has_pictures
 from segtrain.data.images import check_sizes, decode, read_image, read_mask, to_train_ids
 from segtrain.errors import UserError, did_you_mean
+from segtrain.files import refuse_unwritable, write_file
 from segtrain.labels import IGNORE_INDEX, Label
 
 pass
@@ -160,20 +161,12 @@ def read_instance_ids(path: Path) -> np.ndarray:
 
 
 def _save(drawing: Image.Image, path: Path) -> None:
-    """Write a PNG whole or not at all, whoever else writes it at the same time."""
-    temporary = ""
-    try:
+    """Write a PNG, which several processes may do at the same time."""
+    remedy = "make room, or set the environment variable XDG_CACHE_HOME to another folder"
+    with refuse_unwritable(path.parent, remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            drawing.save(file, format="PNG")
-        Path(temporary).replace(path)
-    except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise UserError(f"{path}, a drawing of Cityscapes' polygons, cannot be written ({error}): make room, or set "
-                        "the environment variable XDG_CACHE_HOME to another folder.") from error
-
+    write_file(path, lambda file: drawing.save(file, format="PNG"), remedy=remedy,
+               temporary_name=f"{path.name}.{uuid.uuid4().hex}.tmp")
 
 pass
 

@@ -11,7 +11,7 @@ from PIL import Image
 from segtrain.data.base import Dataset
 from segtrain.data.discovery import by_name, pictures_below
 from segtrain.errors import UserError
-from segtrain.files import write_whole
+from segtrain.files import write_file
 from segtrain.labels import IGNORE_INDEX, Label
 
 MARKER = "predicted_by.json"  # in a folder of predictions that task=predict wrote: of which checkpoint they are
@@ -149,7 +149,7 @@ def write_label_map(path: Path, pred: np.ndarray, labels: Sequence[Label], form:
     if form.palette is not None:
         image.putpalette(np.asarray(form.palette, dtype=np.uint8).tobytes())
     make_folder(path.parent)
-    write_whole(path, lambda file: image.save(file, format="PNG"))
+    write_file(path, lambda file: image.save(file, format="PNG"))
 
 
 def file_values(labels: Sequence[Label], form: FileForm) -> np.ndarray:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from segtrain.errors import UserError, install_extra
-from segtrain.files import write_whole
+from segtrain.files import write_file
 
 INPUT = "image"
 OPSET = 18  # the oldest that torch translates into without a detour: more runtimes know it
@@ -138,7 +138,7 @@ def write_onnx(path: Path, program: ExportedProgram, metadata: Mapping[str, str]
                         "operator of torch.") from error
     _name_dimensions(model, labels)
     onnx.helper.set_model_props(model, dict(metadata))
-    write_whole(path, lambda file: file.write(model.SerializeToString()))
+    write_file(path, lambda file: file.write(model.SerializeToString()))
     return next(each.version for each in model.opset_import if each.domain == "")
 
 
@@ -151,7 +151,7 @@ def write_pt2(path: Path, program: ExportedProgram, metadata: Mapping[str, str])
     held = io.BytesIO()
     with _quiet():
         torch.export.save(program, held, extra_files={NOTES: json.dumps(dict(metadata))})
-    write_whole(path, lambda file: file.write(held.getbuffer()))
+    write_file(path, lambda file: file.write(held.getbuffer()))
 
 
 def need_export_extra() -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 from segtrain.data.images import FORMATS, read_image
 from segtrain.data.label_files import FileForm, make_folder, write_label_map
 from segtrain.errors import UserError
-from segtrain.files import write_whole
+from segtrain.files import write_file
 from segtrain.inference.inputs import Item
 from segtrain.inference.predictor import Predictor
 from segtrain.inference.writers import ProbabilityFile, VideoReader, VideoWriter
@@ -74,7 +74,7 @@ class Outputs:
             scale = min(1.0, JPEG_SIDE / max(drawn.shape))
             if scale < 1:
                 drawn = cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            write_whole(self.path("overlays", item, ".jpg"),
+            write_file(self.path("overlays", item, ".jpg"),
                         lambda file: Image.fromarray(drawn).save(file, format="JPEG", quality=JPEG_QUALITY))
         # last, for where it is, all is
         write_label_map(self.path("predictions", item, ".png"), pred, self.labels, self.form)

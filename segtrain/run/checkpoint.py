@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from segtrain.config import messages
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
-from segtrain.files import write_whole
+from segtrain.files import write_file
 
 FORMAT = "segtrain-1"
 LAST, BEST = "last.pt", "best.pt"
@@ -42,7 +42,7 @@ class State(pydantic.BaseModel):
     file_form: dict[str, Any] | None = None
 
 
-def save(path: Path, state: Mapping[str, Any], before_naming: Callable[[], object] = lambda: None) -> None:
+def save(path: Path, state: Mapping[str, Any], before_rename: Callable[[], object] = lambda: None) -> None:
     """Write a checkpoint to a temporary file, force it to the disk, and only then give it its name.
 
     Of several processes, which all have the same weights, only the first one writes.
@@ -50,7 +50,7 @@ def save(path: Path, state: Mapping[str, Any], before_naming: Callable[[], objec
     Args:
         path: The file.
         state: What to write.
-        before_naming: Called when the temporary file is complete.
+        before_rename: Called when the temporary file is complete.
 
     Raises:
         UserError: If it cannot be written; an earlier file of that name is intact.
@@ -58,7 +58,7 @@ def save(path: Path, state: Mapping[str, Any], before_naming: Callable[[], objec
     if not process_group.is_main():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda file: torch.save({**state, "format": FORMAT}, file), before_naming)
+    write_file(path, lambda file: torch.save({**state, "format": FORMAT}, file), before_rename=before_rename)
 
 
 def save_last(folder: Path, state: Mapping[str, Any], *, former_step: int | None, keep: int) -> None:
@@ -80,7 +80,7 @@ def save_last(folder: Path, state: Mapping[str, Any], *, former_step: int | None
             # a process that dies here leaves no last.pt, but find_last looks for these too
             last.replace(folder / f"step-{former_step:08d}.pt")
 
-    save(last, state, before_naming=keep_former)
+    save(last, state, before_rename=keep_former)
     if not process_group.is_main():
         return
     for path in _former(folder)[keep - 1:]:

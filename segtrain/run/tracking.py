@@ -19,7 +19,7 @@ import numpy as np
 
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
-from segtrain.files import MAX_BYTES, read_text, write_text, write_whole
+from segtrain.files import MAX_BYTES, read_text, write_file, write_text
 from segtrain.terminal import Marked, Printable
 from segtrain.visualize import confusion_figure, stack
 
@@ -91,7 +91,7 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
 
 def write_figure(path: Path, figure: Any) -> None:
     """Write a figure of matplotlib as PNG."""
-    write_whole(path, lambda file: figure.savefig(file, format="png"))
+    write_file(path, lambda file: figure.savefig(file, format="png"))
 
 
 def write_confusion(run_dir: Path, matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> None:
