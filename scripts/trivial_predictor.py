@@ -16,7 +16,7 @@ from segtrain.config import build, check
 from segtrain.labels import IGNORE_INDEX
 from segtrain.metrics.confusion import confusion_matrix
 from segtrain.metrics.scores import compute_scores
-from segtrain.run import tracking
+from segtrain.run.results import results_table
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     for index in range(len(val.names)):
         confusion += confusion_matrix(pred, torch.from_numpy(val.read(index).target).long(), num_classes)
     scores = compute_scores(confusion, [label.name for label in train.labels])
-    print(tracking.results_table({
+    print(results_table({
         **scores, "loss": None, "iiou_source": None, "num_images": len(val.names),
         "dataset": cfg.dataset._target_.rsplit(".", 1)[-1].lower(), "split": cfg.dataset.split}))
 

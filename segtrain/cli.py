@@ -10,6 +10,8 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
+from segtrain.run.logging import start_log, stop_log
+
 os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra shall raise its errors for us to explain, not print them and exit
 
 import hydra
@@ -155,9 +157,9 @@ def _job(cfg: DictConfig) -> float | None:
         message = _user_message(error)
         if is_sweep:
             if was_empty and not logging.getLogger("segtrain").handlers:  # refused before there was a log
-                _start_log(run_dir, cfg)
+                start_log(run_dir / f"{cfg.task.name}.log")
             _write_down(error, message)
-            _close_log()
+            stop_log()
             _enter(cfg, run_dir, overrides, error=message or repr(error), is_bug=message is None,
                    is_entered=was_empty or not (run_dir / "results.json").exists())  # a finished job stays as it is
             if message is not None and not leads:
@@ -165,13 +167,13 @@ def _job(cfg: DictConfig) -> float | None:
             raise
         is_cut_off = launch.peer_loss(error) is not None and (run_dir / "config.yaml").exists()
         if message is not None and was_empty and not _has_results(run_dir) and not is_cut_off:
-            _close_log()
+            stop_log()
             directory.empty(run_dir)
         else:
             _write_down(error, message)
         return None  # main reports it; Hydra would print a line of its own first
     finally:
-        _close_log()
+        stop_log()
         if is_sweep:
             jobs.free_memory()
     if is_sweep:
@@ -212,7 +214,7 @@ def _run_task(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep: bo
                   "a training goes on for longer with train.epochs=")
             return leaderboard.read_score(finished, saved.train.monitor)
         cfg = saved
-    _start_log(run_dir, cfg)
+    start_log(run_dir / f"{cfg.task.name}.log")
     if saved is not None and not is_sweep:
         from segtrain.config import instantiate
 
@@ -257,12 +259,6 @@ def _saved_config(cfg: DictConfig, run_dir: Path, overrides: list[str], is_sweep
     return check.check(check.overlay(saved, cfg, of_machine))
 
 
-def _start_log(run_dir: Path, cfg: DictConfig) -> None:
-    from segtrain.run import tracking  # slow to import too
-
-    tracking.start_log(run_dir / f"{cfg.task.name}.log")
-
-
 def _write_down(error: Exception, message: str | None) -> None:
     """Write why a job failed to its log, where it stays when the terminal is gone."""
     log = logging.getLogger("segtrain")
@@ -271,11 +267,6 @@ def _write_down(error: Exception, message: str | None) -> None:
     for handler in log.handlers:
         if isinstance(handler, logging.FileHandler):  # the terminal hears of it from main
             handler.handle(record)
-
-
-def _close_log() -> None:
-    if "segtrain.run.tracking" in sys.modules:
-        sys.modules["segtrain.run.tracking"].stop_log()
 
 
 # ---- what to tell the user

@@ -63,3 +63,8 @@ class Marked(Printable):
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         return marked(text, YELLOW, self._stream) if record.levelno >= logging.WARNING else text
+
+
+def percent(fraction: float | None) -> str:
+    """Write a fraction in percent with two decimals."""
+    return "n/a" if fraction is None else f"{100 * fraction:.2f}"

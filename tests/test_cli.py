@@ -16,7 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from segtrain import cli
 from segtrain.config import build, check
 from segtrain.errors import Stopped, UserError
-from segtrain.run import tracking
+from segtrain.run.results import write_config, write_json
 from segtrain.tasks import evaluate, train
 
 CPU = torch.device("cpu")
@@ -136,7 +136,7 @@ def test_own_code_from_the_current_folder(segtrain, tmp_path, monkeypatch):
 
     def run(cfg, run_dir, overrides):
         built.append(build.model(cfg))
-        tracking.write_config(run_dir, check.to_container(cfg))
+        write_config(run_dir, check.to_container(cfg))
 
     task(monkeypatch, run)
     assert segtrain("model=mine", "hydra.run.dir=run", "--config-dir", "own") == 0
@@ -264,8 +264,8 @@ def finished(name, *overrides):
     with initialize_config_module("segtrain.conf", version_base="1.3"):
         cfg = check.to_container(compose("config", list(overrides)))
     Path(name).mkdir()
-    tracking.write_config(Path(name), cfg)
-    tracking.write_json(Path(name) / "results.json", {"miou": 0.5})
+    write_config(Path(name), cfg)
+    write_json(Path(name) / "results.json", {"miou": 0.5})
     return cfg
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from segtrain.run import tracking
+from segtrain.run.logging import log, start_log, stop_log
 
 SCRIPT = Path(sys.executable).parent / "segtrain"
 COMPLETE = """
@@ -52,10 +52,10 @@ def test_a_warning_is_yellow_on_a_terminal_and_plain_in_the_file(monkeypatch, tm
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     with terminal() as sent:
-        tracking.start_log(tmp_path / "run.log")
-        tracking.log.info("epoch: 1")
-        tracking.log.warning("warning: %s", "a name with \x1b[2J in it")
-        tracking.stop_log()
+        start_log(tmp_path / "run.log")
+        log.info("epoch: 1")
+        log.warning("warning: %s", "a name with \x1b[2J in it")
+        stop_log()
     assert sent[0] == "epoch: 1\r\n\x1b[33mwarning:\x1b[0m a name with \\x1b[2J in it\r\n"
     assert "\x1b" not in (tmp_path / "run.log").read_text()
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from segtrain import losses
-from segtrain.config.check import to_container
+from segtrain.config.check import flatten, to_container
 from segtrain.config.instantiate import call, guarded, locate, takes
 from segtrain.config.schema import DatasetSettings
 from segtrain.data.base import Cached, Dataset, Subset
@@ -26,7 +26,6 @@ from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.optim import Schedule, grouped
 from segtrain.profiling import free_memory
-from segtrain.run.tracking import flatten
 
 IMAGENET_STD = [0.229, 0.224, 0.225]
 # The work on a GPU (pixels of all crops of a run) from which compiling, about a minute, pays for itself. On CPUs it

@@ -9,7 +9,7 @@ import math
 import operator
 import re
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -293,3 +293,13 @@ def to_container(cfg: Any) -> dict[str, Any]:
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 
+
+def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Write nested mappings as dotted keys."""
+    flat: dict[str, Any] = {}
+    for name, value in node.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

@@ -9,7 +9,8 @@ import torch
 
 from segtrain.data.base import Dataset
 from segtrain.inference.sliding_window import Predict
-from segtrain.run import tracking
+from segtrain.run.results import write_figure
+from segtrain.terminal import percent
 from segtrain.visualize import errors_figure, shrunk
 
 
@@ -30,9 +31,9 @@ def draw_worst(folder: Path, data: Dataset, rows: Sequence[Mapping[str, Any]], p
         row, sample = rows[index], data.read(index)
         pred = predict(torch.tensor(sample.image)[None]).argmax(1)[0].cpu().numpy()
         image, target = shrunk(sample.image, sample.target)
-        notes = [f"IoU {tracking.percent(row[f'iou/{label.name}'])} %" for label in data.labels]
-        miou, pacc = (tracking.percent(row[name]) for name in ("miou", "pacc"))
+        notes = [f"IoU {percent(row[f'iou/{label.name}'])} %" for label in data.labels]
+        miou, pacc = (percent(row[name]) for name in ("miou", "pacc"))
         title = f"{row['name']}\nmIoU {miou} %, pixel accuracy {pacc} %"
         figure = errors_figure(image, target, shrunk(sample.image, pred.astype("uint8"))[1], data.labels, notes, title)
         name = re.sub(r"[^\w.-]", "_", row["name"]).encode()[-100:].decode(errors="ignore")
-        tracking.write_figure(folder / f"{rank:0{len(str(count))}d}_miou_{100 * row['miou']:05.2f}_{name}.png", figure)
+        write_figure(folder / f"{rank:0{len(str(count))}d}_miou_{100 * row['miou']:05.2f}_{name}.png", figure)

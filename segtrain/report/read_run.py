@@ -8,7 +8,8 @@ from typing import Any
 
 from segtrain.config import check
 from segtrain.errors import UserError
-from segtrain.run import checkpoint, tracking
+from segtrain.run import checkpoint
+from segtrain.run.trackers import read_metrics
 
 TASKS = ("train", "evaluate", "score")  # those that leave scores of classes
 
@@ -100,7 +101,7 @@ def _read_results(path: Path) -> dict[str, Any] | None:
 def _read_epochs(path: Path) -> list[dict[str, float | None]]:
     try:
         return [{key: float(cell) if cell else None for key, cell in row.items()}
-                for row in tracking.read_metrics(path)]
+                for row in read_metrics(path)]
     except (ValueError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged ({error}): delete it, or restore it from a copy.") from error
 

@@ -1,6 +1,7 @@
 """Measure what a network costs: parameters, multiply-adds, speed, memory."""
 
 import itertools
+import logging
 import math
 import platform
 import statistics
@@ -18,9 +19,11 @@ from segtrain.errors import UserError, did_you_mean
 from segtrain.inference.sanity_check import try_out
 from segtrain.losses import CrossEntropy
 from segtrain.profiling import MemoryMeter, cost, layer_table, layers, timed
-from segtrain.run import tracking
+from segtrain.run.results import versions, write_config, write_json
 from segtrain.sweep import leaderboard
 from segtrain.training.step import AUTOCAST, train_one_epoch
+
+log = logging.getLogger(__name__)
 
 WARMUP = 2  # runs before the first that counts
 
@@ -51,21 +54,21 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     costs = cost(network, size, in_channels)
     rows = layers(network, size, in_channels) if cfg.task.layers else None
     if rows is not None:
-        tracking.log.info("%s\n", layer_table(rows))
-    tracking.log.info("measuring %s on %s, %s, images of %dx%d", name, _machine(device), cfg.runtime.precision, *size)
+        log.info("%s\n", layer_table(rows))
+    log.info("measuring %s on %s, %s, images of %dx%d", name, _machine(device), cfg.runtime.precision, *size)
     compiled = cast(nn.Module, torch.compile(network)) if cfg.runtime.compile else network
     results = {
         "task": "benchmark", "model": name, **_sought(cfg),
-        "machine": _machine(device), "threads": torch.get_num_threads(), "versions": tracking.versions(),
+        "machine": _machine(device), "threads": torch.get_num_threads(), "versions": versions(),
         "params": costs["params"], "macs": costs["macs"],
         "flops": None if costs["macs"] is None else 2 * costs["macs"],
         **_inference(cfg, compiled, device, in_channels, meter),
         **_training(cfg, network, compiled, device, in_channels, meter),
         "layers": None if rows is None else [asdict(row) for row in rows],
     }
-    tracking.write_config(run_dir, check.to_container(cfg))
-    tracking.write_json(run_dir / "results.json", results)
-    tracking.log.info("\n%s\n\nresults: %s", _summary(results), run_dir / "results.json")
+    write_config(run_dir, check.to_container(cfg))
+    write_json(run_dir / "results.json", results)
+    log.info("\n%s\n\nresults: %s", _summary(results), run_dir / "results.json")
     return results["latency_ms"]
 
 

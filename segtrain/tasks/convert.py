@@ -1,5 +1,6 @@
 """Turn the weights of a network trained in Keras into a checkpoint."""
 
+import logging
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -11,7 +12,10 @@ import numpy as np
 from segtrain.config import build, check
 from segtrain.errors import UserError
 from segtrain.models.keras_weights import convert_keras
-from segtrain.run import checkpoint, tracking
+from segtrain.run import checkpoint
+from segtrain.run.results import write_config, write_json
+
+log = logging.getLogger(__name__)
 
 
 def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
@@ -46,15 +50,15 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     saved |= {"model": state, "epoch": 0, "step": 0, "config": check.to_container(cfg)}
     best = run_dir / "checkpoints" / checkpoint.BEST
     checkpoint.save(best, saved)
-    tracking.write_config(run_dir, check.to_container(cfg))
-    tracking.write_json(run_dir / "results.json", {
+    write_config(run_dir, check.to_container(cfg))
+    write_json(run_dir / "results.json", {
         "task": "convert", "model": name, "weights": str(path), "num_arrays": len(weights), "checkpoint": str(best),
         "params": sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)})
     if not cfg.model.get("keras_compatible", True):
-        tracking.log.info("model.keras_compatible=false: %s computes otherwise than the network in Keras did, and "
+        log.info("model.keras_compatible=false: %s computes otherwise than the network in Keras did, and "
                           "these weights were learnt for that; train on, or convert with model.keras_compatible=true.",
                           name)
-    tracking.log.info("%d arrays of %s are now %s\nnext:\n  segtrain task=evaluate checkpoint=%s dataset=...",
+    log.info("%d arrays of %s are now %s\nnext:\n  segtrain task=evaluate checkpoint=%s dataset=...",
                       len(weights), path, best, run_dir)
     return None
 

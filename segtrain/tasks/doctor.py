@@ -1,5 +1,6 @@
 """Read a dataset once and say what is wrong with it, what it holds, and what to set for it."""
 
+import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -19,11 +20,11 @@ from segtrain.data.doctor.tables import findings_text, tables
 from segtrain.data.statistics import check_instances
 from segtrain.errors import UserError
 from segtrain.files import write_text
-from segtrain.run import tracking
+from segtrain.run.results import write_config, write_figure, write_json
 from segtrain.tasks.evaluate import dataset_name
 from segtrain.visualize import examples_figure, shrunk
 
-log = tracking.log
+log = logging.getLogger(__name__)
 
 PICTURES = "examples.png"
 CHECKED = Path("conf", "dataset", "checked.yaml")  # below the run directory
@@ -64,8 +65,8 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     _draw(cfg, run_dir, opened, splits)
     if not errors:
         _write_checked(cfg, run_dir, train, advice)
-        tracking.write_config(run_dir, check.to_container(cfg))
-    tracking.write_json(run_dir / "results.json", results)
+        write_config(run_dir, check.to_container(cfg))
+    write_json(run_dir / "results.json", results)
     log.info("%s\n%s", tables(results), findings_text(findings))
     log.info("\nreport: %s", run_dir / "results.json")
     if (run_dir / PICTURES).exists():
@@ -140,4 +141,4 @@ def _draw(cfg: Any, run_dir: Path, opened: dict[str, Dataset], splits: list[Spli
     total = sum(pixels.values()) or 1
     notes = [f"{100 * count / total:.2f} %" for count in pixels.values()]
     figure = examples_figure(rows, first.labels, notes, f"shares of the labelled pixels of {first.name}")
-    tracking.write_figure(run_dir / PICTURES, figure)
+    write_figure(run_dir / PICTURES, figure)

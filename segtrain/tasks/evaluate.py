@@ -1,5 +1,6 @@
 """Score a checkpoint on one split."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from segtrain.inference.sanity_check import try_out
 from segtrain.inference.sliding_window import Inference, predictor
 from segtrain.inference.worst_images import draw_worst
 from segtrain.profiling import cost
-from segtrain.run import checkpoint, tracking
+from segtrain.run import checkpoint
+from segtrain.run.results import results_table, write_config, write_confusion, write_json, write_rows
 from segtrain.run.trained import load_network, saved_config
 
-log = tracking.log
+log = logging.getLogger(__name__)
 
 
 def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
@@ -63,14 +65,14 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
                "epoch": saved["epoch"], "step": saved["step"], **scored.results, **costs}
     if not process_group.is_main():
         return results[cfg.train.monitor]
-    tracking.write_config(run_dir, check.to_container(cfg))
-    tracking.write_rows(run_dir / "per_image.csv", list(scored.images[0]), scored.images)
+    write_config(run_dir, check.to_container(cfg))
+    write_rows(run_dir / "per_image.csv", list(scored.images[0]), scored.images)
     if results["pacc"] is not None:  # else no pixel has a class
-        tracking.write_confusion(run_dir, results["confusion_matrix"], list(results["iou_per_class"]))
+        write_confusion(run_dir, results["confusion_matrix"], list(results["iou_per_class"]))
         predict = predictor(network, normalize, inference, device=device, precision=cfg.runtime.precision,
                             batch_size=cfg.train.batch_size)
         draw_worst(run_dir / "worst", data, scored.images, predict, options.worst)
-    tracking.write_json(run_dir / "results.json", results)
+    write_json(run_dir / "results.json", results)
     _log_end(run_dir, results, options)
     return results[cfg.train.monitor]
 
@@ -121,7 +123,7 @@ def _known_of_training(saved: Mapping[str, Any], path: Path, cfg: Any, data: Dat
 
 def _log_end(run_dir: Path, results: Mapping[str, Any], options: Any) -> None:
     """Print the scores, and where everything is."""
-    log.info("\n%s\n", tracking.results_table(results))
+    log.info("\n%s\n", results_table(results))
     log.info("scores       %s\nevery image  %s", run_dir / "results.json", run_dir / "per_image.csv")
     if results["pacc"] is not None:
         log.info("pictures     %s", ", ".join(str(run_dir / name) for name in (

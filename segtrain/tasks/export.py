@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -36,11 +37,12 @@ from segtrain.export.verify import (
 from segtrain.inference.sanity_check import try_out
 from segtrain.inference.sliding_window import Predict, whole_pictures
 from segtrain.labels import Label
-from segtrain.run import checkpoint, tracking
+from segtrain.run import checkpoint
+from segtrain.run.results import versions, write_config, write_json
 from segtrain.run.trained import load_network, saved_classes, saved_config
 from segtrain.tasks.evaluate import dataset_name
 
-log = tracking.log
+log = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")  # what is exported holds no device but this
 NUM_PICTURES = 3  # the file is checked with
@@ -95,12 +97,12 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
         raise
     final = unchecked.replace(run_dir / f"model.{options.format}")
 
-    tracking.write_config(run_dir, check.to_container(cfg))
-    tracking.write_json(run_dir / "results.json", {
+    write_config(run_dir, check.to_container(cfg))
+    write_json(run_dir / "results.json", {
         "task": "export", "model": name, "checkpoint": str(path), "epoch": saved["epoch"], "file": str(final),
         "format": options.format, "bytes": final.stat().st_size, "opset": opset, "metadata": metadata,
         "size": options.size and list(options.size), "images": origin, **checked,
-        "threads": torch.get_num_threads(), "versions": tracking.versions() | _versions()})
+        "threads": torch.get_num_threads(), "versions": versions() | _versions()})
     log.info("\n%s  %.1f MiB%s\n%s -> %s\nresults     %s", final, final.stat().st_size / 2**20,
              f", ONNX opset {opset}" if opset else "", metadata["input"], metadata["output"], run_dir / "results.json")
     return None
@@ -116,7 +118,7 @@ def _metadata(cfg: Any, path: Path, model: str, labels: Sequence[Label]) -> dict
     else:
         given, result = f"float32 ({batch}, {channels}, {rows})", f"float32 ({batch}, {len(labels)}, {rows})"
     return {
-        "segtrain": tracking.versions()["segtrain"] or "unknown", "model": model, "checkpoint": str(path),
+        "segtrain": versions()["segtrain"] or "unknown", "model": model, "checkpoint": str(path),
         "input": f"image: {given}, RGB, 0..255", "output": f"{output_name(options.labels)}: {result}",
         "classes": json.dumps([label.name for label in labels]),
         "colors": json.dumps([list(label.color) for label in labels]),

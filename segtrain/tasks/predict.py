@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import time
 import warnings
 from collections.abc import Mapping
@@ -20,10 +21,11 @@ from segtrain.inference.pipeline import FOLDERS, Outputs, predict_pictures, pred
 from segtrain.inference.predictor import LEAST_SIDE, Predictor
 from segtrain.inference.sanity_check import try_out
 from segtrain.inference.sliding_window import Inference
-from segtrain.run import checkpoint, tracking
+from segtrain.run import checkpoint
+from segtrain.run.results import write_config, write_json
 from segtrain.run.trained import load_network, saved_classes, saved_config
 
-log = tracking.log
+log = logging.getLogger(__name__)
 
 
 def run(cfg: Any, run_dir: Path, overrides: list[str]) -> None:
@@ -65,7 +67,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> None:
                for label in labels]
     _claim(output, {"checkpoint": str(path), "sha256": _digest(path), "input": str(Path(options.input).absolute()),
                     "inference": {**inference.as_results(), "overlap": options.overlap}, "classes": classes})
-    tracking.write_config(run_dir, check.to_container(cfg))
+    write_config(run_dir, check.to_container(cfg))
 
     outputs = Outputs(output, labels, form, options.overlays, options.probabilities)
     to_do = [item for item in items if not outputs.is_done(item)]
@@ -81,7 +83,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> None:
                "input": options.input, "output": str(output), "shard": options.shard, "num_found": len(found.items),
                "num_skipped": len(items) - len(to_do), **done.results(), "inference": inference.as_results(),
                "classes": classes}
-    tracking.write_json(run_dir / "results.json", results)
+    write_json(run_dir / "results.json", results)
     _log_end(results, outputs)
     if done.failed:
         raise UserError(f"{len(done.failed)} of {len(to_do)} files failed, all others are done; "
@@ -174,7 +176,7 @@ def _claim(output: Path, own: Mapping[str, Any]) -> None:
             if other is not None:
                 raise UserError(f"{other} holds files, but {output} has no {MARKER}, so they are no predictions of "
                                 "task=predict: choose another task.output=.")
-            tracking.write_json(marker, own)
+            write_json(marker, own)
             return
     try:
         before = json.loads(marker.read_text(encoding="utf-8"))

@@ -1,5 +1,6 @@
 """Write what a run or a sweep found as one HTML file."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,9 @@ from segtrain.config import check
 from segtrain.errors import UserError
 from segtrain.report.run_page import write_run
 from segtrain.report.sweep_page import is_sweep, job_folders, write_sweep
-from segtrain.run import tracking
+from segtrain.run.results import write_config, write_json
 
-log = tracking.log
+log = logging.getLogger(__name__)
 
 
 def run(cfg: Any, run_dir: Path, overrides: list[str]) -> None:
@@ -39,8 +40,8 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> None:
         path, warnings = write_run(folder, output, evaluation)
     for warning in warnings:
         log.warning("warning: %s", warning)
-    tracking.write_config(run_dir, check.to_container(cfg))
-    tracking.write_json(run_dir / "results.json", {"task": "report", "report": str(path), "warnings": warnings})
+    write_config(run_dir, check.to_container(cfg))
+    write_json(run_dir / "results.json", {"task": "report", "report": str(path), "warnings": warnings})
     log.info("report: %s", path)
 
 

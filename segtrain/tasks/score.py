@@ -1,6 +1,7 @@
 """Score a folder of predicted label files on one split: no model, and no images where the dataset can do without."""
 
 import json
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -31,10 +32,10 @@ from segtrain.labels import Label
 from segtrain.metrics.categories import category_ids
 from segtrain.metrics.confusion import class_counts, count_pairs, fold_pairs
 from segtrain.metrics.instances import count_instances
-from segtrain.run import tracking
+from segtrain.run.results import results_table, write_config, write_confusion, write_json, write_rows
 from segtrain.tasks.evaluate import dataset_name
 
-log = tracking.log
+log = logging.getLogger(__name__)
 
 
 def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
@@ -77,11 +78,11 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     results = {"task": "score", "dataset": dataset_name(cfg), "split": cfg.dataset.split, "predictions": str(folder),
                "checkpoint": None, "epoch": None, "step": None, **of_split, "params": None, "macs": None}
     rows = image_rows(data, class_counts(confusion).numpy(), [None] * len(paths))
-    tracking.write_config(run_dir, check.to_container(cfg))
-    tracking.write_rows(run_dir / "per_image.csv", list(rows[0]), rows)
-    tracking.write_confusion(run_dir, results["confusion_matrix"], list(results["iou_per_class"]))
-    tracking.write_json(run_dir / "results.json", results)
-    log.info("\n%s\n\nresults: %s", tracking.results_table(results), run_dir / "results.json")
+    write_config(run_dir, check.to_container(cfg))
+    write_rows(run_dir / "per_image.csv", list(rows[0]), rows)
+    write_confusion(run_dir, results["confusion_matrix"], list(results["iou_per_class"]))
+    write_json(run_dir / "results.json", results)
+    log.info("\n%s\n\nresults: %s", results_table(results), run_dir / "results.json")
     return results[cfg.train.monitor]
 
 

@@ -1,6 +1,7 @@
 """Train a network, validate it, keep its best checkpoint."""
 
 import errno
+import logging
 from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
@@ -13,14 +14,17 @@ from segtrain.distributed import ddp, process_group
 from segtrain.errors import Stopped, UserError
 from segtrain.inference.evaluator import Scored, score_split
 from segtrain.report.automatic import report_run
-from segtrain.run import checkpoint, tracking
+from segtrain.run import checkpoint
+from segtrain.run.results import results_table, write_config, write_json
+from segtrain.run.trackers import Tracker, add_hparams
 from segtrain.tasks.evaluate import dataset_name
+from segtrain.terminal import percent
 from segtrain.training.nonfinite import train_epoch
 from segtrain.training.signals import StopRequest
 from segtrain.training.state import Training, log_start, prepare, restore, save_best, save_last
 from segtrain.visualize import examples_sheet
 
-log = tracking.log
+log = logging.getLogger(__name__)
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
@@ -37,7 +41,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
         step_network = cast(nn.Module, torch.compile(step_network))
     names = [label.name for label in training.train_data.labels]
     progress = training.progress
-    numbers = tracking.Tracker(run_dir, names, epoch=progress.epoch)
+    numbers = Tracker(run_dir, names, epoch=progress.epoch)
     with StopRequest() as request, closing(training.loader), closing(numbers) as tracker:
         tracker.config(progress.step)
         try:
@@ -80,7 +84,7 @@ def _begin(cfg: Any, run_dir: Path) -> Training:
                         "for: raise train.epochs, train.max_steps or train.max_minutes.")
     if process_group.is_main():
         (run_dir / "results.json").unlink(missing_ok=True)  # of a finished run that shall go on: now it is not
-    tracking.write_config(run_dir, check.to_container(cfg))
+    write_config(run_dir, check.to_container(cfg))
     log_start(training)
     return training
 
@@ -98,7 +102,7 @@ def _validate(training: Training, request: StopRequest) -> Scored:
         num_examples=cfg.train.examples, after_batch=request.check)
 
 
-def _close_epoch(training: Training, scored: Scored | None, tracker: tracking.Tracker) -> None:
+def _close_epoch(training: Training, scored: Scored | None, tracker: Tracker) -> None:
     """Complete the epoch: write its numbers, and its checkpoint if it is the best."""
     progress = training.progress
     scalars: dict[str, float | None] = {
@@ -154,9 +158,9 @@ def _is_better(monitor: str, results: dict[str, Any], best: dict[str, Any] | Non
 def _epoch_line(training: Training, scalars: dict[str, float | None], is_best: bool) -> str:
     parts = [f"epoch {training.progress.epoch}/{training.cfg.train.epochs}", f"loss {scalars['train/loss']:.4f}"]
     if "val/loss" in scalars:
-        parts += [f"val loss {scalars['val/loss']:.4f}", f"mIoU {tracking.percent(scalars['val/miou'])} %"]
+        parts += [f"val loss {scalars['val/loss']:.4f}", f"mIoU {percent(scalars['val/miou'])} %"]
         if scalars["val/iiou"] is not None:
-            parts.append(f"iIoU {tracking.percent(scalars['val/iiou'])} %")
+            parts.append(f"iIoU {percent(scalars['val/iiou'])} %")
     parts.append(f"{scalars['train/images_per_second']:.1f} images/s")
     return "  ".join(parts) + ("  (best)" if is_best else "")
 
@@ -194,10 +198,10 @@ def _finish(training: Training) -> float | None:
     if progress.skipped:
         results["skipped_steps"] = progress.skipped
     scores = {name: results[name] for name in ("loss", "miou", "iiou", "macc", "pacc")}
-    tracking.add_hparams(run_dir, check.to_container(cfg), scores, results["step"])
-    tracking.write_json(run_dir / "results.json", results)
+    add_hparams(run_dir, check.to_container(cfg), scores, results["step"])
+    write_json(run_dir / "results.json", results)
     report = report_run(run_dir) if cfg.train.report and process_group.is_main() else None
-    log.info("\n%s\n", tracking.results_table(results))
+    log.info("\n%s\n", results_table(results))
     if progress.skipped:
         log.warning("warning: %d of %d steps were skipped, for loss or gradient were not finite", progress.skipped,
                     progress.step)

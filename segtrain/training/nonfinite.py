@@ -1,6 +1,7 @@
 """Train one epoch: read its losses, save in between, and deal with those that are not finite."""
 
 import copy
+import logging
 import math
 import time
 
@@ -11,13 +12,13 @@ from tqdm import tqdm
 from segtrain.distributed import ddp, process_group
 from segtrain.errors import UserError
 from segtrain.optim import encoder_of
-from segtrain.run import checkpoint, tracking
+from segtrain.run import checkpoint
 from segtrain.training import state
 from segtrain.training.signals import StopRequest
 from segtrain.training.state import Training
 from segtrain.training.step import NonFiniteError, Step, train_one_epoch, update_average
 
-log = tracking.log
+log = logging.getLogger(__name__)
 
 READ_EVERY = 50  # steps on a GPU, where reading a loss waits for the device
 MOST_SKIPPED = 10  # in a row: weights that give nothing but NaN do not mend themselves

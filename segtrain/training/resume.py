@@ -1,14 +1,15 @@
 """What may change when a run is continued: most settings may and are logged, some would make it another run."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from segtrain.config import check
+from segtrain.config.check import flatten
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
-from segtrain.run import tracking
 
-log = tracking.log
+log = logging.getLogger(__name__)
 
 # Keys and sections that stay as they are, and why; the longest that fits a key counts. None: it may change.
 FIXED: dict[str, str | None] = {
@@ -40,7 +41,7 @@ def check_changes(saved: Mapping[str, Any], cfg: Any, *, steps_per_epoch: int, n
     Raises:
         UserError: Names the key and the reason.
     """
-    before, now = (tracking.flatten(each) for each in (saved["config"], check.to_container(cfg)))
+    before, now = (flatten(each) for each in (saved["config"], check.to_container(cfg)))
     before = {**check.FORMERLY, **before}
     changed = {key: (before.get(key), now.get(key)) for key in {**now, **before}
                if before.get(key) != now.get(key) and key != "runtime.trusted"}

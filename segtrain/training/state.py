@@ -4,6 +4,7 @@ The state of a training: copied in memory, saved to checkpoints, restored from t
 
 import copy
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -28,11 +29,11 @@ from segtrain.inference.sanity_check import try_out
 from segtrain.losses import Loss
 from segtrain.optim import encoder_of
 from segtrain.profiling import cost
-from segtrain.run import checkpoint, tracking
+from segtrain.run import checkpoint
 from segtrain.tasks.evaluate import dataset_name
 from segtrain.training.resume import check_changes
 
-log = tracking.log
+log = logging.getLogger(__name__)
 
 
 @pydantic.dataclasses.dataclass(config=pydantic.ConfigDict(strict=True))  # a file of others may hold anything
@@ -247,9 +248,8 @@ def log_start(training: Training) -> None:
              f", going on after step {progress.step}" if progress.step else "", training.run_dir)
 
 
-pass
 
-log = tracking.log
+log = logging.getLogger(__name__)
 
 
 def is_due(training: Training) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from segtrain.config import check, schema
 from segtrain.errors import UserError
 from segtrain.metrics import comparison
-from segtrain.run import tracking
+from segtrain.run.results import write_config, write_json
 from segtrain.sweep import leaderboard, table
 from segtrain.tasks import train
 
@@ -25,11 +25,11 @@ def scores(monkeypatch):
     found = {}
 
     def run(cfg, run_dir, overrides):
-        tracking.write_config(run_dir, check.to_container(cfg))
+        write_config(run_dir, check.to_container(cfg))
         results = found[cfg.optim._target_.rpartition(".")[2], cfg.seed]
         if isinstance(results, Exception):
             raise results
-        tracking.write_json(run_dir / "results.json", results)
+        write_json(run_dir / "results.json", results)
         return results[cfg.train.monitor]
 
     monkeypatch.setattr(train, "run", run)
@@ -144,7 +144,7 @@ def test_tasks_of_one_sweep_have_tables_of_their_own(tmp_path):
     for number, task in enumerate(("train", "benchmark")):
         run_dir = tmp_path / f"task={task}"
         run_dir.mkdir()
-        tracking.write_json(run_dir / "results.json", results(0.5) if task == "train" else {"params": 9, "macs": 1e9})
+        write_json(run_dir / "results.json", results(0.5) if task == "train" else {"params": 9, "macs": 1e9})
         assert len(leaderboard.update(tmp_path, run_dir, task, [f"task={task}"])) == number + 1
     train_part, benchmark_part, _ = table.text(tmp_path).split("\n\n")
     assert train_part.startswith("task=train\n")
@@ -157,7 +157,7 @@ def test_jobs_that_end_at_once_lose_no_row(tmp_path):
     def enter(number):
         run_dir = tmp_path / f"seed={number}"
         run_dir.mkdir()
-        tracking.write_json(run_dir / "results.json", results(number / 100))
+        write_json(run_dir / "results.json", results(number / 100))
         leaderboard.update(tmp_path, run_dir, "train", [f"seed={number}"])
 
     threads = [threading.Thread(target=enter, args=(number,)) for number in range(12)]
@@ -173,7 +173,7 @@ def test_a_leaderboard_of_an_earlier_version_is_read(tmp_path):
     row = {"job": "seed=1", "status": "done", "miou": 0.5, "overrides": "seed=1 optim=adam", "error": None}
     (tmp_path / leaderboard.NAME).write_text(json.dumps([row]))
     (tmp_path / "seed=2").mkdir()
-    tracking.write_json(tmp_path / "seed=2" / "results.json", results(0.7))
+    write_json(tmp_path / "seed=2" / "results.json", results(0.7))
     rows = leaderboard.update(tmp_path, tmp_path / "seed=2", "train", ["seed=2", "optim=adam"])
     assert [row["job"] for row in rows] == ["seed=2", "seed=1"]
     assert leaderboard.differing(rows) == ["seed"]

@@ -11,7 +11,7 @@ from helpers import TINY
 from segtrain import cli
 from segtrain.config import check
 from segtrain.errors import Stopped, UserError
-from segtrain.run import tracking
+from segtrain.run.results import write_config, write_json
 from segtrain.sweep import jobs as sweep_jobs
 from segtrain.sweep import leaderboard, table
 from segtrain.tasks import train
@@ -39,12 +39,12 @@ class _Jobs:
 
     def run(self, cfg, run_dir, overrides):
         self.ran.append(run_dir.name)
-        tracking.write_config(run_dir, check.to_container(cfg))
+        write_config(run_dir, check.to_container(cfg))
         if cfg.seed in self.errors:
             raise self.errors[cfg.seed]
         results = {"miou": cfg.seed / 10, "iiou": None, "macc": 0.5, "loss": 1.0, "epoch": 1, "params": 9,
                    "seconds": 2.0}
-        tracking.write_json(run_dir / "results.json", results)
+        write_json(run_dir / "results.json", results)
         return results["miou"]
 
 

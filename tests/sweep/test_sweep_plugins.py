@@ -13,7 +13,7 @@ from hydra.errors import MissingConfigException
 from segtrain import cli
 from segtrain.config import check, messages
 from segtrain.errors import UserError
-from segtrain.run import tracking
+from segtrain.run.results import write_config, write_json
 from segtrain.sweep import jobs
 from segtrain.tasks import train
 
@@ -35,11 +35,11 @@ def ran(monkeypatch):
 
     def run(cfg, run_dir, overrides):
         noted.append(run_dir.name)
-        tracking.write_config(run_dir, check.to_container(cfg))
+        write_config(run_dir, check.to_container(cfg))
         if cfg.seed in errors:
             raise errors[cfg.seed]
         far = abs(math.log10(cfg.optim.lr) + 2)
-        tracking.write_json(run_dir / "results.json", {"miou": 1 - far / 10, "loss": far, "params": 9, "seconds": 2.0})
+        write_json(run_dir / "results.json", {"miou": 1 - far / 10, "loss": far, "params": 9, "seconds": 2.0})
         return {"miou": 1 - far / 10, "loss": far}[cfg.train.monitor]
 
     monkeypatch.setattr(train, "run", run)

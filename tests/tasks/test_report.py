@@ -22,7 +22,9 @@ from segtrain.config import check, overrides
 from segtrain.report import automatic, render, run_page
 from segtrain.report.charts import MOST_LINES, Line, chart
 from segtrain.report.images import examples
-from segtrain.run import tracking
+from segtrain.run.logging import start_log, stop_log
+from segtrain.run.results import write_config, write_json, write_rows
+from segtrain.run.trackers import Tracker
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)>&amp;'\"{{7*7}}"
@@ -69,15 +71,15 @@ def write_run(folder, *settings, results=True, dataset="streets", names=("Road",
     folder.mkdir(parents=True)
     with initialize_config_module("segtrain.conf", version_base="1.3"):
         cfg = composed("model=enet", "train.epochs=3", *settings)
-    tracking.write_config(folder, check.to_container(cfg))
+    write_config(folder, check.to_container(cfg))
     columns = ["epoch", "step", "train/loss", "train/lr", "train/images_per_second", "train/data_wait", "val/loss",
                "val/miou", "val/iiou", "val/macc", *(f"val/iou/{name}" for name in names)]
     rows = [dict.fromkeys(columns) | {"epoch": epoch, "step": epoch, "train/loss": 3 / epoch, "train/lr": 0.1,
                                       "train/images_per_second": 8.0, "train/data_wait": 0.01, "val/miou": epoch / 10}
             for epoch in range(1, num_epochs + 1)]
-    tracking.write_rows(folder / "metrics.csv", columns, rows)
+    write_rows(folder / "metrics.csv", columns, rows)
     if results:
-        tracking.write_json(folder / "results.json", {
+        write_json(folder / "results.json", {
             "task": "train", "dataset": dataset, "split": "val", "epoch": 2, "step": 2, "num_images": 4, "loss": 1.25,
             "miou": 0.4567, "macc": 0.5, "pacc": 0.8765, "fwiou": 0.6, "iiou": None,
             "iou_per_class": dict(zip(names, (0.75, 0.1634), strict=True)),
@@ -163,7 +165,7 @@ def test_warnings_of_the_log_are_shown(segtrain, run_dir):
 
 
 def test_pictures_are_those_of_the_best_step_and_survive_a_cut_file(run_dir):
-    tracker = tracking.Tracker(run_dir, ["Road", "Car"], epoch=3)
+    tracker = Tracker(run_dir, ["Road", "Car"], epoch=3)
     for step, grey in ((1, 40), (2, 120), (3, 200)):
         tracker.examples([np.full((8, 20, 3), grey, np.uint8)], step)
     tracker.close()
@@ -303,11 +305,11 @@ def test_a_report_that_fails_leaves_the_training_finished(run_dir, monkeypatch, 
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(run_page, "read_run", broken)
-    tracking.start_log(run_dir / "train.log")
+    start_log(run_dir / "train.log")
     try:
         assert automatic.report_run(run_dir) is None
     finally:
-        tracking.stop_log()
+        stop_log()
     text = (run_dir / "train.log").read_text()
     assert "WARNING" in text
     assert "no report of" in text
@@ -343,7 +345,7 @@ def test_colours_contrast_with_their_ground():
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_a_browser_loads_all_sorts_tables_and_complains_of_nothing(segtrain, run_dir, tmp_path):
-    tracker = tracking.Tracker(run_dir, ["Road", "Car"], epoch=3)
+    tracker = Tracker(run_dir, ["Road", "Car"], epoch=3)
     tracker.examples([np.full((8, 20, 3), 99, np.uint8)], 2)
     tracker.close()
     assert segtrain("task=report", f"task.run={run_dir}", "hydra.run.dir=out") == 0

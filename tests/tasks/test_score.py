@@ -14,7 +14,7 @@ from PIL import Image
 
 from segtrain.data.cityscapes import CITYSCAPES, CITYSCAPES_LABELS, CITYSCAPES_SIZES
 from segtrain.metrics.confusion import MOST_PIXELS, confusion_matrix, count_pairs, fold_pairs
-from segtrain.run import tracking
+from segtrain.tasks import score as score_task
 
 ROOT = Path(__file__).parents[2]
 OFFICIAL = json.loads((ROOT / "tests/oracle/iiou_cases.json").read_text())["cases"]
@@ -29,7 +29,7 @@ def elsewhere(tmp_path, monkeypatch):
 @pytest.fixture
 def score(segtrain, monkeypatch):
     """Run task=score and return its results.json; its pictures take longer than all else, and are left out."""
-    monkeypatch.setattr(tracking, "write_confusion", lambda *arguments: None)
+    monkeypatch.setattr(score_task, "write_confusion", lambda *arguments: None)
 
     def run(*arguments, run_dir="outputs/score"):
         assert segtrain("task=score", f"hydra.run.dir={run_dir}", *arguments) == 0

@@ -18,7 +18,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segtrain.data.camvid import CAMVID
-from segtrain.run import tracking
+from segtrain.run.trackers import add_hparams
 
 RESULT_KEYS = {
     "task", "dataset", "split", "num_images", "checkpoint", "loss", "miou", "macc", "pacc", "fwiou", "iiou",
@@ -155,7 +155,7 @@ def test_tensorboard_compares_runs_by_what_they_differ_in_and_by_their_best_scor
     for number, name in enumerate(names):
         common = {"seed": 0, "augmentation": [], "scheduler": {}, "loss": {}, "train": {"epochs": 3}}
         chosen = {"_target_": f"torch.optim.{name}", "lr": 0.1 + number, **({"momentum": 0.9} if number else {})}
-        tracking.add_hparams(tmp_path / name, {**common, "optim": chosen}, {"miou": 0.5, "pacc": 0.9, "iiou": None}, 7)
+        add_hparams(tmp_path / name, {**common, "optim": chosen}, {"miou": 0.5, "pacc": 0.9, "iiou": None}, 7)
     events = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
     provider = MultiplexerDataProvider(events, str(tmp_path))
     table, request = Context(TBContext(data_provider=provider)), RequestContext()

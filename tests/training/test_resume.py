@@ -16,7 +16,9 @@ from helpers import TINY
 from made_files import constant_masks
 
 from segtrain.errors import UserError
-from segtrain.run import checkpoint, tracking
+from segtrain.run import checkpoint, trackers
+from segtrain.run.logging import start_log, stop_log
+from segtrain.run.results import csv_text
 from segtrain.training import nonfinite, state
 
 SMALL = (*TINY, "model=enet", "train.examples=0", "dataset.num_train=8", "dataset.num_val=2", "train.epochs=2")
@@ -307,7 +309,7 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_when_there_is_room(segtrain, r
 
             patch.setattr(torch, "save", save)
         elif full == "metrics.csv":
-            original_text = tracking.csv_text
+            original_text = csv_text
 
             def no_room(rows):
                 rows = list(rows)
@@ -315,7 +317,7 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_when_there_is_room(segtrain, r
                     raise error
                 return original_text(rows)
 
-            patch.setattr(tracking, "csv_text", no_room)
+            patch.setattr(trackers, "csv_text", no_room)
         else:
             from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -341,14 +343,14 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_when_there_is_room(segtrain, r
 
 def test_a_log_that_cannot_be_written_is_said_once_and_stops_nothing(tmp_path, capsys):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    tracking.start_log(tmp_path / "train.log")
+    start_log(tmp_path / "train.log")
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, limits[1]))
         for _ in range(100):
             logging.getLogger("segtrain").info("%s", "x" * 100)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        tracking.stop_log()
+        stop_log()
     output = capsys.readouterr()
     assert output.err.count("the log cannot be written") == 1
     assert "Traceback" not in output.err

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from segtrain.data.doctor.findings import Finding
-from segtrain.run.tracking import percent
+from segtrain.terminal import percent
 
 SHOWN = 5  # findings of a kind, and files of a finding; the report has them all
 

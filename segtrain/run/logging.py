@@ -1,0 +1,54 @@
+"""The log of a run: to the terminal, and to a file in the run directory."""
+
+import contextlib
+import logging
+import sys
+from pathlib import Path
+
+from segtrain.terminal import Marked, Printable
+
+log = logging.getLogger("segtrain")
+
+
+class _Handler(logging.Handler):
+    """Say once that the log cannot be written; the run goes on for as long as its checkpoints can."""
+
+    _has_failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._has_failed:
+            self._has_failed = True
+            with contextlib.suppress(OSError):
+                print(f"segtrain: the log cannot be written ({error})", file=sys.stderr)
+
+
+class _Console(_Handler, logging.StreamHandler):
+    pass
+
+
+class _File(_Handler, logging.FileHandler):
+    pass
+
+
+def start_log(path: Path) -> None:
+    """Send the log to the terminal and to a file of the run, and to nothing that an earlier job opened."""
+    stop_log()
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    console = _Console(sys.stdout)
+    console.setFormatter(Marked(sys.stdout))
+    file = _File(path, encoding="utf-8")
+    file.setFormatter(Printable("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(console)
+    log.addHandler(file)
+
+
+def stop_log() -> None:
+    """Close the files of the log."""
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        with contextlib.suppress(OSError):  # has been reported
+            handler.close()

@@ -1,0 +1,98 @@
+"""The files that a run writes once: config.yaml, results.json, tables and figures."""
+
+import csv
+import importlib.metadata
+import io
+import json
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segtrain.distributed import process_group
+from segtrain.files import write_file, write_text
+from segtrain.terminal import percent
+from segtrain.visualize import confusion_figure
+
+CONFIG = "config.yaml"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain values as JSON, from the first of several processes; NaN has no place there."""
+    if not process_group.is_main():
+        return
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
+    """Write config.yaml, from the first of several processes: every value resolved, and the versions it ran with."""
+    import yaml
+
+    if process_group.is_main():
+        write_text(run_dir / CONFIG, yaml.safe_dump({**config, "versions": versions()}, sort_keys=False))
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions that a result depends on, and the git commit if segtrain runs from a checkout."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in ("segtrain", "torch", "torchvision", "albumentations", "numpy"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    here = Path(__file__).resolve().parents[1]
+    found["git_commit"] = None
+    if (here.parent / ".git").exists():
+        try:
+            asked = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"],
+                                   capture_output=True, text=True, timeout=10)
+            found["git_commit"] = asked.stdout.strip() or None
+        except (OSError, subprocess.TimeoutExpired):
+            pass
+    return found
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a CSV file: a header, then a line for each row; None leaves a cell empty."""
+    write_text(path, csv_text([columns, *([row[name] for name in columns] for row in rows)]))
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """Write rows as CSV; None is empty, and numbers are written so that they can be read back exactly."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def write_figure(path: Path, figure: Any) -> None:
+    """Write a figure of matplotlib as PNG."""
+    write_file(path, lambda file: figure.savefig(file, format="png"))
+
+
+def write_confusion(run_dir: Path, matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> None:
+    """Draw a confusion matrix, K x K, as shares of its rows (confusion_matrix.png) and in pixels (*_pixels.png)."""
+    for name, in_pixels in (("confusion_matrix.png", False), ("confusion_matrix_pixels.png", True)):
+        write_figure(run_dir / name, confusion_figure(matrix, class_names, in_pixels=in_pixels))
+
+
+def results_table(results: Mapping[str, Any]) -> str:
+    """Write the scores of results.json as a table, in percent; n/a where a score is not defined."""
+    per_class = [(name, results["iou_per_class"][name], results["acc_per_class"][name],
+                  (results["iiou_per_class"] or {}).get(name)) for name in results["iou_per_class"]]
+    rows = [*per_class, ("mean", results["miou"], results["macc"], results["iiou"])]
+    width = max(len("class"), *(len(row[0]) for row in rows))
+    head = f"{'class':<{width}}  {'IoU %':>6}  {'acc %':>6}  {'iIoU %':>6}"
+    lines = [f"{name:<{width}}  " + "  ".join(f"{percent(score):>6}" for score in scores) for name, *scores in rows]
+    lines = [head, *lines[:-1], "-" * len(head), lines[-1], ""]
+    loss = "" if results["loss"] is None else f", loss {results['loss']:.4f}"
+    lines.append(f"pixel accuracy {percent(results['pacc'])} %, "
+                 f"frequency-weighted IoU {percent(results['fwiou'])} %{loss}")
+    lines.append(f"{results['num_images']} images of {results['dataset']} {results['split']}, "
+                 "one confusion matrix over all of them")
+    if results["iiou_source"] is None:
+        lines.append("iIoU: not defined, there are no instance maps; "
+                     "dataset.instances=components counts connected regions instead.")
+    elif results["iiou_source"] == "components":
+        lines.append("iIoU: connected regions of the target counted as instances.")
+    return "\n".join(lines)

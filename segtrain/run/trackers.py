@@ -1,0 +1,135 @@
+"""The numbers of every epoch: metrics.csv and TensorBoard."""
+
+import contextlib
+import csv
+import io
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segtrain.config.check import flatten
+from segtrain.distributed import process_group
+from segtrain.errors import UserError
+from segtrain.files import MAX_BYTES, read_text
+from segtrain.run.results import CONFIG, csv_text, write_rows
+from segtrain.visualize import confusion_figure, stack
+
+
+def _report_unless_full(args: threading.ExceptHookArgs) -> None:
+    """Leave it to the next flush to raise what TensorBoard's own thread could not write."""
+    if not isinstance(args.exc_value, OSError):
+        threading.__excepthook__(args)
+
+
+class Tracker:
+    """Write a training's numbers to metrics.csv and TensorBoard; of several processes only the first one writes.
+
+    Args:
+        run_dir: The run directory.
+        class_names: For the columns val/iou/<class>.
+        epoch: Epochs completed; what an interrupted run wrote beyond them is cut away, and hidden in TensorBoard.
+    """
+
+    def __init__(self, run_dir: Path, class_names: Sequence[str], *, epoch: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._columns = ["epoch", "step", "train/loss", "train/lr", "train/images_per_second", "train/data_wait",
+                         "val/loss", "val/miou", "val/iiou", "val/macc", *(f"val/iou/{name}" for name in class_names)]
+        self._writer: SummaryWriter | None = None
+        if not process_group.is_main():
+            return
+        self._path = run_dir / "metrics.csv"
+        kept = [row for row in read_metrics(self._path) if int(row["epoch"]) <= epoch]
+        write_rows(self._path, self._columns, kept)
+        known_step = int(kept[-1]["step"]) if kept else 0  # TensorBoard shall hide what the checkpoint does not know of
+        is_first = not any(run_dir.glob("events.out.tfevents.*"))
+        self._writer = SummaryWriter(str(run_dir), purge_step=None if is_first else known_step + 1)
+        threading.excepthook = _report_unless_full
+
+    def config(self, step: int) -> None:
+        """Show the run's config.yaml as it is at a step: that of a resumed run may differ from what it was."""
+        if self._writer is not None:
+            text = (self._path.parent / CONFIG).read_text(encoding="utf-8")
+            self._writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()), step)
+
+    def epoch(self, epoch: int, step: int, scalars: Mapping[str, float | None]) -> None:
+        """Add one epoch's numbers, named by their TensorBoard tags; None leaves a cell empty."""
+        if self._writer is None:
+            return
+        values = {"epoch": epoch, "step": step, **scalars}
+        row = [values.get(name) for name in self._columns]
+        with self._path.open("a", encoding="utf-8", newline="") as file:
+            file.write(csv_text([row]))
+            file.flush()
+            os.fsync(file.fileno())  # as the checkpoint of the epoch, which comes after it
+        for tag, value in scalars.items():
+            if value is not None:
+                self._writer.add_scalar(tag, value, step)
+        self._writer.flush()
+
+    def examples(self, pictures: Sequence[np.ndarray], step: int) -> None:
+        """Show pictures, uint8 (H, W, 3) each, below one another."""
+        if self._writer is not None and pictures:
+            self._writer.add_image("val/examples", stack(pictures), step, dataformats="HWC")
+
+    def confusion(self, matrix: Sequence[Sequence[int]], class_names: Sequence[str], step: int) -> None:
+        """Show a confusion matrix, each row as shares of its target class."""
+        if self._writer is not None:
+            self._writer.add_figure("val/confusion_matrix", confusion_figure(matrix, class_names), step)
+
+    def close(self) -> None:
+        if self._writer is None:
+            return
+        with contextlib.suppress(OSError):  # every epoch was flushed; a disk that is full has been reported
+            self._writer.close()
+        threading.excepthook = threading.__excepthook__
+
+
+def add_hparams(run_dir: Path, config: Mapping[str, Any], scores: Mapping[str, float | None], step: int) -> None:
+    """Enter a finished run into TensorBoard's table of hyperparameters: what was chosen, and its best scores.
+
+    They are shown as best/<name>, for the alphabet decides which columns come first.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard.summary import hparams
+
+    if not process_group.is_main():
+        return
+    chosen = {group: node["_target_"].rsplit(".", 1)[-1] for group, node in config.items()
+              if isinstance(node, Mapping) and "_target_" in node}
+    chosen |= {"seed": config["seed"], "augmentation": "+".join(config["augmentation"]) or "none"}
+    for section in ("optim", "scheduler", "loss", "train"):
+        chosen |= flatten(config[section], f"{section}.")
+    values = {key: value for key, value in chosen.items()
+              if isinstance(value, (str, int, float, bool)) and not key.endswith("._target_")}
+    # The writer's own add_hparams would also write the table's columns, and TensorBoard would take those of one run for
+    # all. Without them it finds the columns of all runs, and shows those first in which the runs differ.
+    _, begun, ended = hparams(values, {})
+    with SummaryWriter(str(run_dir)) as writer:
+        for part in (begun, ended):
+            writer.file_writer.add_summary(part)
+        for name, score in scores.items():
+            if score is not None:
+                writer.add_scalar(f"best/{name}", score, step)
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """Read metrics.csv; no rows where there is none. A last line cut short by a crash is left out.
+
+    Raises:
+        UserError: If the file is no such table.
+    """
+    if not path.exists():
+        return []
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path, 100 * MAX_BYTES), newline="")))
+    except csv.Error as error:
+        raise UserError(f"{path} is not valid CSV ({error}): remove it.") from error
+    whole = [row for row in rows if None not in row.values()]
+    if not all(row.get("epoch", "").isdecimal() for row in whole):
+        raise UserError(f"{path} is no table of epochs as segtrain writes it: remove it.")
+    return whole
