@@ -31,7 +31,7 @@ from segtrain.config import build, check
 from segtrain.data.streets import draw_scene
 from segtrain.export.traced import Portable, passes_places, trace, write_onnx
 from segtrain.export.verify import as_input, check_batches, compare, medians_ms, onnxruntime_runner, opencv_runner
-from segtrain.inference.sliding_window import whole_pictures
+from segtrain.inference.forward import make_predict_fn
 
 CONF = Path(__file__).parents[1] / "conf" / "model"
 HEAD = ("model", "size", "file, MiB", "onnxruntime: differ", "same", "OpenCV: differ", "same", "torch, ms",
@@ -69,7 +69,7 @@ def measured(name: str, size: tuple[int, int]) -> dict[str, Any]:
     images = [draw_scene(0, "val", index, *size)[0] for index in range(SCENES)]
     normalize = build.normalize(cfg, device)
     learn_statistics(network, normalize(torch.tensor(np.stack(images))[:, ::2, ::2].contiguous()))
-    predict = whole_pictures(network, normalize, device=device)
+    predict = make_predict_fn(network, normalize, device=device)
     program = trace(Portable(network, list(cfg.dataset.mean), list(cfg.dataset.std), labels=False), None, name)
     network.to(memory_format=torch.channels_last)
     batches = check_batches(images, None)

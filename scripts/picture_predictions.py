@@ -16,9 +16,9 @@ import torch
 from segtrain.config import build, check, instantiate
 from segtrain.data.base import Subset
 from segtrain.data.loading import evaluation_batches
-from segtrain.inference.sliding_window import whole_pictures
+from segtrain.inference.evaluator import predict_batches
+from segtrain.inference.forward import make_predict_fn
 from segtrain.run import checkpoint
-from segtrain.training.step import predict_epoch
 from segtrain.visualize import side_by_side, stack
 
 
@@ -41,10 +41,10 @@ def main() -> None:
     sizes = [data.read(index).target.shape for index in range(len(data.names))]
     batches = evaluation_batches(data, sizes, instances=None, batch_size=1, workers=0, pin_memory=False)
     device = torch.device("cpu")
-    predict = whole_pictures(network, build.normalize(cfg, device), device=device)
+    predict = make_predict_fn(network, build.normalize(cfg, device), device=device)
     pictures = [
         side_by_side(batch.images[0].numpy(), batch.targets[0].numpy(), logits.argmax(1)[0].numpy(), data.labels)
-        for batch, logits in predict_epoch(predict, batches, device=device)]
+        for batch, logits in predict_batches(predict, batches, device=device)]
     columns = [stack(pictures[column::given.columns]) for column in range(given.columns)]
     height = max(column.shape[0] for column in columns)
     sheet = np.concatenate([np.pad(column, ((0, height - column.shape[0]), (0, 8), (0, 0)), constant_values=255)

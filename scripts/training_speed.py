@@ -26,8 +26,10 @@ import torch
 from hydra import compose, initialize_config_module
 
 from segtrain.config import build, check
+from segtrain.inference.forward import autocast
+from segtrain.losses import mean_loss
 from segtrain.training.state import Training, prepare
-from segtrain.training.step import AUTOCAST, mean_loss, train_one_epoch
+from segtrain.training.step import train_one_epoch
 
 WARM_UP, STEPS = 3, 20
 DEFAULTS = ["dataset.crop=[320,480]", "train.batch_size=8", "runtime.compile=false"]
@@ -92,10 +94,9 @@ def bare_steps(training: Training, memory_format: torch.memory_format) -> Iterat
     images = training.normalize(batch.images.to(device)).contiguous(memory_format=memory_format)
     targets = batch.targets.to(device)
     normalizers = training.loss_fn.normalizer(targets)
-    dtype = AUTOCAST[cfg.runtime.precision]
     while True:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+        with autocast(device, cfg.runtime.precision):
             logits = network(images)
         mean_loss(training.loss_fn(logits, targets), normalizers).backward()
         optimizer.step()

@@ -15,8 +15,8 @@ from segtrain.config import check as settings
 from segtrain.config.instantiate import call
 from segtrain.data.images import read_image
 from segtrain.errors import UserError, did_you_mean
+from segtrain.inference.forward import InferenceSettings
 from segtrain.inference.predictor import Predictor
-from segtrain.inference.sliding_window import Inference
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.metrics.confusion import confusion_matrices
 from segtrain.metrics.scores import compute_scores
@@ -127,7 +127,7 @@ def load(path: str | Path, *, device: str = "auto", window: tuple[int, int] | No
     labels, _, _ = saved_classes(saved, found, cfg)
     on = build.device(cfg)
     network = load_network(cfg, saved, found).to(on).to(memory_format=build.memory_format(cfg))
-    predictor = Predictor(network, build.normalize(cfg, on), Inference(window, overlap, flip), device=on,
+    predictor = Predictor(network, build.normalize(cfg, on), InferenceSettings(window, overlap, flip), device=on,
                           precision="fp32", batch_size=batch_size, num_classes=len(labels),
                           in_channels=len(cfg.dataset.mean))
     return Model(network, labels, saved["config"], predictor)

@@ -249,6 +249,21 @@ def class_weights(name: str, pixel_counts: "Counts", image_pixel_counts: "Counts
     return torch.where(present, weights, 0.0).float()
 
 
+def mean_loss(sums: Tensor, normalizers: Tensor) -> Tensor:
+    """Divide each part of a loss by its normalizer and add them up; a part without any valid pixel is 0.
+
+    Args:
+        sums: (T,), floating.
+        normalizers: (T,), floating, >= 0.
+
+    Returns:
+        A scalar, whose gradient is finite, and zero where the normalizer is.
+    """
+    valid = normalizers > 0
+    # Both sides of a where have a gradient: a division by 0, or by a tiny number, would make it NaN.
+    return torch.where(valid, sums / torch.where(valid, normalizers, 1.0), 0.0).sum()
+
+
 def _checked_weights(weights: Tensor | None) -> Tensor | None:
     """Return class weights as float32 after checking them."""
     if weights is None:

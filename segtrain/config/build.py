@@ -261,3 +261,8 @@ def _can_compile() -> bool:
 def memory_format(cfg: Any) -> torch.memory_format:
     """Return the memory layout that runtime.channels_last asks for."""
     return torch.channels_last if cfg.runtime.channels_last else torch.contiguous_format
+
+
+def dataset_name(cfg: Any) -> str:
+    """Return the name of a dataset in messages and results: that of its class, in lower case."""
+    return cfg.dataset._target_.rsplit(".", 1)[-1].lower()

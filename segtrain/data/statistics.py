@@ -1,21 +1,15 @@
 """Read a whole split once before it is used: find every fault now, and compute the statistics of the dataset."""
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 
 from segtrain.data.base import Cached, Dataset, Sample
+from segtrain.data.threads import map_in_order
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.metrics.instances import count_instances, label_components, mean_instance_sizes
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,7 +51,7 @@ def compute_statistics(dataset: Dataset, instances: str | None, *, may_be_void: 
     found = process_group.broadcast(found)
     assert found is not None, "the first process gives it"
     if isinstance(dataset, Cached) and not process_group.is_main():
-        for _ in in_order(dataset.read, len(dataset.names)):
+        for _ in map_in_order(dataset.read, len(dataset.names)):
             pass
     return found
 
@@ -68,7 +62,7 @@ def _read_all(dataset: Dataset, instances: str | None, may_be_void: bool) -> Dat
     sizes: list[tuple[int, int]] = []
     pixel_counts = np.zeros((len(dataset.names), len(dataset.labels)), dtype=np.int64)
     objects: list[np.ndarray] = []
-    for index, sample in enumerate(in_order(dataset.read, len(dataset.names))):
+    for index, sample in enumerate(map_in_order(dataset.read, len(dataset.names))):
         height, width = sample.target.shape
         sizes.append((height, width))
         pixel_counts[index] = check_sample(sample, dataset.labels, dataset.locate(index))[:len(dataset.labels)]
@@ -144,16 +138,3 @@ def find_instances(target: np.ndarray, own: np.ndarray | None, labels: tuple[Lab
         raise UserError(f"dataset.instances=maps, but {file} has no instance map: "
                         "use dataset.instances=components or null.")
     return own
-
-
-def in_order(function: Callable[[int], T], count: int) -> Iterator[T]:
-    """Yield function(0), function(1), ..., on all cores, at most a few ahead: a split may exceed the memory."""
-    workers = os.cpu_count() or 1
-    waiting: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for index in range(count):
-            waiting.append(pool.submit(function, index))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

@@ -1,16 +1,12 @@
 """From files to files: pictures are read, predicted and written side by side, videos frame by frame."""
 
 import math
-import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +14,7 @@ from PIL import Image
 
 from segtrain.data.images import FORMATS, read_image
 from segtrain.data.label_files import FileForm, make_folder, write_label_map
+from segtrain.data.threads import MAX_PENDING_PIXELS, run_in_order
 from segtrain.errors import UserError
 from segtrain.files import write_file
 from segtrain.inference.inputs import Item
@@ -27,10 +24,8 @@ from segtrain.labels import Label
 from segtrain.visualize import blended, occurring, with_legend
 
 FOLDERS = ("predictions", "overlays", "probabilities", "videos")
-MOST_AHEAD = 2**24  # pixels that are read ahead of the network, or wait to be written
 JPEG_QUALITY = 90
 JPEG_SIDE = 65500  # the longest that the format takes
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -107,18 +102,18 @@ def predict_pictures(items: Sequence[Item], predictor: Predictor, outputs: Outpu
 
     def readable() -> Iterator[tuple[Item, np.ndarray]]:
         jobs = ((_pixels(item.path), partial(read, item)) for item in items)
-        for item, image in zip(items, _ahead(jobs), strict=True):
+        for item, image in zip(items, run_in_order(jobs), strict=True):
             if isinstance(image, UserError):
                 failed(item, image)
             else:
                 yield item, image
 
     def to_write() -> Iterator[tuple[int, Callable[[], Item]]]:
-        for group, images in _batches(readable(), lambda size: predictor.plan(size).pictures):
+        for group, images in _batches(readable(), lambda size: predictor.plan(size).num_images):
             size = images.shape[1:3]
             plan = predictor.plan((size[0], size[1]))
-            if plan.is_too_large and plan.inference.window is not None:
-                windowed(group[0], plan.inference.window)
+            if plan.is_too_large and plan.settings.window is not None:
+                windowed(group[0], plan.settings.window)
             with ExitStack() as stack:
                 files = [stack.enter_context(ProbabilityFile(
                     outputs.path("probabilities", item, ".npy"), (len(outputs.labels), *size))) for item in group
@@ -132,7 +127,7 @@ def predict_pictures(items: Sequence[Item], predictor: Predictor, outputs: Outpu
             for item, image, pred in zip(group, images, preds, strict=True):
                 yield pred.size, partial(outputs.write, item, image, pred)
 
-    for item in _ahead(to_write()):
+    for item in run_in_order(to_write()):
         done(item)
 
 
@@ -144,22 +139,6 @@ def _pixels(path: Path) -> int:
         return 0
 
 
-def _ahead(jobs: Iterable[tuple[int, Callable[[], T]]]) -> Iterator[T]:
-    """Do jobs in threads, each given with its pixels, and yield their results in order.
-
-    A job begins only if, with it, no more than MOST_AHEAD pixels and a few jobs are under way, or none is.
-    """
-    workers = os.cpu_count() or 1
-    waiting: deque[tuple[int, Future[T]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for pixels, job in jobs:
-            while waiting and (len(waiting) > 2 * workers or pixels + sum(each for each, _ in waiting) > MOST_AHEAD):
-                yield waiting.popleft()[1].result()
-            waiting.append((pixels, pool.submit(job)))
-        while waiting:
-            yield waiting.popleft()[1].result()
-
-
 def _batches(images: Iterable[tuple[Item, np.ndarray]],
              most: Callable[[tuple[int, int]], int]) -> Iterator[tuple[list[Item], np.ndarray]]:
     """Put images of one size together, as many as `most` says of it; a size that others keep waiting goes alone."""
@@ -169,7 +148,7 @@ def _batches(images: Iterable[tuple[Item, np.ndarray]],
         waiting.setdefault(size, []).append((item, image))
         if len(waiting[size]) >= most(size):
             yield _stacked(waiting.pop(size))
-        elif sum(math.prod(each) * len(group) for each, group in waiting.items()) > MOST_AHEAD:
+        elif sum(math.prod(each) * len(group) for each, group in waiting.items()) > MAX_PENDING_PIXELS:
             yield _stacked(waiting.pop(next(iter(waiting))))
     for group in waiting.values():
         yield _stacked(group)
@@ -198,7 +177,7 @@ def predict_video(item: Item, predictor: Predictor, outputs: Outputs,
     """
     started = time.perf_counter()
     reader = VideoReader(item.path)
-    at_once = predictor.plan(reader.size).pictures
+    at_once = predictor.plan(reader.size).num_images
     blank = with_legend(np.zeros((*reader.size, 3), np.uint8), outputs.labels)
     size = (blank.shape[0] + blank.shape[0] % 2, blank.shape[1] + blank.shape[1] % 2)  # players want even sides
     num_frames = 0

@@ -1,4 +1,4 @@
-"""A network's trial before the work begins: what it returns for blank images must be logits, whoever wrote it."""
+"""Check that a model returns logits of the right shape, before the work begins."""
 
 import traceback
 from collections.abc import Mapping
@@ -13,9 +13,11 @@ from segtrain.errors import UserError
 from segtrain.profiling import modes_kept
 
 
-def try_out(network: nn.Module, target: str, image_size: tuple[int, int], *, in_channels: int, num_classes: int,
+def check_logits(network: nn.Module, target: str, image_size: tuple[int, int], *, in_channels: int, num_classes: int,
             training: bool = False) -> None:
-    """Run a network once, and leave it as it was: modes, buffers and random state.
+    """Check that a network returns logits of the right shape for blank images, and leave it as it was.
+
+    Modes, buffers and random state are restored.
 
     Args:
         network: On any device.
@@ -23,11 +25,11 @@ def try_out(network: nn.Module, target: str, image_size: tuple[int, int], *, in_
         image_size: (height, width).
         in_channels: Channels of the images.
         num_classes: Classes of the dataset.
-        training: Run it in training mode, on two images, for BatchNorm learns from no single value.
+        training: Run it in training mode, on two images, because BatchNorm needs more than one value.
 
     Raises:
-        UserError: If it fails, or does not return float (N, num_classes, H, W). A failure in segtrain itself that is no
-            ValueError is a bug and goes on as it is, and so does a lack of memory.
+        UserError: If it fails, or does not return float (N, num_classes, H, W). A failure in segtrain itself that is
+            not a ValueError is a bug and is raised as it is, and so is a lack of memory.
     """
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     images = torch.zeros(2 if training else 1, in_channels, *image_size, device=device)
@@ -36,9 +38,9 @@ def try_out(network: nn.Module, target: str, image_size: tuple[int, int], *, in_
         with modes_kept(network), torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
             output = network.train(training)(images)
     except Exception as error:
-        place = _place(error)
-        is_ours = place is not None and place.filename.startswith(str(Path(__file__).parents[1]))
-        if messages.machine(error) or (is_ours and not isinstance(error, ValueError)):
+        place = _find_place(error)
+        is_own = place is not None and place.filename.startswith(str(Path(__file__).parents[1]))
+        if messages.machine(error) or (is_own and not isinstance(error, ValueError)):
             raise
         where = "" if place is None else f" ({place.filename}, line {place.lineno})"
         raise UserError(f"model._target_={target} fails{_in(training)} on images of shape {tuple(images.shape)}: "
@@ -49,23 +51,23 @@ def try_out(network: nn.Module, target: str, image_size: tuple[int, int], *, in_
                 buffer.copy_(value)
     expected = (len(images), num_classes, *image_size)
     if not isinstance(output, Tensor) or tuple(output.shape) != expected or not output.is_floating_point():
-        raise UserError(f"model._target_={target} returns {_described(output)}{_in(training)} for images of shape "
+        raise UserError(f"model._target_={target} returns {_describe(output)}{_in(training)} for images of shape "
                         f"{tuple(images.shape)}, but logits of shape {expected} are needed: "
-                        f"{_remedy(output, expected, target)}.")
+                        f"{_suggest(output, expected, target)}.")
 
 
 def _in(training: bool) -> str:
     return " in training mode" if training else ""
 
 
-def _place(error: Exception) -> traceback.FrameSummary | None:
-    """Return where in the network's own code, outside torch, an error came up; None if nowhere."""
-    not_its = (str(Path(torch.__file__).parent), __file__)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(not_its)]
+def _find_place(error: Exception) -> traceback.FrameSummary | None:
+    """Return where in the network's own code, outside torch, an error was raised; None if nowhere."""
+    elsewhere = (str(Path(torch.__file__).parent), __file__)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(elsewhere)]
     return frames[-1] if frames else None
 
 
-def _described(output: Any) -> str:
+def _describe(output: Any) -> str:
     if isinstance(output, Tensor):
         return f"a tensor of shape {tuple(output.shape)} and type {str(output.dtype).removeprefix('torch.')}"
     if isinstance(output, Mapping):
@@ -75,7 +77,7 @@ def _described(output: Any) -> str:
     return f"an object of type {type(output).__name__}"
 
 
-def _remedy(output: Any, expected: tuple[int, ...], target: str) -> str:
+def _suggest(output: Any, expected: tuple[int, ...], target: str) -> str:
     if target.startswith("torchvision.models.segmentation."):
         return f"choose model=torchvision/{target.rpartition('.')[2]}"
     if not isinstance(output, Tensor):

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from segtrain.data.base import Dataset
-from segtrain.inference.sliding_window import Predict
+from segtrain.inference.sliding_window import PredictFn
 from segtrain.run.results import write_figure
 from segtrain.terminal import percent
 from segtrain.visualize import errors_figure, shrunk
 
 
-def draw_worst(folder: Path, data: Dataset, rows: Sequence[Mapping[str, Any]], predict: Predict, count: int) -> None:
+def draw_worst(folder: Path, data: Dataset, rows: Sequence[Mapping[str, Any]], predict: PredictFn, count: int) -> None:
     """Draw the images of lowest mIoU: input, target, prediction, errors; the file names begin with rank and mIoU.
 
     Args:

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from segtrain.config import build, check
 from segtrain.data.loading import Batch
 from segtrain.errors import UserError, did_you_mean
-from segtrain.inference.sanity_check import try_out
+from segtrain.inference.forward import autocast
+from segtrain.inference.sanity_check import check_logits
 from segtrain.losses import CrossEntropy
 from segtrain.profiling import MemoryMeter, cost, layer_table, layers, timed
 from segtrain.run.results import versions, write_config, write_json
 from segtrain.sweep import leaderboard
-from segtrain.training.step import AUTOCAST, train_one_epoch
+from segtrain.training.step import train_one_epoch
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     network = build.model(cfg, pretrained=False).to(device).to(memory_format=build.memory_format(cfg))
     size, in_channels = tuple(cfg.task.size), cfg.model.get("in_channels", 3)
     name = type(network).__name__
-    try_out(network, cfg.model._target_, size, in_channels=in_channels, num_classes=num_classes)
+    check_logits(network, cfg.model._target_, size, in_channels=in_channels, num_classes=num_classes)
 
     costs = cost(network, size, in_channels)
     rows = layers(network, size, in_channels) if cfg.task.layers else None
@@ -99,11 +100,10 @@ def _forward(cfg: Any, network: nn.Module, device: torch.device, batch_size: int
              in_channels: int) -> Callable[[], Tensor]:
     images = torch.randn(batch_size, in_channels, *cfg.task.size, device=device)
     images = images.to(memory_format=build.memory_format(cfg))
-    dtype = AUTOCAST[cfg.runtime.precision]
 
     @torch.inference_mode()
     def forward() -> Tensor:
-        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+        with autocast(device, cfg.runtime.precision):
             return network(images)
 
     return forward

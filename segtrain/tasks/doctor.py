@@ -21,7 +21,6 @@ from segtrain.data.statistics import check_instances
 from segtrain.errors import UserError
 from segtrain.files import write_text
 from segtrain.run.results import write_config, write_figure, write_json
-from segtrain.tasks.evaluate import dataset_name
 from segtrain.visualize import examples_figure, shrunk
 
 log = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     advice = None if train is None else advise(train)
     errors, warnings = ([each for each in findings if each.severity == severity] for severity in (ERROR, WARNING))
     results = {
-        "task": "doctor", "dataset": dataset_name(cfg), "settings": check.to_container(cfg.dataset),
+        "task": "doctor", "dataset": build.dataset_name(cfg), "settings": check.to_container(cfg.dataset),
         "errors": len(errors), "warnings": len(warnings), "num_images": num_images, "seconds": seconds,
         "images_per_second": num_images / seconds, "left_out": left_out,
         "splits": {split.name: summary(split) for split in splits}, "leaks": leaks, "advice": advice,

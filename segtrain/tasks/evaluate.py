@@ -13,8 +13,8 @@ from segtrain.data.statistics import DatasetStatistics, all_void, compute_statis
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.inference.evaluator import score_split
-from segtrain.inference.sanity_check import try_out
-from segtrain.inference.sliding_window import Inference, predictor
+from segtrain.inference.forward import InferenceSettings, make_predict_fn
+from segtrain.inference.sanity_check import check_logits
 from segtrain.inference.worst_images import draw_worst
 from segtrain.profiling import cost
 from segtrain.run import checkpoint
@@ -42,34 +42,35 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     data = build.cached(build.dataset(cfg, cfg.dataset.split), cfg.dataset.cache)
     found = _statistics(cfg, data, options.save_predictions)
     build.settle(cfg, device, num_classes=len(data.labels), cached_in_memory=True)
-    log.info("evaluating %s on %d images of %s %s", path, len(data.names), dataset_name(cfg), cfg.dataset.split)
+    log.info("evaluating %s on %d images of %s %s", path, len(data.names), build.dataset_name(cfg), cfg.dataset.split)
     for remark in found.remarks:
         log.warning("warning: %s", remark)
 
     network = load_network(cfg, saved, path).to(device).to(memory_format=memory_format(cfg))
-    pass_size = inference.pass_size(found.sizes[0])
-    try_out(network, cfg.model._target_, pass_size, in_channels=len(cfg.dataset.mean), num_classes=len(data.labels))
+    pass_size = inference.input_size(found.sizes[0])
+    check_logits(network, cfg.model._target_, pass_size, in_channels=len(cfg.dataset.mean),
+                 num_classes=len(data.labels))
     known = _known_of_training(saved, path, cfg, data)
     normalize = build.normalize(cfg, device)
     scored = score_split(
         network, data, found, build.loss(cfg, known["class_pixels"], known["image_pixels"]).to(device), normalize,
         device=device, precision=cfg.runtime.precision, batch_size=cfg.train.batch_size, workers=cfg.runtime.workers,
-        instances=cfg.dataset.instances, class_sizes=known["class_sizes"], inference=inference,
-        keep=(lambda index, pred: write_prediction(run_dir / "predictions", data, index, pred))
+        instances=cfg.dataset.instances, class_sizes=known["class_sizes"], settings=inference,
+        on_prediction=(lambda index, pred: write_prediction(run_dir / "predictions", data, index, pred))
         if options.save_predictions else None)
 
     costs = cost(network, pass_size, len(cfg.dataset.mean))
     if costs["macs"] is not None:
         costs["macs"] *= inference.num_passes(found.sizes[0])
-    results = {"task": "evaluate", "dataset": dataset_name(cfg), "split": cfg.dataset.split, "checkpoint": str(path),
-               "epoch": saved["epoch"], "step": saved["step"], **scored.results, **costs}
+    results = {"task": "evaluate", "dataset": build.dataset_name(cfg), "split": cfg.dataset.split,
+               "checkpoint": str(path), "epoch": saved["epoch"], "step": saved["step"], **scored.results, **costs}
     if not process_group.is_main():
         return results[cfg.train.monitor]
     write_config(run_dir, check.to_container(cfg))
     write_rows(run_dir / "per_image.csv", list(scored.images[0]), scored.images)
     if results["pacc"] is not None:  # else no pixel has a class
         write_confusion(run_dir, results["confusion_matrix"], list(results["iou_per_class"]))
-        predict = predictor(network, normalize, inference, device=device, precision=cfg.runtime.precision,
+        predict = make_predict_fn(network, normalize, inference, device=device, precision=cfg.runtime.precision,
                             batch_size=cfg.train.batch_size)
         draw_worst(run_dir / "worst", data, scored.images, predict, options.worst)
     write_json(run_dir / "results.json", results)
@@ -77,18 +78,18 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     return results[cfg.train.monitor]
 
 
-def _inference(options: Any, overrides: list[str]) -> Inference:
+def _inference(options: Any, overrides: list[str]) -> InferenceSettings:
     """Return how logits are to be made.
 
     Raises:
         UserError: If an option of windows is given without windows.
     """
     if options.window is not None:
-        return Inference((options.window[0], options.window[1]), options.overlap, options.flip)
+        return InferenceSettings((options.window[0], options.window[1]), options.overlap, options.flip)
     if any(check.override_key(override) == "task.overlap" for override in overrides):
         raise UserError(f"task.overlap={options.overlap} is for windows: set task.window=[height,width], "
                         "or leave task.overlap out.")
-    return Inference(flip=options.flip)
+    return InferenceSettings(flip=options.flip)
 
 
 def _statistics(cfg: Any, data: Dataset, saves_predictions: bool) -> DatasetStatistics:
@@ -110,8 +111,9 @@ def _known_of_training(saved: Mapping[str, Any], path: Path, cfg: Any, data: Dat
     known = {name: saved[name] for name in ("class_sizes", "class_pixels", "image_pixels")}
     foreign = sorted({*(known["class_sizes"] or ())} - {label.name for label in data.labels})
     if foreign and cfg.dataset.instances is not None:
-        raise UserError(f"{path} knows the sizes of objects of the class {foreign[0]}, which {dataset_name(cfg)} does "
-                        "not have, so iIoU is not defined: leave it out with dataset.instances=null.")
+        raise UserError(f"{path} knows the sizes of objects of the class {foreign[0]}, which "
+                        f"{build.dataset_name(cfg)} does not have, so iIoU is not defined: leave it out with "
+                        "dataset.instances=null.")
     lacks_sizes = known["class_sizes"] is None and cfg.dataset.instances is not None
     if lacks_sizes or (known["class_pixels"] is None and build.weighs_classes(cfg)):
         log.info("the checkpoint lacks statistics of the training split (class weights of the loss, object sizes for "
@@ -130,8 +132,3 @@ def _log_end(run_dir: Path, results: Mapping[str, Any], options: Any) -> None:
             "confusion_matrix.png", "confusion_matrix_pixels.png", *["worst/"] * bool(options.worst))))
     if options.save_predictions:
         log.info("predictions  %s", run_dir / "predictions")
-
-
-def dataset_name(cfg: Any) -> str:
-    """Name a dataset as its class is named, in small letters."""
-    return cfg.dataset._target_.rsplit(".", 1)[-1].lower()

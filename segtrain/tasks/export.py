@@ -34,13 +34,13 @@ from segtrain.export.verify import (
     opencv_runner,
     pt2_runner,
 )
-from segtrain.inference.sanity_check import try_out
-from segtrain.inference.sliding_window import Predict, whole_pictures
+from segtrain.inference.forward import make_predict_fn
+from segtrain.inference.sanity_check import check_logits
+from segtrain.inference.sliding_window import PredictFn
 from segtrain.labels import Label
 from segtrain.run import checkpoint
 from segtrain.run.results import versions, write_config, write_json
 from segtrain.run.trained import load_network, saved_classes, saved_config
-from segtrain.tasks.evaluate import dataset_name
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     name, target, num_classes = type(network).__name__, cfg.model._target_, cfg.dataset.num_classes
     labels, _, remark = saved_classes(saved, path, cfg)
     pictures, origin = _pictures(cfg, size)
-    try_out(network, target, pictures[0].shape[1:3], in_channels=len(cfg.dataset.mean), num_classes=num_classes)
+    check_logits(network, target, pictures[0].shape[1:3], in_channels=len(cfg.dataset.mean), num_classes=num_classes)
     log.info("exporting %s: %s, %d classes", path, name, num_classes)
     if remark is not None:
         log.warning("warning: %s", remark)
@@ -88,7 +88,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
 
     # the reference is what task=evaluate computes: another path than that through the exported normalisation
     network = network.to(memory_format=build.memory_format(cfg))
-    predict = whole_pictures(network, build.normalize(cfg, CPU), device=CPU)
+    predict = make_predict_fn(network, build.normalize(cfg, CPU), device=CPU)
     log.info("checking it on %s", origin)
     try:
         checked = _checked(unchecked, options, predict, pictures, places=passes_places(program))
@@ -142,7 +142,7 @@ def _pictures(cfg: Any, size: tuple[int, int] | None) -> tuple[list[np.ndarray],
     try:
         data = build.dataset(there, cfg.dataset.split)
         images = [data.read(index).image for index in range(min(NUM_PICTURES, len(data.names)))]
-        origin = f"images of {dataset_name(cfg)} {cfg.dataset.split}"
+        origin = f"images of {build.dataset_name(cfg)} {cfg.dataset.split}"
     except (UserError, OSError) as error:
         images = [draw_scene(0, "val", index, *SCENE_SIZE)[0] for index in range(NUM_PICTURES)]
         origin = "embedded street scenes"
@@ -153,7 +153,7 @@ def _pictures(cfg: Any, size: tuple[int, int] | None) -> tuple[list[np.ndarray],
 # ---- the checks
 
 
-def _checked(path: Path, options: Any, predict: Predict, pictures: Sequence[np.ndarray], *,
+def _checked(path: Path, options: Any, predict: PredictFn, pictures: Sequence[np.ndarray], *,
              places: bool) -> dict[str, Any]:
     """Run a file in its runtimes and time it; the entries of results.json.
 

@@ -16,11 +16,11 @@ from tqdm import tqdm
 from segtrain.config import build, check
 from segtrain.data.label_files import MARKER, file_values, make_folder
 from segtrain.errors import UserError
+from segtrain.inference.forward import InferenceSettings
 from segtrain.inference.inputs import Item, find_inputs, shard
 from segtrain.inference.pipeline import FOLDERS, Outputs, predict_pictures, predict_video
-from segtrain.inference.predictor import LEAST_SIDE, Predictor
-from segtrain.inference.sanity_check import try_out
-from segtrain.inference.sliding_window import Inference
+from segtrain.inference.predictor import MIN_SIDE, Predictor
+from segtrain.inference.sanity_check import check_logits
 from segtrain.run import checkpoint
 from segtrain.run.results import write_config, write_json
 from segtrain.run.trained import load_network, saved_classes, saved_config
@@ -55,10 +55,10 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> None:
     build.settle(cfg, device, num_classes=len(labels), cached_in_memory=True)
     network = load_network(cfg, saved, path).to(device).to(memory_format=build.memory_format(cfg))
     in_channels = len(cfg.dataset.mean)
-    try_out(network, cfg.model._target_, (2 * LEAST_SIDE, 2 * LEAST_SIDE), in_channels=in_channels,
+    check_logits(network, cfg.model._target_, (2 * MIN_SIDE, 2 * MIN_SIDE), in_channels=in_channels,
             num_classes=len(labels))
-    inference = Inference(None if options.window is None else (options.window[0], options.window[1]), options.overlap,
-                          options.flip)
+    inference = InferenceSettings(None if options.window is None else (options.window[0], options.window[1]),
+                                  options.overlap, options.flip)
     predictor = Predictor(network, build.normalize(cfg, device), inference, device=device,
                           precision=cfg.runtime.precision, batch_size=cfg.train.batch_size, num_classes=len(labels),
                           in_channels=in_channels)

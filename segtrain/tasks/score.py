@@ -23,9 +23,9 @@ from segtrain.data.statistics import (
     check_counts,
     check_instances,
     find_instances,
-    in_order,
     instance_classes,
 )
+from segtrain.data.threads import map_in_order
 from segtrain.errors import UserError, did_you_mean
 from segtrain.inference.evaluator import image_rows, split_results
 from segtrain.labels import Label
@@ -33,7 +33,6 @@ from segtrain.metrics.categories import category_ids
 from segtrain.metrics.confusion import class_counts, count_pairs, fold_pairs
 from segtrain.metrics.instances import count_instances
 from segtrain.run.results import results_table, write_config, write_confusion, write_json, write_rows
-from segtrain.tasks.evaluate import dataset_name
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     class_sizes, source = _class_sizes(check.to_container(cfg.task)["class_sizes"], data, cfg.dataset.instances)
     paths, unused = find_predictions(data, folder)
     build.settle(cfg, torch.device("cpu"), num_classes=len(data.labels), cached_in_memory=True)
-    log.info("scoring the predictions in %s on %d targets of %s %s", folder, len(paths), dataset_name(cfg),
+    log.info("scoring the predictions in %s on %d targets of %s %s", folder, len(paths), build.dataset_name(cfg),
              cfg.dataset.split)
     if unused:
         log.warning("warning: %d files below %s belong to no target and are left out, the first is %s", len(unused),
@@ -75,8 +74,9 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     of_split = split_results(data.labels, confusion.sum(0), objects, others=other_labels(data),
                              instances=cfg.dataset.instances, class_sizes=class_sizes, num_images=len(paths), loss=None,
                              seconds=time.perf_counter() - started)
-    results = {"task": "score", "dataset": dataset_name(cfg), "split": cfg.dataset.split, "predictions": str(folder),
-               "checkpoint": None, "epoch": None, "step": None, **of_split, "params": None, "macs": None}
+    results = {"task": "score", "dataset": build.dataset_name(cfg), "split": cfg.dataset.split,
+               "predictions": str(folder), "checkpoint": None, "epoch": None, "step": None, **of_split,
+               "params": None, "macs": None}
     rows = image_rows(data, class_counts(confusion).numpy(), [None] * len(paths))
     write_config(run_dir, check.to_container(cfg))
     write_rows(run_dir / "per_image.csv", list(rows[0]), rows)
@@ -132,7 +132,8 @@ def _count_all(data: Dataset, paths: Sequence[Path], instances: str | None) -> l
             objects = count_instances(predicted, target, found, class_ids, categories)
         return _Counts(fold_pairs(pairs, ids, num_classes, num_predicted), objects)
 
-    bar = tqdm(in_order(count, len(paths)), desc="scoring", total=len(paths), unit="image", leave=False, disable=None)
+    bar = tqdm(map_in_order(count, len(paths)), desc="scoring", total=len(paths), unit="image", leave=False,
+               disable=None)
     counted = list(bar)
     faults = [each for each in counted if isinstance(each, UserError)]
     if faults:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from segtrain.config import check
+from segtrain.config import build, check
 from segtrain.distributed import ddp, process_group
 from segtrain.errors import Stopped, UserError
 from segtrain.inference.evaluator import Scored, score_split
@@ -17,7 +17,6 @@ from segtrain.report.automatic import report_run
 from segtrain.run import checkpoint
 from segtrain.run.results import results_table, write_config, write_json
 from segtrain.run.trackers import Tracker, add_hparams
-from segtrain.tasks.evaluate import dataset_name
 from segtrain.terminal import percent
 from segtrain.training.nonfinite import train_epoch
 from segtrain.training.signals import StopRequest
@@ -140,7 +139,7 @@ def _keep_if_best(training: Training, results: dict[str, Any]) -> bool:
         progress.since_best += 1
         return False
     progress.since_best = 0
-    progress.best = {"task": "train", "dataset": dataset_name(cfg), "split": "val", "epoch": progress.epoch,
+    progress.best = {"task": "train", "dataset": build.dataset_name(cfg), "split": "val", "epoch": progress.epoch,
                      "step": progress.step, **results, **training.costs}
     progress.best["checkpoint"] = str(save_best(training))
     return True

@@ -25,12 +25,11 @@ from segtrain.data.statistics import DatasetStatistics, compute_statistics
 from segtrain.data.transforms import Augmentation, Normalize
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
-from segtrain.inference.sanity_check import try_out
+from segtrain.inference.sanity_check import check_logits
 from segtrain.losses import Loss
 from segtrain.optim import encoder_of
 from segtrain.profiling import cost
 from segtrain.run import checkpoint
-from segtrain.tasks.evaluate import dataset_name
 from segtrain.training.resume import check_changes
 
 log = logging.getLogger(__name__)
@@ -154,13 +153,13 @@ def prepare(cfg: Any, run_dir: Path, saved: dict[str, Any] | None = None, saved_
     normalize, augmentation = build.normalize(cfg, device), build.augmentation(cfg)
 
     # only now, when every key has been checked, comes what may take minutes
-    log.info("%s: reading %d training and %d validation images", dataset_name(cfg), len(train_data.names),
+    log.info("%s: reading %d training and %d validation images", build.dataset_name(cfg), len(train_data.names),
              len(val_data.names))
     train_found = compute_statistics(train_data, cfg.dataset.instances)
     val_found = compute_statistics(val_data, cfg.dataset.instances)
     for remark in dict.fromkeys([*train_found.remarks, *val_found.remarks]):  # once, if both have the same to say
         log.warning("warning: %s", remark)
-    _try_out(cfg, network, augmentation, train_data, val_found)
+    _check_model(cfg, network, augmentation, train_data, val_found)
     training = Training(
         cfg, run_dir, device, train_data, val_data, train_found, val_found, steps_per_epoch, total_steps, network,
         average=copy.deepcopy(network).requires_grad_(False) if cfg.train.ema_decay else None,
@@ -208,13 +207,13 @@ def _check_frozen(cfg: Any) -> None:
                         "model.pretrained=DEFAULT (where the model has it) or checkpoint=.")
 
 
-def _try_out(cfg: Any, network: nn.Module, augmentation: Augmentation, train_data: Dataset,
+def _check_model(cfg: Any, network: nn.Module, augmentation: Augmentation, train_data: Dataset,
              val_found: DatasetStatistics) -> None:
     """Run the network once as it is trained, and once as it is validated."""
     sample = train_data.read(0)
     crop, _ = augmentation(sample.image, sample.target, (cfg.seed, 0, 0))
     for size, training in (((crop.shape[0], crop.shape[1]), True), (val_found.sizes[0], False)):
-        try_out(network, cfg.model._target_, size, in_channels=len(cfg.dataset.mean),
+        check_logits(network, cfg.model._target_, size, in_channels=len(cfg.dataset.mean),
                 num_classes=len(train_data.labels), training=training)
 
 

@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from segtrain.data.loading import Batch
 from segtrain.distributed import ddp, process_group
-from segtrain.inference.sliding_window import AUTOCAST, Predict
-from segtrain.losses import Loss
+from segtrain.inference.forward import autocast
+from segtrain.losses import Loss, mean_loss
 
 
 @dataclass
@@ -114,7 +114,7 @@ def train_one_epoch(
         sums_of_parts = []
         for number, (images, targets) in enumerate(parts):
             with ddp.gradients_held(model, is_last=number == len(parts) - 1):
-                with torch.autocast(device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):
+                with autocast(device, precision):
                     logits = model(normalize(images))
                 sums = loss_fn(logits, targets)
                 # the gradients of several processes are averaged, but those of a sum add up
@@ -168,40 +168,6 @@ def _advance(scheduler: torch.optim.lr_scheduler.LRScheduler) -> None:
     with warnings.catch_warnings():  # which it gives where the very first update was left out
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
         scheduler.step()
-
-
-def mean_loss(sums: Tensor, normalizers: Tensor) -> Tensor:
-    """Divide each part of a loss by its normalizer and add them up; a part without any valid pixel is 0.
-
-    Args:
-        sums: (T,), floating.
-        normalizers: (T,), floating, >= 0.
-
-    Returns:
-        A scalar, whose gradient is finite, and zero where the normalizer is.
-    """
-    valid = normalizers > 0
-    # Both sides of a where have a gradient: a division by 0, or by a tiny number, would make it NaN.
-    return torch.where(valid, sums / torch.where(valid, normalizers, 1.0), 0.0).sum()
-
-
-@torch.inference_mode()
-def predict_epoch(
-    predict: Predict, batches: Iterable[Batch], *, device: torch.device
-) -> Iterator[tuple[Batch, Tensor]]:
-    """Predict batch after batch.
-
-    Args:
-        predict: uint8 (N, H, W, C) on the device -> float32 (N, K, H, W), as of `inference.predictor`.
-        batches: Of a split.
-        device: Where the network is.
-
-    Yields:
-        The batch on the device, and its logits.
-    """
-    for batch in batches:
-        on_device = replace(batch, images=_to(batch.images, device), targets=_to(batch.targets, device))
-        yield on_device, predict(on_device.images)
 
 
 @torch.no_grad()

@@ -8,15 +8,12 @@ import torch
 from torch import nn
 
 from segtrain.data.transforms import Normalize
+from segtrain.inference.forward import InferenceSettings, make_predict_fn, predict_with_flip_tta
 from segtrain.inference.sliding_window import (
-    Inference,
-    bands,
-    blending,
-    mirrored,
-    predictor,
-    starts,
-    whole_pictures,
-    windowed,
+    blending_weights,
+    iterate_bands,
+    predict_sliding_window,
+    window_starts,
 )
 
 CPU = torch.device("cpu")
@@ -25,7 +22,7 @@ K = 3
 CASES = [((32, 32), 0.0), ((32, 32), 0.25), ((20, 33), 0.5), ((7, 50), 0.9), ((64, 9), 0.25), ((200, 200), 0.5)]
 
 
-def pictures(*shape, seed=0):
+def make_images(*shape, seed=0):
     return torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
@@ -49,13 +46,13 @@ def close(one, other):
 
 def test_whole_pictures_are_normalised_and_given_to_the_network_in_evaluation_mode():
     network = wide_network().train()
-    given = pictures(2, 8, 9, 3)
-    logits = whole_pictures(network, NORMALIZE, device=CPU)(given)
+    given = make_images(2, 8, 9, 3)
+    logits = make_predict_fn(network, NORMALIZE, device=CPU)(given)
     assert not network.training
     assert (logits.dtype, logits.requires_grad) == (torch.float32, False)
     close(logits, network((given.permute(0, 3, 1, 2) / 255 - torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1))
                           / torch.tensor([1.0, 0.5, 1.0]).view(3, 1, 1)).detach())
-    assert whole_pictures(network, NORMALIZE, device=CPU, precision="bf16")(given).dtype == torch.float32
+    assert make_predict_fn(network, NORMALIZE, device=CPU, precision="bf16")(given).dtype == torch.float32
 
 
 # ---- windows
@@ -63,40 +60,40 @@ def test_whole_pictures_are_normalised_and_given_to_the_network_in_evaluation_mo
 
 @pytest.mark.parametrize(("window", "overlap"), CASES)
 def test_windows_change_nothing_for_a_network_that_looks_at_single_pixels(window, overlap):
-    whole = whole_pictures(pixel_network(), NORMALIZE, device=CPU)
-    given = pictures(2, 75, 61, 3)
-    close(windowed(whole, window, overlap=overlap, batch_size=3)(given), whole(given))
+    whole = make_predict_fn(pixel_network(), NORMALIZE, device=CPU)
+    given = make_images(2, 75, 61, 3)
+    close(predict_sliding_window(whole, given, window, overlap=overlap, batch_size=3), whole(given))
 
 
 @pytest.mark.parametrize("window", [(75, 61), (75, 100), (1000, 61)])
 def test_a_window_of_the_pictures_size_or_more_is_the_whole_picture(window):
-    whole = whole_pictures(wide_network(), NORMALIZE, device=CPU)
-    given = pictures(1, 75, 61, 3)
-    assert torch.equal(windowed(whole, window, overlap=0.5, batch_size=4)(given), whole(given))
+    whole = make_predict_fn(wide_network(), NORMALIZE, device=CPU)
+    given = make_images(1, 75, 61, 3)
+    assert torch.equal(predict_sliding_window(whole, given, window, overlap=0.5, batch_size=4), whole(given))
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.3, 0.5, 0.8])
 def test_logits_are_the_weighted_mean_over_the_windows(overlap):
-    whole = whole_pictures(wide_network(), NORMALIZE, device=CPU)
-    given = pictures(1, 40, 50, 3)
+    whole = make_predict_fn(wide_network(), NORMALIZE, device=CPU)
+    given = make_images(1, 40, 50, 3)
     height, width = 16, 20
     total, weight = torch.zeros(1, K, 40, 50, dtype=torch.float64), torch.zeros(40, 50, dtype=torch.float64)
     hats = [np.minimum(np.arange(1, n + 1), np.arange(n, 0, -1)) for n in (height, width)]
     hat = torch.from_numpy(np.outer(*hats)).double()
-    for y in starts(40, height, overlap):
-        for x in starts(50, width, overlap):
+    for y in window_starts(40, height, overlap):
+        for x in window_starts(50, width, overlap):
             total[:, :, y:y + height, x:x + width] += hat * whole(given[:, y:y + height, x:x + width])
             weight[y:y + height, x:x + width] += hat
-    found = windowed(whole, (height, width), overlap=overlap, batch_size=5)(given)
+    found = predict_sliding_window(whole, given, (height, width), overlap=overlap, batch_size=5)
     close(found.double(), total / weight)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 1000])
 def test_the_number_of_windows_at_once_and_of_pictures_changes_nothing(batch_size):
-    whole = whole_pictures(wide_network(), NORMALIZE, device=CPU)
-    given = pictures(3, 40, 50, 3)
-    together = windowed(whole, (16, 20), overlap=0.4, batch_size=batch_size)(given)
-    alone = [windowed(whole, (16, 20), overlap=0.4, batch_size=4)(picture[None]) for picture in given]
+    whole = make_predict_fn(wide_network(), NORMALIZE, device=CPU)
+    given = make_images(3, 40, 50, 3)
+    together = predict_sliding_window(whole, given, (16, 20), overlap=0.4, batch_size=batch_size)
+    alone = [predict_sliding_window(whole, picture[None], (16, 20), overlap=0.4, batch_size=4) for picture in given]
     close(together, torch.cat(alone))
 
 
@@ -107,18 +104,18 @@ def test_the_network_sees_windows_of_one_size_and_at_most_batch_size_of_them():
         seen.append(tuple(parts.shape))
         return torch.zeros(len(parts), K, *parts.shape[1:3])
 
-    windowed(predict, (16, 20), overlap=0.25, batch_size=4)(pictures(1, 40, 15, 3))
+    predict_sliding_window(predict, make_images(1, 40, 15, 3), (16, 20), overlap=0.25, batch_size=4)
     assert {shape[1:] for shape in seen} == {(16, 15, 3)}
     assert [shape[0] for shape in seen] == [3]
     seen.clear()
-    windowed(predict, (16, 20), overlap=0.25, batch_size=4)(pictures(2, 40, 50, 3))
+    predict_sliding_window(predict, make_images(2, 40, 50, 3), (16, 20), overlap=0.25, batch_size=4)
     assert [shape[0] for shape in seen] == [4, 4, 4, 4, 2]  # 3 x 3 windows of 2 pictures
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.1, 0.25, 0.5, 0.75, 0.99])
 @pytest.mark.parametrize(("length", "window"), [(100, 32), (33, 32), (32, 32), (10, 32), (1000, 37), (64, 32), (9, 1)])
 def test_windows_cover_everything_and_overlap_at_least_as_asked(length, window, overlap):
-    found = starts(length, window, overlap)
+    found = window_starts(length, window, overlap)
     part = min(window, length)
     assert (found[0], found[-1]) == (0, length - part)
     gaps = np.diff(found)
@@ -129,15 +126,15 @@ def test_windows_cover_everything_and_overlap_at_least_as_asked(length, window, 
 
 
 def test_no_more_windows_than_needed():
-    assert starts(64, 32, 0.0) == [0, 32]
-    assert starts(65, 32, 0.0) == [0, 16, 33]
-    assert starts(96, 32, 0.5) == [0, 16, 32, 48, 64]
+    assert window_starts(64, 32, 0.0) == [0, 32]
+    assert window_starts(65, 32, 0.0) == [0, 16, 33]
+    assert window_starts(96, 32, 0.5) == [0, 16, 32, 48, 64]
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 0.9])
 def test_weights_add_up_to_one_and_fall_off_towards_borders_inside_the_picture(overlap):
-    begins = starts(100, 24, overlap)
-    weights = blending(begins, 24)
+    begins = window_starts(100, 24, overlap)
+    weights = blending_weights(begins, 24)
     total = torch.zeros(100, dtype=torch.float64)
     for begin, weight in zip(begins, weights, strict=True):
         assert (weight > 0).all()
@@ -154,8 +151,8 @@ def test_weights_add_up_to_one_and_fall_off_towards_borders_inside_the_picture(o
 @pytest.mark.parametrize("options", [{"window": (0, 4)}, {"overlap": 1.0}, {"overlap": -0.1}, {"batch_size": 0}])
 def test_arguments_out_of_range(options):
     with pytest.raises(ValueError, match="at least"):
-        next(bands(lambda parts: parts, pictures(1, 8, 8, 3), **{"window": (4, 4), "overlap": 0.5, "batch_size": 1,
-                                                                 **options}))
+        next(iterate_bands(lambda parts: parts, make_images(1, 8, 8, 3),
+                           **{"window": (4, 4), "overlap": 0.5, "batch_size": 1, **options}))
 
 
 # ---- bands
@@ -163,20 +160,20 @@ def test_arguments_out_of_range(options):
 
 @pytest.mark.parametrize(("window", "overlap"), CASES)
 def test_bands_are_the_whole_from_the_top_down(window, overlap):
-    whole = whole_pictures(wide_network(), NORMALIZE, device=CPU)
-    given = pictures(1, 75, 61, 3)
-    found = list(bands(whole, given, window, overlap=overlap, batch_size=4))
+    whole = make_predict_fn(wide_network(), NORMALIZE, device=CPU)
+    given = make_images(1, 75, 61, 3)
+    found = list(iterate_bands(whole, given, window, overlap=overlap, batch_size=4))
     heights = [logits.shape[2] for _, logits in found]
     assert [top for top, _ in found] == [sum(heights[:number]) for number in range(len(heights))]
     assert sum(heights) == 75
     assert torch.equal(torch.cat([logits for _, logits in found], 2),
-                       windowed(whole, window, overlap=overlap, batch_size=4)(given))
+                       predict_sliding_window(whole, given, window, overlap=overlap, batch_size=4))
 
 
 def test_a_band_that_was_handed_out_does_not_change_any_more():
-    whole = whole_pictures(wide_network(), NORMALIZE, device=CPU)
-    given = pictures(1, 60, 30, 3)
-    found = [(logits, logits.clone()) for _, logits in bands(whole, given, (20, 20), overlap=0.6, batch_size=4)]
+    whole = make_predict_fn(wide_network(), NORMALIZE, device=CPU)
+    given = make_images(1, 60, 30, 3)
+    found = [(logits, logits.clone()) for _, logits in iterate_bands(whole, given, (20, 20), overlap=0.6, batch_size=4)]
     assert len(found) > 3
     assert all(torch.equal(logits, copy) for logits, copy in found)
 
@@ -202,7 +199,7 @@ def test_memory_does_not_grow_with_the_height_of_a_picture():
     for height in (64, 1024):
         Largest.elements = 0
         with Largest():
-            rows = sum(logits.shape[2] for _, logits in bands(predict, pictures(1, height, width, 3), window,
+            rows = sum(logits.shape[2] for _, logits in iterate_bands(predict, make_images(1, height, width, 3), window,
                                                               overlap=0.5, batch_size=batch_size))
         assert rows == height
         assert 0 < Largest.elements <= most
@@ -212,11 +209,11 @@ def test_memory_does_not_grow_with_the_height_of_a_picture():
 
 
 def test_flip_is_the_mean_of_both_views():
-    whole = whole_pictures(wide_network(), NORMALIZE, device=CPU)
-    given = pictures(2, 20, 31, 3)
+    whole = make_predict_fn(wide_network(), NORMALIZE, device=CPU)
+    given = make_images(2, 20, 31, 3)
     mirror = torch.from_numpy(np.ascontiguousarray(given.numpy()[:, :, ::-1]))
-    close(mirrored(whole)(given), (whole(given) + whole(mirror).flip(-1)) / 2)
-    assert not torch.allclose(mirrored(whole)(given), whole(given), atol=1e-3)
+    close(predict_with_flip_tta(whole, given), (whole(given) + whole(mirror).flip(-1)) / 2)
+    assert not torch.allclose(predict_with_flip_tta(whole, given), whole(given), atol=1e-3)
 
 
 def test_flip_changes_nothing_for_a_network_that_knows_no_left_and_right():
@@ -224,17 +221,18 @@ def test_flip_changes_nothing_for_a_network_that_knows_no_left_and_right():
     with torch.no_grad():
         for layer in (network[0], network[3]):
             layer.weight.add_(layer.weight.flip(-1).clone())
-    whole = whole_pictures(network, NORMALIZE, device=CPU)
-    given = pictures(2, 20, 31, 3)
-    close(mirrored(whole)(given), whole(given))
+    whole = make_predict_fn(network, NORMALIZE, device=CPU)
+    given = make_images(2, 20, 31, 3)
+    close(predict_with_flip_tta(whole, given), whole(given))
 
 
 # ---- together
 
 
-@pytest.mark.parametrize("inference", [
-    Inference(), Inference(flip=True), Inference((16, 20), 0.5), Inference((16, 20), 0.5, flip=True)])
-def test_predictor_puts_the_parts_together_and_counts_its_passes(inference):
+@pytest.mark.parametrize("settings", [
+    InferenceSettings(), InferenceSettings(flip=True), InferenceSettings((16, 20), 0.5),
+    InferenceSettings((16, 20), 0.5, flip=True)])
+def test_predictor_puts_the_parts_together_and_counts_its_passes(settings):
     passes = []
 
     class Counted(nn.Module):
@@ -246,13 +244,14 @@ def test_predictor_puts_the_parts_together_and_counts_its_passes(inference):
             passes.extend([tuple(images.shape[2:])] * len(images))
             return self.inner(images)
 
-    network, given = Counted(), pictures(1, 40, 50, 3)
-    predict = predictor(network, NORMALIZE, inference, device=CPU, precision="fp32", batch_size=2)
-    close(predict(given), whole_pictures(network.inner, NORMALIZE, device=CPU)(given))
-    assert set(passes) == {inference.pass_size((40, 50))}
-    assert len(passes) == inference.num_passes((40, 50))
+    network, given = Counted(), make_images(1, 40, 50, 3)
+    predict = make_predict_fn(network, NORMALIZE, settings, device=CPU, precision="fp32", batch_size=2)
+    close(predict(given), make_predict_fn(network.inner, NORMALIZE, device=CPU)(given))
+    assert set(passes) == {settings.input_size((40, 50))}
+    assert len(passes) == settings.num_passes((40, 50))
 
 
 def test_what_results_say_of_it():
-    assert Inference().as_results() == {"window": None, "overlap": None, "flip": False}
-    assert Inference((32, 64), 0.25, flip=True).as_results() == {"window": [32, 64], "overlap": 0.25, "flip": True}
+    assert InferenceSettings().as_results() == {"window": None, "overlap": None, "flip": False}
+    assert InferenceSettings((32, 64), 0.25, flip=True).as_results() == {
+        "window": [32, 64], "overlap": 0.25, "flip": True}

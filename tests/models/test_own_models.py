@@ -10,7 +10,7 @@ from helpers import TINY
 from torch import nn
 
 from segtrain.errors import UserError
-from segtrain.inference.sanity_check import try_out
+from segtrain.inference.sanity_check import check_logits
 from segtrain.models.linknet import LinkNet
 
 NETS = '''
@@ -198,7 +198,7 @@ def test_the_trial_leaves_the_network_as_it_was(training):
     network = Noted()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     state = torch.get_rng_state()
-    try_out(network, "own.Noted", (32, 40), in_channels=3, num_classes=3, training=training)
+    check_logits(network, "own.Noted", (32, 40), in_channels=3, num_classes=3, training=training)
     assert network.modes == [training]
     assert [module.training for module in network.modules()] == [True, True, True, False]
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
@@ -209,6 +209,6 @@ def test_a_bug_of_segtrains_stays_a_bug():
     network = LinkNet(3)
     network.decoder[0] = None
     with pytest.raises(TypeError):
-        try_out(network, "segtrain.models.linknet.LinkNet", (32, 32), in_channels=3, num_classes=3)
+        check_logits(network, "segtrain.models.linknet.LinkNet", (32, 32), in_channels=3, num_classes=3)
     with pytest.raises(UserError, match="16x32 are too small"):
-        try_out(network, "segtrain.models.linknet.LinkNet", (16, 32), in_channels=3, num_classes=3)
+        check_logits(network, "segtrain.models.linknet.LinkNet", (16, 32), in_channels=3, num_classes=3)

@@ -20,10 +20,10 @@ from segtrain.data.label_files import MARKER, FileForm, file_values
 from segtrain.data.voc import VOC
 from segtrain.errors import UserError
 from segtrain.inference import writers
+from segtrain.inference.forward import InferenceSettings
 from segtrain.inference.inputs import Item, find_inputs, shard
 from segtrain.inference.pipeline import FOLDERS
 from segtrain.inference.predictor import Predictor
-from segtrain.inference.sliding_window import Inference
 from segtrain.inference.writers import ProbabilityFile, VideoReader, VideoWriter
 from segtrain.profiling import bytes_per_pixel
 from segtrain.run.trained import saved_classes
@@ -188,22 +188,22 @@ class Local(nn.Module):
 def local_predictor(**options):
     torch.manual_seed(0)
     network = Local()
-    return Predictor(network, lambda images: images.permute(0, 3, 1, 2).float(), Inference(overlap=0.25), device=CPU,
-                     precision="fp32", batch_size=4, num_classes=3, **options)
+    return Predictor(network, lambda images: images.permute(0, 3, 1, 2).float(), InferenceSettings(overlap=0.25),
+                     device=CPU, precision="fp32", batch_size=4, num_classes=3, **options)
 
 
 def test_what_exceeds_the_memory_is_cut_into_windows_and_comes_out_the_same(monkeypatch):
     image = picture((700, 900), 0)[None]
     whole = local_predictor()
     assert not whole.plan((700, 900)).is_too_large
-    assert whole.plan((700, 900)).pictures == 4
+    assert whole.plan((700, 900)).num_images == 4
     monkeypatch.setattr("segtrain.inference.predictor.free_memory", lambda device: 2**24)
     monkeypatch.setattr("segtrain.inference.predictor.WINDOW", 256)
     short = local_predictor()
     plan = short.plan((700, 900))
     assert plan.is_too_large
-    assert plan.inference.window == (256, 256)
-    assert plan.inference.overlap == 0.25
+    assert plan.settings.window == (256, 256)
+    assert plan.settings.overlap == 0.25
     parts = []
     assert (short(image, lambda top, values: parts.append((top, values))) == whole(image)).mean() > 0.9999
     assert [top for top, _ in parts] == sorted(top for top, _ in parts)
@@ -216,7 +216,7 @@ def test_pictures_beyond_all_cameras_are_cut_whatever_the_memory(monkeypatch):
     predictor = local_predictor()
     assert not predictor.plan((4320, 7680)).is_too_large
     assert predictor.plan((10000, 10000)).is_too_large
-    assert predictor.plan((10000, 10000)).pictures == 1
+    assert predictor.plan((10000, 10000)).num_images == 1
 
 
 def test_the_memory_of_a_pass_is_measured():

@@ -10,11 +10,12 @@ from torch import nn
 
 from segtrain.data.loading import Batch
 from segtrain.data.transforms import Normalize
-from segtrain.inference.sliding_window import whole_pictures
+from segtrain.inference.evaluator import predict_batches
+from segtrain.inference.forward import make_predict_fn
 from segtrain.labels import Label
-from segtrain.losses import CrossEntropy, Dice, WeightedSum
+from segtrain.losses import CrossEntropy, Dice, WeightedSum, mean_loss
 from segtrain.profiling import cost
-from segtrain.training.step import mean_loss, predict_epoch, train_one_epoch, update_average
+from segtrain.training.step import train_one_epoch, update_average
 from segtrain.visualize import colorize, confusion_figure, side_by_side, stack
 
 CPU = torch.device("cpu")
@@ -232,7 +233,7 @@ def test_mean_loss():
 
 
 def predictions(model, data, **options):
-    return list(predict_epoch(whole_pictures(model, NORMALIZE, device=CPU, **options), data, device=CPU))
+    return list(predict_batches(make_predict_fn(model, NORMALIZE, device=CPU, **options), data, device=CPU))
 
 
 def test_predictions_are_float32_in_order_in_evaluation_mode():
@@ -263,7 +264,7 @@ def test_predictions_keep_instances():
 
 
 def test_gradients_are_on_again_between_predictions():
-    for _ in predict_epoch(whole_pictures(network(), NORMALIZE, device=CPU), batches([1, 1]), device=CPU):
+    for _ in predict_batches(make_predict_fn(network(), NORMALIZE, device=CPU), batches([1, 1]), device=CPU):
         assert torch.is_grad_enabled()
         assert not torch.is_inference_mode_enabled()
 

@@ -11,7 +11,8 @@ from segtrain.data.base import Dataset, Sample
 from segtrain.data.doctor import raw
 from segtrain.data.doctor.hashes import difference_hash, digest
 from segtrain.data.doctor.symptoms import blended, grey_rows, is_plain, mixed_objects
-from segtrain.data.statistics import check_sample, find_instances, in_order
+from segtrain.data.statistics import check_sample, find_instances
+from segtrain.data.threads import map_in_order
 from segtrain.errors import UserError
 from segtrain.labels import IGNORE_INDEX, Label
 
@@ -106,7 +107,7 @@ def read_split(dataset: Dataset, instances: str | None) -> Iterator[Seen]:
         dataset: The split.
         instances: The setting dataset.instances.
     """
-    yield from in_order(lambda index: _look(dataset, index, instances), len(dataset.names))
+    yield from map_in_order(lambda index: _look(dataset, index, instances), len(dataset.names))
 
 
 def _look(dataset: Dataset, index: int, instances: str | None) -> Seen:
