@@ -6,16 +6,17 @@ LOGDIR ?= outputs
 
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 STAMP := $(VENV)/.installed
-LEFTOVERS := build dist site segtrain.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+LEFTOVERS := build dist site segtrain.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint docs tensorboard clean
+.PHONY: help setup train test test-all lint docs tensorboard clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 	@echo
 	@echo '  PYTHON=python3.12 chooses the interpreter that .venv is made with (3.10 to 3.13).'
 
@@ -31,12 +32,16 @@ $(STAMP): pyproject.toml
 train: $(STAMP)  ## train; make train ARGS="optim=adam train.epochs=20"
 	$(BIN)/segtrain $(ARGS)
 
-test: $(STAMP)  ## run all tests; make test ARGS="tests/test_losses.py -x"
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(ARGS)
+test: $(STAMP)  ## run the tests but the slow ones; make test ARGS="tests/test_losses.py -x"
+	$(PYTEST) $(ARGS)
 
-lint: $(STAMP)  ## check style (ruff) and types (mypy)
+test-all: $(STAMP)  ## run all tests, the slow ones too
+	$(PYTEST) -m "" $(ARGS)
+
+lint: $(STAMP)  ## check style (ruff), types (mypy) and layers (import-linter)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 docs: $(STAMP)  ## build the documentation into site/, and check its links
 	$(BIN)/python -m mkdocs build --strict --quiet

@@ -9,32 +9,9 @@ import pytest
 import torch
 from helpers import segtrain_exits
 from hydra import initialize_config_module
-from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 
 from segtrain.sweep import jobs
-
-# Files are given out whole, in their order, to processes that are free: the longest first, lest one is left over.
-LONGEST = ("test_distributed", "test_models", "test_readme", "test_resume", "test_train", "test_planted_faults",
-           "test_bad_configuration", "test_export", "test_chaos", "test_hostile_files")
-
-
-def pytest_collection_modifyitems(items):
-    place = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
-
-
-@pytest.fixture(autouse=True, scope="session")
-def composed_once():
-    """Leave out the first of two compositions, by which Hydra asks whether the config sets hydra.mode, for its time."""
-    whole = Hydra.get_mode
-
-    def get_mode(self, config_name, overrides):
-        return whole(self, config_name, overrides) if any("hydra.mode" in each for each in overrides) else None
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Hydra, "get_mode", get_mode)
-        yield
 
 
 @pytest.fixture(autouse=True)
