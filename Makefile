@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 STAMP := $(VENV)/.installed
-LEFTOVERS := build dist site segtrain.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+LEFTOVERS := build dist site .cache segtrain.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -44,7 +44,7 @@ lint: $(STAMP)  ## check style (ruff), types (mypy) and layers (import-linter)
 	$(BIN)/lint-imports
 
 docs: $(STAMP)  ## build the documentation into site/, and check its links
-	$(BIN)/python -m mkdocs build --strict --quiet
+	$(BIN)/python -m zensical build --strict
 
 tensorboard: $(STAMP)  ## show the runs in a browser; LOGDIR=multirun for sweeps
 	$(BIN)/tensorboard --logdir $(LOGDIR) --samples_per_plugin images=200
