@@ -125,7 +125,7 @@ def test_scores_refuse_what_does_not_fit(pred, target, said):
 def python_blocks():
     page = (ROOT / "docs/how-to/python.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    readme = (ROOT / "README.md").read_text().split("### Use it from Python")[1]
+    readme = (ROOT / "README.md").read_text()
     return [*blocks, re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)[0]]
 
 
