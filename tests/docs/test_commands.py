@@ -68,7 +68,8 @@ def in_small(arguments, number):
     streets = not any(argument.startswith(("dataset=", "experiment=")) for argument in arguments)
     any_model = not any(argument.startswith(("model", "experiment=")) or "encoder" in argument
                         for argument in arguments)
-    return [*arguments, *TINY, *(TINY_STREETS if streets else ()), *(TINY_MODEL if any_model else ())]
+    one_image = ["train.batch_size=1"] if "debug=overfit" in arguments else []
+    return [*arguments, *TINY, *(TINY_STREETS if streets else ()), *(TINY_MODEL if any_model else ()), *one_image]
 
 
 def save(path, array):
