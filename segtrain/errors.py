@@ -1,7 +1,7 @@
 """Errors for which users get one message instead of a traceback, and hints for those messages."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -54,6 +54,11 @@ def did_you_mean_key(key: str, known: Iterable[str]) -> str:
 
 def _suggestion(matches: list[str]) -> str:
     return f" Did you mean '{matches[0]}'?" if matches else ""
+
+
+def list_first(items: Sequence[str], most: int = 5) -> str:
+    """Join the first items of a list for a message: "a, b, c and 7 more"."""
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
 def install_extra(extra: str) -> str:

@@ -113,17 +113,16 @@ OPENING = (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken, yaml.BlockSe
 CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 
 
-def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
-    """Read a text file; UserError if it cannot be read or is larger than segtrain writes any of its kind."""
+def read_text(path: Path, max_bytes: int = MAX_BYTES, remedy: str = "restore it, or choose another folder") -> str:
+    """Read a text file; UserError if it cannot be read or is larger than any file of its kind."""
     try:
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
         if len(data) > max_bytes:
-            raise UserError(f"{path} is larger than {max_bytes:,} bytes, so segtrain did not write it: remove it, or "
-                            "choose another folder.")
+            raise UserError(f"{path} is larger than {max_bytes:,} bytes, too large for a file of its kind: {remedy}.")
         return data.decode("utf-8-sig")
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): restore it, or choose another folder.") from error
+        raise UserError(f"{path} cannot be read ({error}): {remedy}.") from error
 
 
 def read_yaml_text(path: Path) -> str:

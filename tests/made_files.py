@@ -31,19 +31,19 @@ class Memory(Dataset):
         return f"{self.names[index]}.png"
 
 
-def picture(size=(32, 40), seed=0):
+def make_image(size=(32, 40), seed=0):
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
-def blank(size=(32, 40), value=0):
+def make_mask(size=(32, 40), value=0):
     return np.full(size, value, dtype=np.uint8)
 
 
-def sample(target, instances=None):
+def make_sample(target, instances=None):
     return Sample(np.zeros((*target.shape, 3), np.uint8), target, instances)
 
 
-def save(path, array):
+def save_image(path, array):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path)
     return path
@@ -52,13 +52,13 @@ def save(path, array):
 def cityscapes_frame(root, name="aachen_000000_000019", split="train", labels=None, instances=None, objects=None):
     """Write an image with its label ids, instance ids or polygons, whichever are given."""
     city = name.split("_")[0]
-    save(root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png", picture(FRAME_SIZE))
+    save_image(root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png", make_image(FRAME_SIZE))
     stem = root / "gtFine" / split / city / name
     stem.parent.mkdir(parents=True, exist_ok=True)
     if labels is not None:
-        save(stem.with_name(f"{name}_gtFine_labelIds.png"), labels)
+        save_image(stem.with_name(f"{name}_gtFine_labelIds.png"), labels)
     if instances is not None:
-        save(stem.with_name(f"{name}_gtFine_instanceIds.png"), instances.astype(np.uint16))
+        save_image(stem.with_name(f"{name}_gtFine_instanceIds.png"), instances.astype(np.uint16))
     if objects is not None:
         content = {"imgHeight": FRAME_SIZE[0], "imgWidth": FRAME_SIZE[1], "objects": objects}
         stem.with_name(f"{name}_gtFine_polygons.json").write_text(json.dumps(content))
@@ -66,7 +66,7 @@ def cityscapes_frame(root, name="aachen_000000_000019", split="train", labels=No
 
 
 def cityscapes_ids(value=7):
-    return blank(FRAME_SIZE, value)
+    return make_mask(FRAME_SIZE, value)
 
 
 def constant_masks(root, targets):
@@ -85,18 +85,18 @@ def constant_masks(root, targets):
             "runtime.threads=1", "train.epochs=1", "train.batch_size=2", "augmentation=none")
 
 
-def left(folder):
+def list_folder(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def zipped(path, files):
+def make_zip(path, files):
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in files.items():
             archive.writestr(name, content)
     return path
 
 
-def tarred(path, files, mode="w:gz"):
+def make_tar(path, files, mode="w:gz"):
     """Write a tar archive of contents, or of ready TarInfos."""
     with tarfile.open(path, mode) as archive:
         for name, content in files.items():

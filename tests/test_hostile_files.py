@@ -139,9 +139,9 @@ def test_a_pickle_in_a_checkpoint_is_not_executed(refused, best):
     assert "pretrained=encoder.pt is no PyTorch checkpoint" in refused("model.pretrained=encoder.pt", *TINY)
 
 
-@pytest.mark.parametrize("node", [SYSTEM, FETCH, {"_target_": "segtrain.data.sources.ensure", "root": "harm"},
+@pytest.mark.parametrize("node", [SYSTEM, FETCH, {"_target_": "segtrain.data.download.fetch", "root": "harm"},
                                   {"_target_": "builtins.exec", "source": "open('harm', 'w')"},
-                                  {"_target_": "segtrain.data.download.os.system", "command": "touch harm"}],
+                                  {"_target_": "segtrain.data.cityscapes.os.system", "command": "touch harm"}],
                          ids=lambda node: node["_target_"])
 @pytest.mark.parametrize("key", ["model", "optim", "scheduler", "loss", "dataset", "augmentation.flip",
                                  "augmentation.more", "dataset.seed", "loss.class_weights", "model.width", "optim.lr",

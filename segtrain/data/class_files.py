@@ -14,10 +14,10 @@ from typing import Any
 import yaml
 
 from segtrain.errors import UserError
+from segtrain.files import MAX_BYTES, read_text
 from segtrain.labels import IGNORE_INDEX, Label, default_color
 
 COLUMNS = ("name", "label_id", "color", "has_instances")
-MAX_BYTES = 1_000_000
 # What the tools call the same thing: COCO, CVAT, Mapillary, Label Studio.
 SYNONYMS = {
     "name": ("name", "label", "title", "class"),
@@ -62,7 +62,8 @@ def read_class_file(path: Path) -> Classes:
     Raises:
         UserError: If the file is missing or not of this kind; the message names file, place and remedy.
     """
-    text = _read_text(path)
+    text = read_text(path, MAX_BYTES, "it must list the classes as UTF-8, one a row, under the header: "
+                     "name,label_id,color,has_instances; or be JSON or YAML (dataset.classes)")
     kind = path.suffix.lower()
     if kind == ".json":
         rows = _tree_rows(_parse(path, text, _parse_json), path)
@@ -100,20 +101,6 @@ def read_color(value: Any) -> tuple[int, int, int] | None:
         return None
     red, green, blue = (number or 0 for number in numbers)
     return red, green, blue
-
-
-def _read_text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise UserError(f"{path} is larger than {MAX_BYTES:,} bytes, so it is no class file: "
-                            "check dataset.classes.")
-        return data.decode("utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): it must list the classes as UTF-8, one a row, "
-                        "under the header: name,label_id,color,has_instances; or be JSON or YAML "
-                        "(dataset.classes).") from error
 
 
 # ---- from the kinds of file to rows

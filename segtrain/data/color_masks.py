@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segtrain.errors import UserError
+from segtrain.errors import UserError, list_first
 from segtrain.labels import IGNORE_INDEX, Label
 
 Color = tuple[int, int, int]
@@ -118,8 +118,7 @@ def palette_fault(values: np.ndarray, palette: np.ndarray, labels: Sequence[Labe
 def counted(colors: dict[Color, int]) -> str:
     """Write colours with their pixels for a message: "#404040 (12 pixels) and 3 more"."""
     most = sorted(colors, key=lambda color: (-colors[color], color))
-    more = f" and {len(most) - 3} more" if len(most) > 3 else ""
-    return ", ".join(f"{spelled(color)} ({colors[color]} pixels)" for color in most[:3]) + more
+    return list_first([f"{spelled(color)} ({colors[color]} pixels)" for color in most], 3)
 
 
 def spelled(color: Color) -> str:

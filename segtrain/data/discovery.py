@@ -1,17 +1,21 @@
-"""Find pictures in folders, and match images with what belongs to them by their names.
-Find the pictures of a dataset: in a folder, by a pattern with wildcards, or from a list file.
-"""
+"""Find the images of a dataset in folders, by wildcards, or from lists, and match them with their masks."""
 
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from segtrain.data.images import PICTURE_SUFFIXES
+from segtrain.data.images import IMAGE_SUFFIXES
 from segtrain.errors import UserError
+from segtrain.files import read_text
+
+LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".lst", ".list")
+MAX_LIST_BYTES = 100_000_000  # about a million lines
+HEADER_WORDS = {"image", "images", "img", "mask", "masks", "label", "labels", "path", "file", "filename",
+                "image_path", "mask_path"}
 
 
-def pair_files(
+def match_files(
     images: Path, masks: Path, key: str, *, targets_only: bool = False
 ) -> tuple[list[str], list[Path], list[Path]]:
     """Match the pictures below one folder with the masks below another by their relative names without suffix.
@@ -31,17 +35,19 @@ def pair_files(
     Raises:
         UserError: If a folder is missing or empty, or an image has no mask or two.
     """
-    found_masks = by_name(masks, key)
-    alone = targets_only and not has_pictures(images)
-    found_images = {name: images / path.name for name, path in found_masks.items()} if alone else by_name(images, key)
+    found_masks = find_by_name(masks, key)
+    if targets_only and not has_images(images):
+        found_images = {name: images / path.name for name, path in found_masks.items()}
+    else:
+        found_images = find_by_name(images, key)
     if not found_images:
-        raise UserError(f"{images} holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))}): "
+        raise UserError(f"{images} holds no picture ({', '.join(sorted(IMAGE_SUFFIXES))}): "
                         f"the split is empty; check {key}.")
     names = sorted(found_images)
-    return names, [found_images[name] for name in names], partners(found_images, found_masks, masks)
+    return names, [found_images[name] for name in names], find_partners(found_images, found_masks, masks)
 
 
-def partners(images: dict[str, Path], others: dict[str, Path], where: Path, what: str = "mask") -> list[Path]:
+def find_partners(images: dict[str, Path], others: dict[str, Path], where: Path, what: str = "mask") -> list[Path]:
     """Return what belongs to each image, in the order of the images' sorted names.
 
     Raises:
@@ -55,14 +61,14 @@ def partners(images: dict[str, Path], others: dict[str, Path], where: Path, what
     return [others[name] for name in sorted(images)]
 
 
-def by_name(folder: Path, key: str) -> dict[str, Path]:
+def find_by_name(folder: Path, key: str) -> dict[str, Path]:
     """Find the pictures below a folder by their relative names without suffix.
 
     Raises:
         UserError: If the folder is missing, or two have one name.
     """
     found: dict[str, Path] = {}
-    for path in pictures_below(folder, key):
+    for path in images_below(folder, key):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
             raise UserError(f"{found[name]} and {path} have the same name: keep one of them.")
@@ -70,14 +76,14 @@ def by_name(folder: Path, key: str) -> dict[str, Path]:
     return found
 
 
-def has_pictures(folder: Path) -> bool:
+def has_images(folder: Path) -> bool:
     """Say whether a folder is there and holds a picture, in whatever subfolder."""
-    return folder.is_dir() and next(pictures_below(folder, str(folder)), None) is not None
+    return folder.is_dir() and next(images_below(folder, str(folder)), None) is not None
 
 
-def pictures_below(folder: Path, key: str) -> Iterator[Path]:
+def images_below(folder: Path, key: str) -> Iterator[Path]:
     """Yield the pictures below a folder; see `files_below`."""
-    yield from (path for path in files_below(folder, key) if path.suffix.lower() in PICTURE_SUFFIXES)
+    yield from (path for path in files_below(folder, key) if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def files_below(folder: Path, key: str) -> Iterator[Path]:
@@ -103,11 +109,6 @@ def files_below(folder: Path, key: str) -> Iterator[Path]:
     yield from sorted(found)
 
 
-pass
-
-LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".lst", ".list")
-HEADER_WORDS = {"image", "images", "img", "mask", "masks", "label", "labels", "path", "file", "filename",
-                "image_path", "mask_path"}
 
 
 def is_list(pattern: str) -> bool:
@@ -120,7 +121,7 @@ def is_glob(pattern: str) -> bool:
     return "*" in pattern or "?" in pattern
 
 
-def find_pictures(root: Path, pattern: str, key: str) -> tuple[dict[str, Path], dict[str, str]]:
+def find_images(root: Path, pattern: str, key: str) -> tuple[dict[str, Path], dict[str, str]]:
     """Find pictures below a folder, or by a pattern: * within a name, ** through folders, ? for a letter.
 
     Args:
@@ -136,13 +137,13 @@ def find_pictures(root: Path, pattern: str, key: str) -> tuple[dict[str, Path], 
         UserError: If the folder is missing, or two pictures have one name.
     """
     if not is_glob(pattern):
-        found = by_name(root / pattern, key)
+        found = find_by_name(root / pattern, key)
         return found, {name: name for name in found}
-    folder = start(root, pattern)
+    folder = first_folder(root, pattern)
     wanted, any_suffix = _translate("/".join((root / pattern).parts[len(folder.parts):]))
     paths: dict[str, Path] = {}
     names: dict[str, str] = {}
-    for path in pictures_below(folder, key):
+    for path in images_below(folder, key):
         inner = path.relative_to(folder)
         name = inner.with_suffix("").as_posix()
         match = wanted.fullmatch(name if any_suffix else inner.as_posix())
@@ -156,7 +157,7 @@ def find_pictures(root: Path, pattern: str, key: str) -> tuple[dict[str, Path], 
     return paths, names
 
 
-def start(root: Path, pattern: str) -> Path:
+def first_folder(root: Path, pattern: str) -> Path:
     """Return the folder that a folder or a pattern starts in: all that comes before the first wildcard."""
     parts = PurePosixPath(pattern).parts
     return root.joinpath(*parts[:next((number for number, part in enumerate(parts) if is_glob(part)), None)])
@@ -185,7 +186,7 @@ def read_list(path: Path, root: Path, key: str) -> list[tuple[Path, Path | None]
     """
     rows: list[list[PurePosixPath]] = []
     width = 0
-    for where, line in lines(path, key):
+    for where, line in read_lines(path, key):
         fields = _fields(line, root)
         if not rows and {field.lower() for field in fields} <= HEADER_WORDS:
             continue
@@ -201,13 +202,9 @@ def read_list(path: Path, root: Path, key: str) -> list[tuple[Path, Path | None]
     return [(files[0], files[1] if len(files) == 2 else None) for files in entries]
 
 
-def lines(path: Path, key: str) -> Iterator[tuple[str, str]]:
+def read_lines(path: Path, key: str) -> Iterator[tuple[str, str]]:
     """Yield the lines of a list that say something, and where they stand."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): it must list an image a line, as UTF-8; "
-                        f"check {key}.") from error
+    text = read_text(path, MAX_LIST_BYTES, f"it must list an image a line, as UTF-8; check {key}")
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not line.lstrip().startswith("#"):
             yield f"{path}, line {number}", line
@@ -220,7 +217,7 @@ def read_names(path: Path, key: str) -> list[str]:
         UserError: If the list cannot be read, is empty, or holds a name twice; it names file and line.
     """
     names: dict[str, str] = {}
-    for where, line in lines(path, key):
+    for where, line in read_lines(path, key):
         name = line.strip().replace("\\", "/").removeprefix("./")
         if name in names:
             raise UserError(f"{where}: {name} stands in {names[name]}, too: keep one of them.")
@@ -230,7 +227,7 @@ def read_names(path: Path, key: str) -> list[str]:
     return list(names)
 
 
-def named(images: dict[str, Path], names: dict[str, str], wanted: list[str], path: Path) -> dict[str, Path]:
+def pick_names(images: dict[str, Path], names: dict[str, str], wanted: list[str], path: Path) -> dict[str, Path]:
     """Pick images by their names, with or without suffix, or by the ends of those: a/b/x, b/x, or x.
 
     Args:
@@ -250,7 +247,7 @@ def named(images: dict[str, Path], names: dict[str, str], wanted: list[str], pat
     missing = []
     for name in wanted:
         given = PurePosixPath(name)
-        is_file = given.suffix.lower() in PICTURE_SUFFIXES
+        is_file = given.suffix.lower() in IMAGE_SUFFIXES
         found = owners.get(name) or (owners.get(given.with_suffix("").as_posix()) if is_file else None) or []
         if len(found) > 1:
             raise UserError(f"{path} lists {name}, which is {images[found[0]]} and {images[found[1]]}: list it with "
@@ -271,7 +268,7 @@ def _fields(line: str, root: Path) -> list[str]:
             return [field.strip() for field in line.split(separator)]
     one = line.strip()
     # A blank may be part of the name of a file.
-    return [one] if Path(one).suffix.lower() in PICTURE_SUFFIXES and _lies_there(root, one) else one.split()
+    return [one] if Path(one).suffix.lower() in IMAGE_SUFFIXES and _lies_there(root, one) else one.split()
 
 
 def _lies_there(root: Path, text: str) -> bool:
@@ -298,7 +295,7 @@ def _foreign(root: Path, paths: list[PurePosixPath]) -> int:
     return next((number for number in range(1, len(parts)) if _lies_there(root, "/".join(parts[number:]))), 1)
 
 
-def listed(entries: list[tuple[Path, Path | None]], root: Path, path: Path, *,
+def check_list(entries: list[tuple[Path, Path | None]], root: Path, path: Path, *,
            masks_only: bool = False) -> tuple[dict[str, Path], dict[str, Path]]:
     """Return the images of a list by name, and the masks that it gives; names are paths below root without suffix.
 
@@ -319,14 +316,14 @@ def listed(entries: list[tuple[Path, Path | None]], root: Path, path: Path, *,
     missing = [str(file) for file in needed if not _lies_there(Path(), str(file))]
     if missing:
         more = f", nor are {len(missing) - 1} others of the list" if len(missing) > 1 else ""
-        bare = "" if Path(missing[0]).suffix.lower() in PICTURE_SUFFIXES else (
+        bare = "" if Path(missing[0]).suffix.lower() in IMAGE_SUFFIXES else (
             " A list of names without folder and suffix is dataset.names, next to dataset.images and dataset.masks.")
         raise UserError(f"{path} lists {missing[0]}, which is no file{more}: correct the list, or add it.{bare}",
                         missing)
     return images, masks
 
 
-def by_tail(images: dict[str, Path], others: dict[str, Path], key: str) -> dict[str, Path]:
+def match_by_tail(images: dict[str, Path], others: dict[str, Path], key: str) -> dict[str, Path]:
     """Match listed images with what was found elsewhere by the longest end of their names: a/b/x, b/x, or x.
 
     Raises:

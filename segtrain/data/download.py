@@ -1,287 +1,247 @@
-"""Fetch a file over HTTP: resumed where a connection was cut, checked, and named only when it is whole."""
+"""Download public datasets: fetch an archive, check it, and unpack it into a folder, whole or not at all."""
 
-import hashlib
+import gzip
 import logging
-import os
 import shutil
-import ssl
+import stat
+import tarfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from http.client import HTTPException, HTTPResponse, InvalidURL
-from io import FileIO
-from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError, URLError
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urljoin, urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-import filelock
 from tqdm import tqdm
 
 from segtrain.errors import UserError
+from segtrain.files import locked, refuse_unwritable
 
-SCHEMES = ("http", "https")
+if TYPE_CHECKING:
+    import requests
+
 TIMEOUT = 30.0  # seconds without a byte
-WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before each further try that brings nothing new
-CHUNK = 2**16
+WAITS = (1.0, 4.0)  # seconds before each further try
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP errors that may be gone at the next try
+REMEDY = "make room or choose another folder"
+MAX_BYTES, MAX_FILES = 20 * 2**30, 500_000  # that an archive may unpack to
+# Python before 3.11.4 has no filters; what they refuse is refused here, too.
+FILTER = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 log = logging.getLogger("segtrain")
 
 
-def fetch(url: str, path: Path, *, sha256: str | None = None, md5: str | None = None, size: int | None = None) -> str:
-    """Fetch a file, unless it is there already.
+@dataclass(frozen=True)
+class Source:
+    """One public archive.
 
-    It grows as path.part. A later call goes on with what an earlier one left, if the server can send the rest and the
-    file is the same: by its ETag or date, or where a checksum will tell. Two processes do not fetch the same file: one
-    waits for the other.
+    Attributes:
+        name: The dataset's name, for messages.
+        url: Where the archive is.
+        archive: The name of its file.
+        inner: The folder of the archive that becomes the dataset's folder.
+        expected: For patterns of file names below that folder, how many files must match each.
+        page: The dataset's own page, with its terms of use.
+        md5: What the archive must have; None where its publisher gives none for the whole file.
+    """
+
+    name: str
+    url: str
+    archive: str
+    inner: str
+    expected: Mapping[str, int]
+    page: str
+    md5: str | None = None
+
+
+def fetch(root: str | Path, source: Source) -> None:
+    """Fetch and unpack a dataset, unless its folder holds something already.
+
+    All work is done in a hidden folder beside, which is removed at the end, or by the next call after a crash. An
+    archive put beside the folder by hand is used and kept. Of several processes one works, and the others wait.
 
     Args:
-        url: http or https; a redirect may not leave them, nor lead from https to http.
-        path: Where to put the file. One that is there is checked and otherwise left alone.
-        sha256: What the file must have, in hexadecimal digits.
-        md5: Likewise.
-        size: Its bytes, likewise.
-
-    Returns:
-        The SHA-256 of the file, in hexadecimal digits.
+        root: The dataset's folder.
+        source: Where it comes from.
 
     Raises:
-        UserError: If it cannot be had, is not what it should be, or cannot be written. What has arrived is kept for
-            the next call, unless it is wrong.
-        ValueError: If url is neither http nor https.
+        UserError: If it cannot be fetched, unpacked or written, or is not what it must be; the message says what to
+            fetch and where to put it.
     """
-    if urlsplit(url).scheme not in SCHEMES:
-        raise ValueError(f"{url} is no http or https address")
-    wanted = {name: value.lower() for name, value in (("sha256", sha256), ("md5", md5)) if value}
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path):
-        if path.exists():
-            found = digests(path, {"sha256", *wanted})
-            fault = _fault(path, found, size, wanted)
-            if fault:
-                raise UserError(f"{path} {fault}, so it is not the file of {url}: remove it.")
-            return found["sha256"]
-        _receive(url, path, size=size, has_checksum=bool(wanted))
-        part = _part(path)
-        found = digests(part, {"sha256", *wanted})
-        fault = _fault(part, found, size, wanted)
-        if fault:
-            _discard(path)
-            raise UserError(f"What {url} sent {fault}. It was deleted. Try again; if that does not help, the file has "
-                            f"changed at its source: put the right one at {path}.")
-        with writing(path):
-            part.replace(path)
-            _note(path).unlink(missing_ok=True)
-        return found["sha256"]
-
-
-def digests(path: Path, algorithms: Iterable[str]) -> dict[str, str]:
-    """Return the digests of a file, in hexadecimal digits, by algorithm."""
-    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            for each in hashes.values():
-                each.update(chunk)
-    return {name: each.hexdigest() for name, each in hashes.items()}
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold path.lock, after waiting for whoever holds it. The system frees it when its process ends, however it ends.
-
-    Raises:
-        UserError: If the lock's file cannot be written.
-    """
-    name = path.with_name(f"{path.name}.lock")
-    lock = filelock.FileLock(name)
-    with writing(name):
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            log.info("%s is being fetched by another process: waiting for it", path)
-            lock.acquire()
-    try:
-        yield
-    finally:
-        # Who waits on the removed file gets its lock beside a later comer's; both look first whether the work is done.
-        with suppress(OSError):
-            name.unlink(missing_ok=True)
-        lock.release()
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what the system says against writing a file into a UserError."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}): make room or choose another folder.") \
-            from error
-
-
-def put(file: FileIO, data: bytes, path: Path) -> None:
-    """Write data to a file opened without a buffer, for what is left in one fails again, elsewhere, at its end.
-
-    Raises:
-        UserError: If the disk is full, or the file cannot be written otherwise; `path` is for the message.
-    """
-    rest = memoryview(data)
-    with writing(path):
-        while rest:
-            rest = rest[file.write(rest):]
-
-
-def check_room(path: Path, num_bytes: int) -> None:
-    """Refuse with UserError to write more bytes below an existing folder than its disk has room for."""
-    free = shutil.disk_usage(path).free
-    if free < num_bytes:
-        raise UserError(f"{path} has room for {free / 2**20:.1f} MiB, but {num_bytes / 2**20:.1f} MiB are needed: "
-                        "make room or choose another folder.")
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f"{path.name}.part")
-
-
-def _note(path: Path) -> Path:
-    """Name the file that says what the part is a part of: the address, and the server's mark of the version."""
-    return path.with_name(f"{path.name}.part.txt")
-
-
-def _discard(path: Path) -> None:
-    with writing(path):
-        _part(path).unlink(missing_ok=True)
-        _note(path).unlink(missing_ok=True)
-
-
-def _length(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _fault(path: Path, found: Mapping[str, str], size: int | None, wanted: Mapping[str, str]) -> str:
-    """Say what is wrong with a file, nothing if nothing is."""
-    if size is not None and _length(path) != size:
-        return f"has {_length(path)} bytes instead of {size}"
-    for name, value in wanted.items():
-        if found[name] != value:
-            return f"has the {name} {found[name]} instead of {value}"
-    return ""
-
-
-def _receive(url: str, path: Path, *, size: int | None, has_checksum: bool) -> None:
-    """Bring path.part to its end, in as many tries as it takes, while they bring something new."""
-    furthest, waits = _length(_part(path)), iter(WAITS)
-    log.info("fetching %s", url)
-    while True:
-        try:
-            return _request(url, path, size=size, has_checksum=has_checksum)
-        except (OSError, HTTPException) as error:
-            if _length(_part(path)) > furthest:
-                furthest, waits = _length(_part(path)), iter(WAITS)
-            wait = next(waits, None) if _may_pass(error) else None
-            if wait is None:
-                reason = error.reason if type(error) is URLError else error
-                raise UserError(f"{url} cannot be fetched ({' '.join(str(reason).split()) or type(error).__name__}): "
-                                f"check the network and try again, or fetch it elsewhere and put it at {path}.") \
-                    from error
-        time.sleep(wait)
-
-
-def _may_pass(error: Exception) -> bool:
-    if isinstance(error, HTTPError):
-        return error.code in PASSING
-    certificate = isinstance(error, URLError) and isinstance(error.reason, ssl.SSLCertVerificationError)
-    return not certificate and not isinstance(error, InvalidURL)
-
-
-def _request(url: str, path: Path, *, size: int | None, has_checksum: bool) -> None:
-    """Ask for what path.part lacks, and add it.
-
-    Raises:
-        OSError, HTTPException: If the network fails; also if less comes than was announced.
-        UserError: If it cannot be written, or the server has another file.
-    """
-    start, version = _resumable(url, path, size=size, has_checksum=has_checksum)
-    if size is not None and start == size:
+    folder = Path(root).expanduser().resolve()
+    if _is_filled(folder):
         return
-    headers = {"User-Agent": "segtrain", "Accept-Encoding": "identity"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
-        if version:
-            headers["If-Range"] = version  # if the file has changed, the server sends all of it
+    with refuse_unwritable(folder, REMEDY):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    working = folder.with_name(f".{folder.name}.download")
+    with locked(folder, REMEDY):
+        try:
+            if not _is_filled(folder):  # or another process was faster
+                shutil.rmtree(working, ignore_errors=True)
+                _make(folder, source, working)
+        finally:
+            shutil.rmtree(working, ignore_errors=True)
+
+
+def _is_filled(folder: Path) -> bool:
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+
+
+def _make(folder: Path, source: Source, working: Path) -> None:
+    import pooch  # here, as few commands need it
+
+    given = folder.with_name(source.archive)
+    unpacked = working / "unpacked"
+    with refuse_unwritable(working, REMEDY):
+        unpacked.mkdir(parents=True)
+    if not given.exists():
+        log.info("%s is missing: downloading %s; its terms of use: %s", folder, source.name, source.page)
     try:
-        response = build_opener(_Redirects).open(Request(url, headers=headers), timeout=TIMEOUT)
-    except HTTPError as error:
-        if error.code != 416 or not start:
-            raise
-        if error.headers.get("Content-Range", "") == f"bytes */{start}":
-            return  # it was whole already
-        _discard(path)
-        raise ConnectionError("the server has no such part") from error
-    with response:
-        if response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            mode = "a"
-        elif response.status == 200:
-            start, mode = 0, "w"
-        else:
-            _discard(path)
-            raise ConnectionError(f"the server answered {response.status} with another part than was asked for")
-        announced = response.length
-        if announced is not None:
-            if size is not None and start + announced != size:
-                raise UserError(f"{url} has {start + announced} bytes instead of {size}: the file has changed at its "
-                                f"source; put the right one at {path}.")
-            check_room(path.parent, announced)
-        with writing(path):
-            if start == 0:
-                _note(path).write_text(f"{url}\n{_version(response)}", encoding="utf-8")
-        _append(response, path, mode, start, announced)
+        archive = given if given.exists() else _receive(source, working, given)
+        if source.md5 is not None and (found := pooch.file_hash(str(archive), alg="md5")) != source.md5:
+            raise _ArchiveError(f"has the md5 {found} instead of {source.md5}")
+        sha256 = pooch.file_hash(str(archive))
+        _unpack(archive, unpacked, source.inner)
+        for pattern, number in source.expected.items():
+            number_found = sum(path.is_file() for path in unpacked.glob(pattern) if not path.name.startswith("."))
+            if number_found != number:
+                raise _ArchiveError(f"holds {number_found} files {source.inner}/{pattern} instead of {number}")
+    except _ArchiveError as error:
+        where, remedy = (given, "Remove it") if given.exists() else (source.url, "It was deleted: try again")
+        raise UserError(f"{where} {error}. {remedy}, or fetch {source.url} elsewhere and put it at {given}.") from error
+    with refuse_unwritable(folder, REMEDY):
+        if folder.exists():
+            folder.rmdir()  # it is empty; not every system renames onto a folder
+        unpacked.replace(folder)
+    log.info("%s is unpacked in %s (SHA-256 of its archive: %s)", source.name, folder, sha256)
 
 
-def _append(response: HTTPResponse, path: Path, mode: str, start: int, announced: int | None) -> None:
-    with writing(path):
-        file = FileIO(_part(path), mode)
-    total, received = None if announced is None else start + announced, 0
-    with file, tqdm(total=total, initial=start, desc=path.name, unit="B", unit_scale=True, leave=False,
-                    disable=None) as bar:
-        while chunk := response.read(CHUNK):
-            put(file, chunk, path)
-            received += len(chunk)
-            bar.update(len(chunk))
-        if announced is not None and received < announced:
-            raise ConnectionError(f"the connection was cut after {start + received} of {total} bytes")
-        with writing(path):
-            os.fsync(file.fileno())
+def _receive(source: Source, working: Path, given: Path) -> Path:
+    """Download the archive into a folder; `given` is where the user may put it instead."""
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel("WARNING")
+    for wait in (*WAITS, None):
+        # pooch sets the total; a bar whose total is not above 0 is false, and pooch would not use it
+        bar = tqdm(desc=source.archive, total=1, unit="B", unit_scale=True, leave=False, disable=None)
+        downloader = pooch.HTTPDownloader(
+            bar, chunk_size=2**16, timeout=TIMEOUT, headers={"User-Agent": "segtrain", "Accept-Encoding": "identity"},
+            hooks={"response": partial(_check_response, working=working)})
+        try:
+            return Path(pooch.retrieve(source.url, None, source.archive, working, downloader=downloader))
+        except requests.RequestException as error:
+            failed = isinstance(error, requests.HTTPError)
+            if wait is None or (failed and error.response.status_code not in PASSING):
+                cause: BaseException = error
+                while cause.__context__ is not None and not failed:
+                    cause = cause.__context__  # what the network said; each layer above wraps it in its own words
+                reason = " ".join(str(cause).split()) or type(cause).__name__
+                raise UserError(f"{source.url} cannot be downloaded ({reason}): check the network and try again, or "
+                                f"fetch it elsewhere and put it at {given}.") from error
+            time.sleep(wait)
+        except OSError as error:
+            raise UserError(f"{given} cannot be written ({error}): {REMEDY}.") from error
+        finally:
+            bar.close()
+    raise AssertionError("the last try returns or raises")
 
 
-def _resumable(url: str, path: Path, *, size: int | None, has_checksum: bool) -> tuple[int, str]:
-    """Return the bytes to go on from, and the version that they are of ("" is unknown); discard what is of no use."""
-    start, note = _length(_part(path)), _note(path)
-    address, _, version = note.read_text(encoding="utf-8").partition("\n") if note.exists() else ("", "", "")
-    if start and address == url and (version or has_checksum) and (size is None or start <= size):
-        return start, version
-    _discard(path)
-    return 0, ""
-
-
-def _version(response: HTTPResponse) -> str:
-    """Return a mark that the server gives this version of the file; a weak ETag does not promise the same bytes."""
-    tag = response.headers.get("ETag", "")
-    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
-
-
-class _Redirects(HTTPRedirectHandler):
-    """Follow redirects within http and https, and never from https to http."""
-
-    def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
-        target = urljoin(req.full_url, headers.get("Location", headers.get("URI", "")))
-        allowed = ("https",) if req.type == "https" else SCHEMES
+def _check_response(response: "requests.Response", *_: object, working: Path, **__: object) -> None:
+    """Refuse redirects to other schemes or from https to http, and more bytes than there is room for."""
+    if response.is_redirect:
+        target = urljoin(response.url, response.headers["Location"])
+        allowed = ("https",) if urlsplit(response.url).scheme == "https" else ("http", "https")
         if urlsplit(target).scheme not in allowed:
-            raise UserError(f"{req.full_url} leads on to {target}, which is not {' or '.join(allowed)}: fetch it by "
+            raise UserError(f"{response.url} leads on to {target}, which is not {' or '.join(allowed)}: fetch it by "
                             "hand, if you trust it.")
-        return super().http_error_302(req, fp, code, msg, headers)
+    length, free = int(response.headers.get("Content-Length", 0)), shutil.disk_usage(working).free
+    if length > free:
+        raise UserError(f"{working.parent} has room for {free / 2**20:.1f} MiB, but {length / 2**20:.1f} MiB are "
+                        f"needed: {REMEDY}.")
 
-    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+class _ArchiveError(Exception):
+    """What is wrong with an archive, to be followed by the remedy: it is damaged, hostile or another one."""
+
+
+class _Member(NamedTuple):
+    name: str
+    size: int
+    is_folder: bool
+    is_file: bool
+    extract: Callable[[str], object]  # under another name
+
+
+def _unpack(archive: Path, target: Path, inner: str) -> None:
+    """Unpack a zip or tar archive (plain or gzip) into an empty folder: files and folders only.
+
+    Args:
+        archive: The file.
+        target: The folder.
+        inner: The folder of the archive to unpack, without its own name; everything else is left out.
+
+    Raises:
+        _ArchiveError: If it is damaged, holds links or devices below `inner`, names that lead out of the folder or
+            stand there twice, nothing, or too much.
+        UserError: If the folder cannot be written.
+    """
+    within = PurePosixPath(inner).parts
+    num_bytes, names = 0, set()
+    with archive.open("rb") as file:
+        is_zip = file.read(2) == b"PK"
+    try:
+        for member in _zip_members(archive, target) if is_zip else _tar_members(archive, target):
+            parts = PurePosixPath(member.name).parts
+            if member.name.startswith("/") or ".." in parts or set("\\:\0") & set(member.name):
+                raise _ArchiveError(f"holds the name {member.name!r}, which could lead out of its folder")
+            if parts[:len(within)] != within or len(parts) == len(within):
+                continue
+            name = "/".join(parts[len(within):])
+            if not (member.is_folder or member.is_file):
+                raise _ArchiveError(f"holds {member.name!r}, which is neither a file nor a folder")
+            if name in names and member.is_file:
+                raise _ArchiveError(f"holds {member.name!r} twice")
+            names.add(name)
+            num_bytes += member.size
+            if member.size < 0 or num_bytes > MAX_BYTES or len(names) > MAX_FILES:
+                raise _ArchiveError(f"unpacks to more than {MAX_BYTES} bytes or {MAX_FILES} files")
+            member.extract(name)
+    except (_ArchiveError, MemoryError):
+        raise
+    except Exception as error:  # BadZipFile, TarError, EOFError, zlib.error, UnicodeError, RuntimeError if encrypted...
+        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+            raise UserError(f"{archive} cannot be unpacked in {target.parent} ({error}): {REMEDY}.") from error
+        raise _ArchiveError(f"cannot be unpacked ({' '.join(str(error).split())}): it is damaged, or not a zip or tar "
+                           "archive; some servers send a web page instead") from error
+    if not names:
+        raise _ArchiveError(f"holds nothing{f' below {inner}' if inner else ''}")
+
+
+def _zip_members(archive: Path, target: Path) -> Iterator[_Member]:
+    def extract(info: zipfile.ZipInfo, name: str) -> None:
+        info.filename = f"{name}/" if info.is_dir() else name
+        opened.extract(info, target)
+
+    with zipfile.ZipFile(archive) as opened:
+        for info in opened.infolist():
+            kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive does not come from Unix
+            yield _Member(info.orig_filename, info.file_size, info.is_dir() and kind in (0, stat.S_IFDIR),
+                          not info.is_dir() and kind in (0, stat.S_IFREG), partial(extract, info))
+
+
+def _tar_members(archive: Path, target: Path) -> Iterator[_Member]:
+    def extract(info: tarfile.TarInfo, name: str) -> None:
+        info.name = name
+        opened.extract(info, target, **FILTER)
+
+    with archive.open("rb") as file:
+        is_gzip = file.read(2) == b"\x1f\x8b"
+    with gzip.open(archive) if is_gzip else archive.open("rb") as stream:
+        with tarfile.open(fileobj=stream, mode="r|") as opened:
+            for info in opened:
+                yield _Member(info.name, info.size, info.isdir(), info.isreg(), partial(extract, info))
+        while stream.read(2**20):  # only at its very end does gzip compare its checksum
+            pass

@@ -8,8 +8,8 @@ import numpy as np
 from segtrain.data import discovery
 from segtrain.data.base import Dataset, Sample
 from segtrain.data.class_files import read_class_file
-from segtrain.data.discovery import partners
-from segtrain.data.images import PICTURE_SUFFIXES, check_sizes, read_image
+from segtrain.data.discovery import find_partners
+from segtrain.data.images import IMAGE_SUFFIXES, check_sizes, read_image
 from segtrain.data.masks import mask_rule, read_instances, read_target
 from segtrain.data.splits import split_off
 from segtrain.errors import UserError
@@ -162,18 +162,18 @@ def _find(base: Path, paths: dict[str, str | None], mask_suffix: str, listed: Pa
     masks: dict[str, Path] = {}
     if discovery.is_list(images_at):
         path = base / images_at
-        images, masks = discovery.listed(discovery.read_list(path, base, "dataset.images"), base, path,
+        images, masks = discovery.check_list(discovery.read_list(path, base, "dataset.images"), base, path,
                                        masks_only=targets_only)
         names = {name: name for name in images}
         if not masks:
-            masks = _beside(images, mask_suffix) if masks_at is None else discovery.by_tail(
+            masks = _beside(images, mask_suffix) if masks_at is None else discovery.match_by_tail(
                 images, _masks(base, masks_at, mask_suffix), "dataset.masks")
     else:
         masks = _masks(base, images_at if masks_at is None else masks_at, mask_suffix)
-        if targets_only and not discovery.start(base, images_at).is_dir():
+        if targets_only and not discovery.first_folder(base, images_at).is_dir():
             images, names = {}, {}
         else:
-            images, names = discovery.find_pictures(base, images_at, "dataset.root, dataset.images and dataset.split")
+            images, names = discovery.find_images(base, images_at, "dataset.root, dataset.images and dataset.split")
         mask_files = set(masks.values())
         some = bool(images)
         images = {identity: path for identity, path in images.items() if path not in mask_files}
@@ -183,24 +183,24 @@ def _find(base: Path, paths: dict[str, str | None], mask_suffix: str, listed: Pa
             raise UserError(f"every picture of {base / images_at} is also a mask: tell them apart with "
                             "dataset.mask_suffix=_mask, or dataset.images and dataset.masks with wildcards.")
     if listed is not None:
-        images = discovery.named(images, names, discovery.read_names(listed, "dataset.names"), listed)
+        images = discovery.pick_names(images, names, discovery.read_names(listed, "dataset.names"), listed)
     if not images:
-        raise UserError(f"{base / images_at} holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))}): the split is "
+        raise UserError(f"{base / images_at} holds no picture ({', '.join(sorted(IMAGE_SUFFIXES))}): the split is "
                         "empty; check dataset.root, dataset.images and dataset.split.")
-    found = partners(images, masks, where)
+    found = find_partners(images, masks, where)
     maps: list[Path] | list[None] = [None] * len(images)
     if maps_at is not None:
-        known, _ = discovery.find_pictures(base, maps_at, "dataset.instance_maps")
+        known, _ = discovery.find_images(base, maps_at, "dataset.instance_maps")
         if discovery.is_list(images_at):
-            known = discovery.by_tail(images, known, "dataset.instance_maps")
-        maps = partners(images, known, base / maps_at, "instance map")
+            known = discovery.match_by_tail(images, known, "dataset.instance_maps")
+        maps = find_partners(images, known, base / maps_at, "instance map")
     return [_Pair(names[identity], images[identity], mask, instances)
             for identity, mask, instances in zip(sorted(images), found, maps, strict=True)]
 
 
 def _masks(base: Path, pattern: str, suffix: str) -> dict[str, Path]:
     """Find masks by their images' identities."""
-    found, _ = discovery.find_pictures(base, pattern, "dataset.root, dataset.masks and dataset.split")
+    found, _ = discovery.find_images(base, pattern, "dataset.root, dataset.masks and dataset.split")
     return {identity.removesuffix(suffix): path for identity, path in found.items() if identity.endswith(suffix)}
 
 
@@ -208,7 +208,7 @@ def _beside(images: dict[str, Path], suffix: str) -> dict[str, Path]:
     """Find the masks of listed images in their own folders."""
     masks = {}
     for name, image in images.items():
-        there = [path for path in (image.with_name(f"{image.stem}{suffix}{end}") for end in sorted(PICTURE_SUFFIXES))
+        there = [path for path in (image.with_name(f"{image.stem}{suffix}{end}") for end in sorted(IMAGE_SUFFIXES))
                  if path.is_file() and path != image]
         if len(there) > 1:
             raise UserError(f"{there[0]} and {there[1]} are both masks of {image}: keep one of them.")

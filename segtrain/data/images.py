@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from segtrain.data.color_masks import palette_fault
-from segtrain.errors import UserError
+from segtrain.errors import UserError, list_first
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.metrics.confusion import count_values
 
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 # What is opened, whatever a file calls itself. Others are left out on purpose: Pillow hands EPS to a program.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "TGA", "JPEG2000")
 ORIENTATION = 0x0112  # the EXIF tag
@@ -103,9 +103,8 @@ def to_train_ids(mask: np.ndarray, labels: Sequence[Label], void: Sequence[int],
     counts = count_values(mask)
     unknown = np.flatnonzero((counts > 0) & ~known)
     if len(unknown):
-        found = ", ".join(f"{value} ({counts[value]} pixels)" for value in unknown[:5])
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise UserError(f"{path} holds the label {found}{more}, which is no class: the classes are "
+        found = list_first([f"{value} ({counts[value]} pixels)" for value in unknown])
+        raise UserError(f"{path} holds the label {found}, which is not a class: the classes are "
                         f"{_ranges([label.label_id for label in labels])}, void is {_ranges(void) or 'none'}. {remedy}")
     return cv2.LUT(mask, table)
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from segtrain.data.base import Dataset
-from segtrain.data.discovery import by_name, pictures_below
+from segtrain.data.discovery import find_by_name, images_below
 from segtrain.errors import UserError
 from segtrain.files import write_file
 from segtrain.labels import IGNORE_INDEX, Label
@@ -43,7 +43,7 @@ def find_predictions(data: Dataset, folder: Path) -> tuple[list[Path], list[Path
     Raises:
         UserError: If a sample has no prediction or several; it names the first and holds them all.
     """
-    found = [path for path in pictures_below(folder, "task.predictions") if path.suffix.lower() == ".png"]
+    found = [path for path in images_below(folder, "task.predictions") if path.suffix.lower() == ".png"]
     owners = _by_beginning(data, found) if data.file_labels else _by_path(data, found, folder)
     doubled = [index for index, paths in enumerate(owners) if len(paths) > 1]
     if doubled:
@@ -75,7 +75,7 @@ def _by_beginning(data: Dataset, found: Sequence[Path]) -> list[list[Path]]:
 def _by_path(data: Dataset, found: Sequence[Path], folder: Path) -> list[list[Path]]:
     by_stem = {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
     if len(by_stem) < len(found):
-        by_name(folder, "task.predictions")  # says which two differ in their suffix only
+        find_by_name(folder, "task.predictions")  # says which two differ in their suffix only
     names = set(data.names)
     owners = []
     for index, name in enumerate(data.names):

@@ -10,7 +10,7 @@ from PIL import Image
 from segtrain.data.class_files import Classes, read_color
 from segtrain.data.color_masks import Color, commonest, from_colors, palette_fault, spelled
 from segtrain.data.images import LOSSY, decode, is_deep, is_lossy, palette_table, to_train_ids
-from segtrain.errors import UserError, did_you_mean
+from segtrain.errors import UserError, did_you_mean, list_first
 from segtrain.labels import IGNORE_INDEX, Label
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
@@ -234,9 +234,8 @@ def _from_two(values: np.ndarray, rule: MaskRule, path: Path) -> np.ndarray:
     other = [value for value in np.flatnonzero(counts).tolist() if value not in (0, 1, 255, *rule.void_values)]
     if other or (counts[1] and counts[255] and not {1, 255} & set(rule.void_values)):
         shown = other or [1, 255]
-        found = ", ".join(f"{value} ({counts[value]} pixels)" for value in shown[:5])
-        more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
-        raise UserError(f"{path} holds {found}{more}, but with dataset.binary=true a mask holds 0 for "
+        found = list_first([f"{value} ({counts[value]} pixels)" for value in shown])
+        raise UserError(f"{path} holds {found}, but with dataset.binary=true a mask holds 0 for "
                         f"{rule.labels[0].name}, and 1 or 255 for {rule.labels[1].name}, not both: correct the mask, "
                         "or cut it with dataset.threshold=128 instead.")
     target = (values > 0).astype(np.uint8)

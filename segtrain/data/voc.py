@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from segtrain.data import sources
 from segtrain.data.base import Dataset, Sample
 from segtrain.data.class_files import Classes, read_class_file
 from segtrain.data.color_masks import Color, spelled
-from segtrain.data.discovery import by_name
+from segtrain.data.discovery import find_by_name, read_lines
+from segtrain.data.download import Source, fetch
 from segtrain.data.images import check_sizes, read_image
 from segtrain.data.masks import mask_rule, read_instances, read_target
 from segtrain.errors import UserError, did_you_mean
@@ -40,6 +40,17 @@ VOC = (
     Label("sofa", 18, 18, (0, 192, 0), has_instances=True),
     Label("train", 19, 19, (128, 192, 0), has_instances=True),
     Label("tvmonitor", 20, 20, (0, 64, 128), has_instances=True),
+)
+
+# Address and md5 are those of torchvision.datasets.VOCSegmentation.
+VOC_2012 = Source(
+    name="PASCAL VOC 2012",
+    url="https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+    archive="VOCtrainval_11-May-2012.tar",
+    inner="VOCdevkit/VOC2012",
+    expected={"ImageSets/Segmentation/train.txt": 1, "ImageSets/Segmentation/val.txt": 1},
+    page="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
+    md5="6cd6e144f989b92b3379bac3b3de84fd",
 )
 
 BORDER_COLOR: Color = (224, 224, 192)  # of the index 255 in VOC's palette: the void seam around objects
@@ -78,7 +89,7 @@ class Voc(Dataset):
             raise UserError("dataset.root is needed: the folder VOC2012 or one with JPEGImages and SegmentationClass, "
                             "dataset.root=/data/VOCdevkit/VOC2012")
         if download:
-            sources.ensure(root, sources.VOC)
+            fetch(root, VOC_2012)
         base = _base(Path(root).expanduser(), masks, masks if targets_only else "JPEGImages")
         table = Classes(VOC, True) if classes is None else read_class_file(Path(root).expanduser() / classes)
         usual = void
@@ -94,7 +105,7 @@ class Voc(Dataset):
         self._images = ([base / "JPEGImages" / f"{name}.jpg" for name in self.names] if targets_only
                         else _listed(self.names, base / "JPEGImages", path))
         self._masks = _listed(self.names, base / masks, path)
-        found = by_name(base / objects, "dataset.objects") if objects and (base / objects).is_dir() else {}
+        found = find_by_name(base / objects, "dataset.objects") if objects and (base / objects).is_dir() else {}
         self._objects = [found.get(name) for name in self.names]
 
     def read(self, index: int) -> Sample:
@@ -139,11 +150,7 @@ def _read_split(path: Path, split: str) -> list[str]:
         found = sorted(each.stem for each in folder.glob("*.txt")) if folder.is_dir() else []
         raise UserError(f"dataset.split={split}: {path} is not there; {folder} lists the splits "
                         f"{', '.join(found) or '(none)'}.{did_you_mean(split, found)}")
-    try:
-        names = [line.split()[0] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({error}): it must list the names of the split, one a line, "
-                        "as UTF-8.") from error
+    names = [line.split()[0] for _, line in read_lines(path, "dataset.split")]
     if not names:
         raise UserError(f"{path} lists no name: the split is empty.")
     outside = next((name for name in names if ".." in Path(name).parts or Path(name).is_absolute()
@@ -163,7 +170,7 @@ def _listed(names: list[str], folder: Path, path: Path) -> list[Path]:
     Raises:
         UserError: If some are not there; it names the first, and holds them all.
     """
-    found = by_name(folder, "dataset.root")
+    found = find_by_name(folder, "dataset.root")
     missing = [name for name in names if name not in found]
     if missing:
         raise UserError(f"{len(missing)} of the {len(names)} names in {path} have no picture in {folder}, the first is "

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segtrain.data.discovery import files_below, is_list, lines
-from segtrain.data.images import PICTURE_SUFFIXES
+from segtrain.data.discovery import files_below, is_list, read_lines
+from segtrain.data.images import IMAGE_SUFFIXES
 from segtrain.errors import UserError
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"}
@@ -74,7 +74,7 @@ def find_inputs(given: str, marker: str, outputs: Sequence[str], own: Path) -> F
     is_marked: dict[Path, bool] = {}
     kept = [each for each in files if not _is_predicted(each, marker, outputs, own, is_marked)]
     if not kept:
-        raise UserError(f"{KEY}={given} holds no picture and no video ({', '.join(sorted(PICTURE_SUFFIXES))}; "
+        raise UserError(f"{KEY}={given} holds no picture and no video ({', '.join(sorted(IMAGE_SUFFIXES))}; "
                         f"{', '.join(sorted(VIDEO_SUFFIXES))}): check the path.")
     if len(kept) < len(files):
         remarks.append(f"{len(files) - len(kept)} files below {given} are predictions themselves and are not read.")
@@ -98,7 +98,7 @@ def shard(items: Sequence[Item], which: str) -> list[Item]:
 
 def _is_input(path: Path, remarks: list[str]) -> bool:
     suffix = path.suffix.lower()
-    if suffix in PICTURE_SUFFIXES or suffix in VIDEO_SUFFIXES:
+    if suffix in IMAGE_SUFFIXES or suffix in VIDEO_SUFFIXES:
         return True
     remarks.append(suffix or path.name)
     return False
@@ -132,7 +132,7 @@ def _listed(path: Path) -> tuple[Path, list[Path]]:
     """Read a list of paths; UserError if one is missing: it names the first, and holds them all."""
     files: dict[Path, None] = {}
     missing = []
-    for where, line in lines(path, KEY):
+    for where, line in read_lines(path, KEY):
         whole = path.parent / line.strip()
         file = whole if whole.is_file() else path.parent / re.split(r"[\t,]", line)[0].strip()
         if not file.is_file():

@@ -26,7 +26,7 @@ from segtrain.data.statistics import (
     instance_classes,
 )
 from segtrain.data.threads import map_in_order
-from segtrain.errors import UserError, did_you_mean
+from segtrain.errors import UserError, did_you_mean, list_first
 from segtrain.inference.evaluator import image_rows, split_results
 from segtrain.labels import Label
 from segtrain.metrics.categories import category_ids
@@ -145,9 +145,8 @@ def _count_all(data: Dataset, paths: Sequence[Path], instances: str | None) -> l
 def _check_prediction(counts: np.ndarray, table: np.ndarray, classes: str, file: str) -> None:
     unknown = np.flatnonzero((counts > 0) & (table == UNKNOWN))
     if len(unknown):
-        values = ", ".join(f"{value} ({counts[value]} pixels)" for value in unknown[:5])
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise UserError(f"{file} holds the value {values}{more}, which is no class: predictions hold {classes}.")
+        values = list_first([f"{value} ({counts[value]} pixels)" for value in unknown])
+        raise UserError(f"{file} holds the value {values}, which is not a class: predictions hold {classes}.")
 
 
 # ---- the sizes of objects

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import composed, refused
-from made_files import blank, picture, save
+from made_files import make_image, make_mask, save_image
 
 from segtrain.data.base import Cached, Subset
-from segtrain.data.camvid import CAMVID, CAMVID_VOID, COLORS, MERGES, OFFICIAL, ORIGINAL, SPLITS, CamVid, official
+from segtrain.data.camvid import CAMVID, CAMVID_VOID, COLORS, MERGES, OFFICIAL, ORIGINAL, SPLITS, CamVid, official_names
 from segtrain.data.statistics import compute_statistics
 
 COLOR_OF = {name: color for name, color, _, _ in ORIGINAL}
@@ -27,8 +27,8 @@ def release(root, frames, label=None, layout="original"):
     """Write frames of the original release, all with the same label."""
     images, labels, ending = LAYOUTS[layout]
     for name in frames:
-        save(root / images / f"{name}.png", picture())
-        save(root / labels / f"{name}{ending}.png", flat("Road") if label is None else label)
+        save_image(root / images / f"{name}.png", make_image())
+        save_image(root / labels / f"{name}{ending}.png", flat("Road") if label is None else label)
     return root
 
 
@@ -65,7 +65,7 @@ def test_every_colour_becomes_its_class(tmp_path, layout, merge):
     data = drawn(release(tmp_path, ["a"], label, layout), merge=merge, num_train=1)
     assert (data.labels, data.names) == (CAMVID, ["a"])
     read = data.read(0)
-    np.testing.assert_array_equal(read.image, picture())
+    np.testing.assert_array_equal(read.image, make_image())
     assert (read.target.dtype, read.instances) == (np.uint8, None)
     names = [label.name for label in CAMVID]
     expected = [names.index(merged) if merged in names else 255 for merged in MERGES[merge].values()]
@@ -74,11 +74,11 @@ def test_every_colour_becomes_its_class(tmp_path, layout, merge):
 
 
 def test_index_labels_of_the_original_release(tmp_path):
-    save(tmp_path / "images" / "a.png", picture())
-    save(tmp_path / "labels" / "a_P.png", np.repeat(np.arange(32, dtype=np.uint8)[:, None], 40, axis=1))
+    save_image(tmp_path / "images" / "a.png", make_image())
+    save_image(tmp_path / "labels" / "a_P.png", np.repeat(np.arange(32, dtype=np.uint8)[:, None], 40, axis=1))
     target = drawn(tmp_path, num_train=1).read(0).target
     assert target[[21, 30, 31], 0].tolist() == [0, 255, 1]  # Sky, Void, Wall
-    path = save(tmp_path / "labels" / "a_P.png", blank(value=32))
+    path = save_image(tmp_path / "labels" / "a_P.png", make_mask(value=32))
     with refused(path, "32 (1280 pixels)", "0..31"):
         drawn(tmp_path, num_train=1).read(0)
 
@@ -87,7 +87,7 @@ def test_index_labels_of_the_original_release(tmp_path):
 
 
 def test_official_splits_are_367_101_233_frames_of_701():
-    names = {split: official(split) for split in SPLITS}
+    names = {split: official_names(split) for split in SPLITS}
     assert [len(names[split]) for split in SPLITS] == [367, 101, 233]
     assert len({name for each in names.values() for name in each}) == 701
     assert names["train"][0] == "0001TP_006690"
@@ -100,15 +100,15 @@ def test_official_splits_are_367_101_233_frames_of_701():
 
 
 def test_official_splits_are_picked_from_all_folders(tmp_path):
-    names = [name for split in SPLITS for name in official(split)]
+    names = [name for split in SPLITS for name in official_names(split)]
     release(tmp_path, names[::2], layout="split")
     for name in names[1::2]:
-        save(tmp_path / "val" / f"{name}.png", picture())
-        save(tmp_path / "val_labels" / f"{name}_L.png", flat("Sky"))
-    save(tmp_path / "val" / "more.png", picture())
-    save(tmp_path / "val_labels" / "more_L.png", flat("Sky"))
+        save_image(tmp_path / "val" / f"{name}.png", make_image())
+        save_image(tmp_path / "val_labels" / f"{name}_L.png", flat("Sky"))
+    save_image(tmp_path / "val" / "more.png", make_image())
+    save_image(tmp_path / "val_labels" / "more_L.png", flat("Sky"))
     for split in SPLITS:
-        assert CamVid(split, str(tmp_path)).names == official(split)
+        assert CamVid(split, str(tmp_path)).names == official_names(split)
     assert compute_statistics(CamVid("val", str(tmp_path)), None).class_pixels[0] == 1280 * 51
     (tmp_path / "train" / "0001TP_006690.png").unlink()
     with refused("1 of the 367 frames", "split train", "0001TP_006690", tmp_path, "dataset.splits=random"):
@@ -135,8 +135,8 @@ def test_random_splits_share_no_frame_and_follow_the_seed(tmp_path):
 def test_random_splits_of_the_merged_release_use_all_its_frames(tmp_path):
     for split in ("train", "val"):
         for number in range(5):
-            save(tmp_path / split / f"{split}{number}.png", picture())
-            save(tmp_path / f"{split}annot" / f"{split}{number}.png", blank(value=3))
+            save_image(tmp_path / split / f"{split}{number}.png", make_image())
+            save_image(tmp_path / f"{split}annot" / f"{split}{number}.png", make_mask(value=3))
     data = CamVid("train", str(tmp_path), splits="random", num_train=9, num_val=1)
     assert len(data.names) == 9
     assert compute_statistics(data, None).class_pixels[3] == 9 * 1280
@@ -146,8 +146,8 @@ def test_random_splits_say_that_they_leak_through_every_view(tmp_path):
     data = drawn(release(tmp_path, "abc"), num_train=2)
     for seen in (data, Cached(data), Subset(data, 1), Cached(Subset(data, 1))):
         assert [remark.split(":")[0] for remark in compute_statistics(seen, None).remarks] == ["dataset.splits=random"]
-    save(tmp_path / "x" / "train" / "a.png", picture())
-    save(tmp_path / "x" / "trainannot" / "a.png", blank())
+    save_image(tmp_path / "x" / "train" / "a.png", make_image())
+    save_image(tmp_path / "x" / "trainannot" / "a.png", make_mask())
     assert compute_statistics(CamVid("train", str(tmp_path / "x")), None).remarks == []
 
 
@@ -171,10 +171,10 @@ def test_colours_of_no_class_are_void_and_counted_once(tmp_path):
 
 
 def test_picture_that_is_no_label_is_refused(tmp_path):
-    release(tmp_path, ["a"], picture())
+    release(tmp_path, ["a"], make_image())
     with refused(tmp_path / "LabeledApproved_full" / "a_L.png", "and 12", "32 classes", "original colours"):
         drawn(tmp_path, num_train=1).read(0)
-    mask = blank()
+    mask = make_mask()
     mask[:3] = 5  # numbers of classes, most of them 0
     release(tmp_path, ["a"], mask)
     with refused("#050505 (120 pixels)", "original colours"):
@@ -185,10 +185,10 @@ def test_void_can_be_a_class(tmp_path):
     label = flat("Sky")
     label[0] = 0
     release(tmp_path / "b", ["a"], label)
-    save(tmp_path / "a" / "train" / "a.png", picture())
-    mask = blank()
+    save_image(tmp_path / "a" / "train" / "a.png", make_image())
+    mask = make_mask()
     mask[0], mask[1] = 11, 255
-    save(tmp_path / "a" / "trainannot" / "a.png", mask)
+    save_image(tmp_path / "a" / "trainannot" / "a.png", mask)
     for root, last in (("a", 255), ("b", 0)):
         data = CamVid("train", str(tmp_path / root), splits="random", num_train=1, include_void=True)
         assert [label.name for label in data.labels][10:] == ["Bicyclist", "Void"]
@@ -222,8 +222,8 @@ def test_bad_options(tmp_path, options, parts):
 
 
 def test_merged_labels_cannot_be_merged_otherwise(tmp_path):
-    save(tmp_path / "train" / "a.png", picture())
-    save(tmp_path / "trainannot" / "a.png", blank())
+    save_image(tmp_path / "train" / "a.png", make_image())
+    save_image(tmp_path / "trainannot" / "a.png", make_mask())
     with refused("dataset.merge=linknet", tmp_path, "original release"):
         CamVid("train", str(tmp_path), merge="linknet")
 
@@ -235,14 +235,14 @@ def test_missing_folders_and_labels(tmp_path):
         CamVid("train", str(tmp_path))
     release(tmp_path, "ab")
     label = tmp_path / "LabeledApproved_full" / "b_L.png"
-    save(tmp_path / "LabeledApproved_full" / "b_P.png", blank())
+    save_image(tmp_path / "LabeledApproved_full" / "b_P.png", make_mask())
     with refused(label, "b_P.png", "keep one"):
         drawn(tmp_path)
     (tmp_path / "LabeledApproved_full" / "b_P.png").unlink()
     label.unlink()
     with refused(tmp_path / "701_StillsRaw_full" / "b.png", "no label", "b_L.png"):
         drawn(tmp_path)
-    save(label, flat("Sky", (40, 32)))
+    save_image(label, flat("Sky", (40, 32)))
     with refused(label, "40x32", "32x40"):
         compute_statistics(drawn(tmp_path, num_train=2), None)
     label.write_bytes(b"no picture")

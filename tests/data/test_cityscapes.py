@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import refused
-from made_files import FRAME_SIZE, blank, cityscapes_frame, cityscapes_ids, picture, save
+from made_files import FRAME_SIZE, cityscapes_frame, cityscapes_ids, make_image, make_mask, save_image
 from PIL import Image
 
 from segtrain.data.base import Cached, Subset
@@ -54,7 +54,7 @@ def test_every_label_id_becomes_its_train_id(tmp_path):
     labels[0, :34] = range(34)
     data = Cityscapes("train", str(cityscapes_frame(tmp_path, labels=labels)))
     read = data.read(0)
-    np.testing.assert_array_equal(read.image, picture(FRAME_SIZE))
+    np.testing.assert_array_equal(read.image, make_image(FRAME_SIZE))
     assert read.target.dtype == np.uint8
     assert read.target[0, :34].tolist() == [
         255, 255, 255, 255, 255, 255, 255, 0, 1, 255, 255, 2, 3, 4, 255, 255, 255, 5, 255, 6, 7, 8, 9, 10, 11, 12, 13,
@@ -231,11 +231,11 @@ def test_bad_files_are_named(tmp_path):
     with refused(stem, "34 (1536 pixels)", "0..6, 9..10, 14..16, 18, 29..30"):
         read(labels=cityscapes_ids(34))
     with refused(stem, "40x32", "48x32"):
-        read(labels=blank((32, 40)))
+        read(labels=make_mask((32, 40)))
     with refused("instanceIds.png", "40x32", "48x32"):
-        read(labels=cityscapes_ids(), instances=blank((32, 40)))
-    instances = save(stem.with_name("aachen_000000_000019_gtFine_instanceIds.png"), cityscapes_ids())
-    Image.fromarray(picture(FRAME_SIZE)).save(instances)
+        read(labels=cityscapes_ids(), instances=make_mask((32, 40)))
+    instances = save_image(stem.with_name("aachen_000000_000019_gtFine_instanceIds.png"), cityscapes_ids())
+    Image.fromarray(make_image(FRAME_SIZE)).save(instances)
     with refused(instances, "mode RGB"):
         read(labels=cityscapes_ids())
     instances.write_bytes(instances.read_bytes()[:100])
@@ -248,7 +248,7 @@ def test_bad_files_are_named(tmp_path):
 
 def test_instance_ids_keep_their_16_bits(tmp_path):
     numbers = np.arange(32 * 48).reshape(FRAME_SIZE) * 42
-    np.testing.assert_array_equal(read_instance_ids(save(tmp_path / "x.png", numbers.astype(np.uint16))), numbers)
+    np.testing.assert_array_equal(read_instance_ids(save_image(tmp_path / "x.png", numbers.astype(np.uint16))), numbers)
 
 
 # ---- the command

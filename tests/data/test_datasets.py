@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 from helpers import refused
-from made_files import LABELS, Memory, blank, picture, sample, save
+from made_files import LABELS, Memory, make_image, make_mask, make_sample, save_image
 from PIL import Image
 
 from segtrain.data.base import Cached, Subset
 from segtrain.data.camvid import CAMVID, CamVid
 from segtrain.data.class_files import read_classes
-from segtrain.data.discovery import pair_files
+from segtrain.data.discovery import match_files
 from segtrain.data.folder import Folder
 from segtrain.data.images import read_image, read_mask, to_train_ids
 from segtrain.data.statistics import compute_statistics, find_instances
@@ -22,14 +22,14 @@ from segtrain.labels import Label
 
 def camvid(root, num_images=2, value=0, split="train"):
     for index in range(num_images):
-        save(root / split / f"{index}.png", picture(seed=index))
-        save(root / f"{split}annot" / f"{index}.png", blank(value=value))
+        save_image(root / split / f"{index}.png", make_image(seed=index))
+        save_image(root / f"{split}annot" / f"{index}.png", make_mask(value=value))
     return root
 
 
 def folder(root, classes="name\na\nb\n", split="train"):
-    save(root / split / "images" / "x.jpg", picture())
-    save(root / split / "masks" / "x.png", blank())
+    save_image(root / split / "images" / "x.jpg", make_image())
+    save_image(root / split / "masks" / "x.png", make_mask())
     (root / "classes.csv").write_text(classes)
     return root
 
@@ -38,13 +38,13 @@ def folder(root, classes="name\na\nb\n", split="train"):
 
 
 def test_image_is_rgb_whatever_its_kind(tmp_path):
-    image = picture()
-    np.testing.assert_array_equal(read_image(save(tmp_path / "rgb.png", image)), image)
+    image = make_image()
+    np.testing.assert_array_equal(read_image(save_image(tmp_path / "rgb.png", image)), image)
     grey = image[..., 0]
-    np.testing.assert_array_equal(read_image(save(tmp_path / "grey.png", grey)), np.stack([grey] * 3, -1))
+    np.testing.assert_array_equal(read_image(save_image(tmp_path / "grey.png", grey)), np.stack([grey] * 3, -1))
     alpha = np.dstack([image, grey])
-    np.testing.assert_array_equal(read_image(save(tmp_path / "alpha.png", alpha)), image)
-    jpeg = read_image(save(tmp_path / "smooth.jpg", np.full((32, 40, 3), (200, 100, 50), np.uint8)))
+    np.testing.assert_array_equal(read_image(save_image(tmp_path / "alpha.png", alpha)), image)
+    jpeg = read_image(save_image(tmp_path / "smooth.jpg", np.full((32, 40, 3), (200, 100, 50), np.uint8)))
     assert jpeg.shape == (32, 40, 3)
     assert jpeg.dtype == np.uint8
     assert np.abs(jpeg.astype(int) - (200, 100, 50)).max() <= 3
@@ -53,18 +53,18 @@ def test_image_is_rgb_whatever_its_kind(tmp_path):
 def test_photo_is_turned_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright: turn by 90 degrees clockwise
-    Image.fromarray(picture()).save(tmp_path / "photo.png", exif=exif)
-    np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), np.rot90(picture(), -1))
+    Image.fromarray(make_image()).save(tmp_path / "photo.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), np.rot90(make_image(), -1))
 
 
 def test_picture_with_broken_exif_is_read_as_it_is(tmp_path):
-    Image.fromarray(picture()).save(tmp_path / "photo.png", exif=b"Exif\0\0garbage")
-    np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), picture())
+    Image.fromarray(make_image()).save(tmp_path / "photo.png", exif=b"Exif\0\0garbage")
+    np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), make_image())
 
 
 def test_mask_holds_the_numbers_of_the_file(tmp_path):
     mask = np.arange(32 * 40, dtype=np.uint16).reshape(32, 40).astype(np.uint8)
-    np.testing.assert_array_equal(read_mask(save(tmp_path / "grey.png", mask)), mask)
+    np.testing.assert_array_equal(read_mask(save_image(tmp_path / "grey.png", mask)), mask)
     palette = Image.frombytes("P", (40, 32), mask.tobytes())
     palette.putpalette([255 - value // 3 for value in range(768)])
     palette.save(tmp_path / "palette.png")
@@ -88,13 +88,13 @@ def test_mask_of_a_small_palette_is_not_scaled(tmp_path, num_colors):
 
 
 @pytest.mark.parametrize(("name", "array", "mode"), [
-    ("rgb.png", picture(), "RGB"),
-    ("rgba.png", np.dstack([picture(), blank()]), "RGBA"),
-    ("deep.png", blank().astype(np.uint16), "I;16"),
-    ("float.tif", blank().astype(np.float32), "F"),
+    ("rgb.png", make_image(), "RGB"),
+    ("rgba.png", np.dstack([make_image(), make_mask()]), "RGBA"),
+    ("deep.png", make_mask().astype(np.uint16), "I;16"),
+    ("float.tif", make_mask().astype(np.float32), "F"),
 ])
 def test_mask_that_is_no_index_is_refused(tmp_path, name, array, mode):
-    path = save(tmp_path / name, array)
+    path = save_image(tmp_path / name, array)
     with refused(path, f"mode {mode}", "8-bit class number"):
         read_mask(path)
 
@@ -137,7 +137,7 @@ def test_turned_deep_image_and_cmyk(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".gif", ".tif", ".png", ".webp"])
 def test_several_pictures_in_one_file_are_refused(tmp_path, suffix):
-    first, second = (Image.fromarray(picture(seed=seed)) for seed in (0, 1))
+    first, second = (Image.fromarray(make_image(seed=seed)) for seed in (0, 1))
     first.save(tmp_path / f"x{suffix}", save_all=True, append_images=[second])
     with refused(tmp_path / f"x{suffix}", "2 pictures", "save each"):
         read_image(tmp_path / f"x{suffix}")
@@ -150,7 +150,7 @@ def test_a_file_is_not_opened_as_what_programs_are_run_for(tmp_path):
 
 
 def test_bomb_is_refused(tmp_path, monkeypatch):
-    path = save(tmp_path / "bomb.png", blank())
+    path = save_image(tmp_path / "bomb.png", make_mask())
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     with refused(path, "1280 pixels", "tiles"):
         read_image(path)
@@ -161,8 +161,8 @@ def test_bomb_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".webp"])
 @pytest.mark.parametrize("fault", ["empty", "text", "header", "half", "missing"])
 def test_broken_file_is_named(tmp_path, read, suffix, fault):
-    path = save(tmp_path / f"x{suffix}", picture((64, 64)) if read is read_image or suffix == ".webp"
-                else picture((64, 64))[..., 0].copy())
+    path = save_image(tmp_path / f"x{suffix}", make_image((64, 64)) if read is read_image or suffix == ".webp"
+                else make_image((64, 64))[..., 0].copy())
     whole = path.read_bytes()
     if fault == "missing":
         path.unlink()
@@ -182,7 +182,7 @@ def test_labels_become_train_ids():
 
 
 def test_unknown_label_is_counted(tmp_path):
-    mask = blank()
+    mask = make_mask()
     mask[:2] = 12
     mask[5, 5] = 77
     with refused("m.png", "12 (80 pixels)", "77 (1 pixels)", "0..2", "void is 11, 255", "Correct"):
@@ -195,11 +195,11 @@ def test_unknown_label_is_counted(tmp_path):
 
 
 def test_pairs_nested_folders_of_any_suffix(tmp_path):
-    save(tmp_path / "images" / "b" / "x.1.jpg", picture())
-    save(tmp_path / "images" / "a.JPEG", picture())
-    save(tmp_path / "masks" / "b" / "x.1.png", blank())
-    save(tmp_path / "masks" / "a.PNG", blank())
-    names, images, masks = pair_files(tmp_path / "images", tmp_path / "masks", "key")
+    save_image(tmp_path / "images" / "b" / "x.1.jpg", make_image())
+    save_image(tmp_path / "images" / "a.JPEG", make_image())
+    save_image(tmp_path / "masks" / "b" / "x.1.png", make_mask())
+    save_image(tmp_path / "masks" / "a.PNG", make_mask())
+    names, images, masks = match_files(tmp_path / "images", tmp_path / "masks", "key")
     assert names == ["a", "b/x.1"]
     assert [path.name for path in images] == ["a.JPEG", "x.1.jpg"]
     assert [path.name for path in masks] == ["a.PNG", "x.1.png"]
@@ -213,8 +213,8 @@ def test_files_that_lie_around_are_left_alone(tmp_path):
         (tmp_path / side / "._0.png").write_bytes(b"x")
         (tmp_path / side / "notes.txt").write_text("x")
         (tmp_path / side / "dir.png").mkdir()
-        save(tmp_path / side / ".ipynb_checkpoints" / "0-checkpoint.png", blank())
-    save(tmp_path / "trainannot" / "mask_without_image.png", blank())
+        save_image(tmp_path / side / ".ipynb_checkpoints" / "0-checkpoint.png", make_mask())
+    save_image(tmp_path / "trainannot" / "mask_without_image.png", make_mask())
     data = CamVid("train", str(tmp_path))
     assert data.names == ["0", "1"]
     compute_statistics(data, None)
@@ -224,7 +224,7 @@ def test_files_that_lie_around_are_left_alone(tmp_path):
 def test_missing_folder_and_doubled_names(tmp_path, side):
     folder(tmp_path)
     there = tmp_path / "train" / side
-    doubled = save(there / "x.bmp", blank())
+    doubled = save_image(there / "x.bmp", make_mask())
     with refused(doubled, "same name", "keep one"):
         Folder("train", str(tmp_path))
     there.rename(tmp_path / "elsewhere")
@@ -234,7 +234,7 @@ def test_missing_folder_and_doubled_names(tmp_path, side):
 
 def test_links_are_followed_once(tmp_path):
     camvid(tmp_path)
-    save(tmp_path / "elsewhere" / "2.png", picture())
+    save_image(tmp_path / "elsewhere" / "2.png", make_image())
     (tmp_path / "train" / "day").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "train" / "again").symlink_to(tmp_path / "train")
     (tmp_path / "trainannot" / "day").mkdir()
@@ -264,10 +264,10 @@ def test_empty_split(tmp_path):
 
 def test_size_mismatch(tmp_path):
     camvid(tmp_path)
-    save(tmp_path / "trainannot" / "1.png", blank((40, 32)))
+    save_image(tmp_path / "trainannot" / "1.png", make_mask((40, 32)))
     with refused(tmp_path / "train" / "1.png", tmp_path / "trainannot" / "1.png", "40x32", "32x40", "turn the mask"):
         CamVid("train", str(tmp_path)).read(1)
-    save(tmp_path / "trainannot" / "1.png", blank((40, 31)))
+    save_image(tmp_path / "trainannot" / "1.png", make_mask((40, 31)))
     with refused(tmp_path / "train" / "1.png", tmp_path / "trainannot" / "1.png", "40x32", "31x40", "save the mask"):
         CamVid("train", str(tmp_path)).read(1)
 
@@ -279,13 +279,13 @@ def test_camvid(tmp_path):
     camvid(tmp_path)
     mask = np.arange(32 * 40).reshape(32, 40).astype(np.uint8) % 13
     mask[mask == 12] = 255
-    save(tmp_path / "trainannot" / "1.png", mask)
+    save_image(tmp_path / "trainannot" / "1.png", mask)
     data = CamVid("train", str(tmp_path))
     assert data.labels == CAMVID
     assert data.names == ["0", "1"]
     assert data.locate(1) == str(tmp_path / "trainannot" / "1.png")
     read = data.read(1)
-    np.testing.assert_array_equal(read.image, picture(seed=1))
+    np.testing.assert_array_equal(read.image, make_image(seed=1))
     np.testing.assert_array_equal(read.target, np.where(mask >= 11, 255, mask))
     assert read.target.dtype == np.uint8
     assert read.instances is None
@@ -310,22 +310,22 @@ def test_camvid_refusals(tmp_path):
 
 def test_folder(tmp_path):
     folder(tmp_path, "name,label_id,color,has_instances\nroad,3,#ff8000,false\ncar,9,#0000FF,True\n")
-    mask = blank(value=3)
+    mask = make_mask(value=3)
     mask[0, 0], mask[0, 1] = 9, 255
-    save(tmp_path / "train" / "masks" / "x.png", mask)
+    save_image(tmp_path / "train" / "masks" / "x.png", mask)
     data = Folder("train", str(tmp_path))
     assert data.labels == (Label("road", 3, 0, (255, 128, 0)), Label("car", 9, 1, (0, 0, 255), True))
     assert data.names == ["x"]
     target = data.read(0).target
     assert target[0, :3].tolist() == [1, 255, 0]
-    save(tmp_path / "train" / "masks" / "x.png", blank())
+    save_image(tmp_path / "train" / "masks" / "x.png", make_mask())
     with refused("x.png", "0 (1280 pixels)", "3, 9", "255"):
         data.read(0)
 
 
 def test_folder_with_other_paths(tmp_path):
-    save(tmp_path / "in{0}" / "day" / "x.png", picture())
-    save(tmp_path / "gt" / "x.png", blank())
+    save_image(tmp_path / "in{0}" / "day" / "x.png", make_image())
+    save_image(tmp_path / "gt" / "x.png", make_mask())
     (tmp_path / "c.csv").write_text("name\na\n")
     data = Folder("day", str(tmp_path), classes="c.csv", images="in{0}/{split}", masks="gt")
     assert data.names == ["x"]
@@ -413,10 +413,10 @@ def test_streets():
 
 
 def test_statistics_counts_pixels():
-    first, second = blank(), blank((36, 32), 1)
+    first, second = make_mask(), make_mask((36, 32), 1)
     first[:4, :10] = 1    # 40 pixels
     first[-1] = 255       # 40 pixels
-    found = compute_statistics(Memory([sample(first), sample(second)]), None)
+    found = compute_statistics(Memory([make_sample(first), make_sample(second)]), None)
     assert found.sizes == [(32, 40), (36, 32)]
     assert found.class_pixels == [1280 - 80, 40 + 1152, 0]
     assert found.image_pixels == [1240, 1240 + 1152, 0]
@@ -424,38 +424,38 @@ def test_statistics_counts_pixels():
 
 
 def test_statistics_measures_components():
-    target = blank()
+    target = make_mask()
     target[0:2, 0:5] = 1      # 10 pixels
     target[2, 5] = 1          # touches by a corner: 11
     target[10:13, 10] = 1     # 3
-    data = Memory([sample(target), sample(blank(value=255))])
+    data = Memory([make_sample(target), make_sample(make_mask(value=255))])
     assert compute_statistics(data, "components").class_sizes == {"b": 7.0, "c": None}
 
 
 def test_statistics_measures_instance_maps():
-    target = blank()
+    target = make_mask()
     target[0, :10] = 1
     instances = np.zeros(target.shape, np.int32)
     instances[0, :4], instances[0, 4:10] = 1, 70000   # two objects that touch
-    other = blank()
+    other = make_mask()
     other[5, :20] = 1
     numbers = np.zeros(target.shape, np.int32)
     numbers[5, :17] = 1                               # 3 pixels are a crowd
-    found = compute_statistics(Memory([sample(target, instances), sample(other, numbers)]), "maps")
+    found = compute_statistics(Memory([make_sample(target, instances), make_sample(other, numbers)]), "maps")
     assert found.class_sizes == {"b": (4 + 6 + 17) / 3, "c": None}
 
 
 def test_statistics_refusals(tmp_path):
     with refused("2 images", "sample0.png", "void"):
-        compute_statistics(Memory([sample(blank(value=255))] * 2), None)
+        compute_statistics(Memory([make_sample(make_mask(value=255))] * 2), None)
     with refused("dataset.instances=maps", "sample0.png", "components"):
-        compute_statistics(Memory([sample(blank())]), "maps")
+        compute_statistics(Memory([make_sample(make_mask())]), "maps")
     with refused("dataset.instances=components", "has_instances"):
-        compute_statistics(Memory([sample(blank())], LABELS[:1]), "components")
+        compute_statistics(Memory([make_sample(make_mask())], LABELS[:1]), "components")
     with refused("sample1.png", "40x31", "32x32"):
-        compute_statistics(Memory([sample(blank()), sample(blank((31, 40)))]), None)
+        compute_statistics(Memory([make_sample(make_mask()), make_sample(make_mask((31, 40)))]), None)
     with refused("sample0.png", "train id 3 (1280 pixels)", "0..2 or 255"):
-        compute_statistics(Memory([sample(blank(value=3))]), None)
+        compute_statistics(Memory([make_sample(make_mask(value=3))]), None)
 
 
 def test_statistics_names_the_first_broken_file(tmp_path):
@@ -471,7 +471,7 @@ def test_statistics_names_the_first_broken_file(tmp_path):
 def test_statistics_reads_each_sample_once_in_order_and_not_far_ahead():
     class Counting(Memory):
         def __init__(self):
-            super().__init__([sample(blank())] * 200)
+            super().__init__([make_sample(make_mask())] * 200)
             self.num_reads = 0
             self.yielded = 0
             self.ahead = 0
@@ -501,7 +501,7 @@ def test_statistics_in_threads_sees_what_one_thread_sees():
 
 
 def test_find_instances():
-    target = blank()
+    target = make_mask()
     target[0, 0] = target[5, 5] = 1
     found = find_instances(target, None, LABELS, "components", "x")
     assert found.dtype == np.int32
@@ -517,8 +517,8 @@ def test_cache_reads_once_and_cannot_be_written():
 
         def read(self, index):
             self.num_reads += 1
-            target = blank(value=index)
-            return sample(target, target.astype(np.int32))
+            target = make_mask(value=index)
+            return make_sample(target, target.astype(np.int32))
 
     data = Counting([None] * 3)
     cached = Cached(data)
@@ -535,7 +535,7 @@ def test_cache_reads_once_and_cannot_be_written():
 
 
 def test_subset_is_the_first_samples():
-    data = Memory([sample(blank(value=value)) for value in range(3)])
+    data = Memory([make_sample(make_mask(value=value)) for value in range(3)])
     subset = Subset(data, 2)
     assert subset.names == ["sample0", "sample1"]
     assert subset.labels == data.labels

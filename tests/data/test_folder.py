@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 from helpers import refused
-from made_files import blank, picture, save
+from made_files import make_image, make_mask, save_image
 
 from segtrain.data.folder import Folder
 from segtrain.data.splits import split_off
@@ -22,7 +22,7 @@ def root(tmp_path):
 def place(root, *names, value=1):
     """Save a picture under each name that ends in jpg, and a mask under the others."""
     for name in names:
-        save(root / name, picture() if name.endswith("jpg") else blank(value=value))
+        save_image(root / name, make_image() if name.endswith("jpg") else make_mask(value=value))
 
 
 def names(root, split="train", **arguments):
@@ -291,12 +291,12 @@ def test_values_out_of_range(root, argument):
 
 def test_instance_maps(root):
     place(root, "train/images/x.jpg", "train/masks/x.png")
-    numbers = blank().astype(np.uint16)
+    numbers = make_mask().astype(np.uint16)
     numbers[0, :4], numbers[1, :6] = 1000, 60_000
-    save(root / "train" / "objects" / "x.png", numbers)
+    save_image(root / "train" / "objects" / "x.png", numbers)
     data = Folder("train", str(root), instance_maps="{split}/objects")
     assert compute_statistics(data, "maps").class_sizes == {"car": 5.0}
-    save(root / "train" / "objects" / "x.png", numbers[:20])
+    save_image(root / "train" / "objects" / "x.png", numbers[:20])
     with refused("instance map", "40x20", "40x32"):
         data.read(0)
     with refused("1 of 1 images have no instance map"):
@@ -311,8 +311,9 @@ def test_train_and_evaluate_on_colour_masks(segtrain, tmp_path, capsys):
     colors = np.array([(128, 64, 128), (0, 0, 142), (0, 0, 0)], np.uint8)
     for number in range(6):
         image = rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)
-        save(tmp_path / "all" / f"v{number // 2}_{number}.jpg", image)
-        save(tmp_path / "all" / f"v{number // 2}_{number}_color.png", colors[np.digitize(image[..., 0], [120, 250])])
+        save_image(tmp_path / "all" / f"v{number // 2}_{number}.jpg", image)
+        mask = colors[np.digitize(image[..., 0], [120, 250])]
+        save_image(tmp_path / "all" / f"v{number // 2}_{number}_color.png", mask)
     (tmp_path / "classes.json").write_text('{"road": "#804080", "car": [0, 0, 142], "Unlabelled": [0, 0, 0]}')
     command = ("dataset=folder", f"dataset.root={tmp_path}", "dataset.classes=classes.json", "dataset.images=all",
                "dataset.masks=null", "dataset.mask_suffix=_color", "dataset.crop=[32,32]", "train.batch_size=2",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from helpers import refused
-from made_files import blank, save
+from made_files import make_mask, save_image
 from PIL import Image
 
 from segtrain.data.class_files import Classes
@@ -18,7 +18,7 @@ THREE, TWO = Classes(LABELS, True), Classes(LABELS[:2], False)
 
 def pattern():
     """Draw three classes in the corners, 0 elsewhere."""
-    ids = blank()
+    ids = make_mask()
     ids[:10, :10], ids[20:, 20:] = 1, 2
     return ids
 
@@ -38,12 +38,12 @@ def target(path, classes=THREE, void=None, **settings):
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
 def test_colour_masks(tmp_path, suffix):
-    path = save(tmp_path / f"m{suffix}", colored(pattern()))
+    path = save_image(tmp_path / f"m{suffix}", colored(pattern()))
     np.testing.assert_array_equal(target(path), pattern())
 
 
 def test_alpha_of_a_colour_mask_is_dropped(tmp_path):
-    path = save(tmp_path / "m.png", np.dstack([colored(pattern()), blank(value=0)]))
+    path = save_image(tmp_path / "m.png", np.dstack([colored(pattern()), make_mask(value=0)]))
     np.testing.assert_array_equal(target(path), pattern())
 
 
@@ -78,7 +78,7 @@ def test_black_and_white_the_other_way_round(tmp_path):
 def test_unknown_colours_are_named_with_the_nearest_classes(tmp_path):
     mask = colored(pattern())
     mask[0, :3], mask[31, :7], mask[15, 0] = (0, 0, 140), (120, 64, 128), (255, 255, 255)
-    path = save(tmp_path / "m.png", mask)
+    path = save_image(tmp_path / "m.png", mask)
     with refused(path, "#784080 (7 pixels), nearest road #804080, distance 8", "#00008c (3 pixels), nearest car",
                  "#ffffff (1 pixels)", "dataset.nearest_colors=true", "dataset.void"):
         target(path)
@@ -96,7 +96,7 @@ def test_unknown_colours_are_named_with_the_nearest_classes(tmp_path):
 def test_the_nearest_may_be_void(tmp_path):
     mask = colored(pattern())
     mask[0, 0], mask[0, 1] = (3, 3, 3), (1, 0, 141)
-    path = save(tmp_path / "m.png", mask)
+    path = save_image(tmp_path / "m.png", mask)
     assert target(path, void=[[0, 0, 0]], nearest_colors=True)[0, :3].tolist() == [255, 1, 1]
 
 
@@ -109,7 +109,7 @@ def test_jpeg_colours_are_refused_as_lossy(tmp_path):
 
 
 def test_colour_masks_need_colours(tmp_path):
-    path = save(tmp_path / "m.png", colored(pattern()))
+    path = save_image(tmp_path / "m.png", colored(pattern()))
     with refused(path, "colour mask", "#804080", "column color"):
         target(path, Classes(LABELS, False))
     with refused("road and sky", "same colour", "#804080"):
@@ -117,7 +117,7 @@ def test_colour_masks_need_colours(tmp_path):
 
 
 def test_numbers_saved_as_rgb(tmp_path):
-    path = save(tmp_path / "m.png", np.stack([pattern()] * 3, -1))
+    path = save_image(tmp_path / "m.png", np.stack([pattern()] * 3, -1))
     np.testing.assert_array_equal(target(path, Classes(LABELS, False)), pattern())
     with refused(path, "#000000", "#010101"):
         target(path)  # the class file has colours, and these are none of them
@@ -126,7 +126,7 @@ def test_numbers_saved_as_rgb(tmp_path):
 def test_classes_left_out_are_void_in_every_kind_of_mask(tmp_path):
     expected = np.array([0, 255, 1], np.uint8)[pattern()]
     for name, mask in (("i.png", pattern()), ("c.png", colored(pattern()))):
-        np.testing.assert_array_equal(target(save(tmp_path / name, mask), void=["car"]), expected)
+        np.testing.assert_array_equal(target(save_image(tmp_path / name, mask), void=["car"]), expected)
     assert mask_rule(THREE, ["car"]).labels == (LABELS[0], Label("sky", 2, 1, SKY))
 
 
@@ -136,20 +136,20 @@ def test_classes_left_out_are_void_in_every_kind_of_mask(tmp_path):
 def test_void_is_255_unless_it_is_said_otherwise(tmp_path):
     mask = pattern()
     mask[0, 0] = 255
-    path = save(tmp_path / "m.png", mask)
+    path = save_image(tmp_path / "m.png", mask)
     assert target(path)[0, 0] == 255
     assert target(path, void=[255])[0, 0] == 255
     with refused(path, "255 (1 pixels)", "void is 7"):
         target(path, void=[7])
     mask[0, 0] = 7
-    assert target(save(path, mask), void=[7, 255])[0, 0] == 255
+    assert target(save_image(path, mask), void=[7, 255])[0, 0] == 255
 
 
 def test_16_bit_numbers(tmp_path):
-    path = save(tmp_path / "m.png", pattern().astype(np.uint16))
+    path = save_image(tmp_path / "m.png", pattern().astype(np.uint16))
     np.testing.assert_array_equal(target(path), pattern())
     with refused(path, "from 0 to 514", "dataset.instance_maps"):
-        target(save(path, pattern().astype(np.uint16) * 257))
+        target(save_image(path, pattern().astype(np.uint16) * 257))
 
 
 def test_bad_void_settings():
@@ -166,7 +166,7 @@ def test_bad_void_settings():
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
 def test_black_and_white_is_not_read_in_silence(tmp_path, suffix):
     expected = pattern() // 2
-    path = save(tmp_path / f"m{suffix}", expected * 255)
+    path = save_image(tmp_path / f"m{suffix}", expected * 255)
     with refused(path, "0 (", "255 (240 pixels)", "dataset.binary=true", "dataset.void=[255]"):
         target(path, TWO)
     np.testing.assert_array_equal(target(path, TWO, binary=True), expected)
@@ -193,13 +193,13 @@ def test_black_and_white_of_all_kinds(tmp_path):
 def test_binary_masks_hold_nothing_else(tmp_path):
     mask = (pattern() // 2) * 255
     mask[0, :3] = 254
-    path = save(tmp_path / "m.png", mask)
+    path = save_image(tmp_path / "m.png", mask)
     with refused(path, "254 (3 pixels)", "dataset.threshold=128"):
         target(path, TWO, binary=True)
     assert target(path, TWO, binary=True, void=[254])[0, :4].tolist() == [255, 255, 255, 0]
     mask[0, :3] = 1
     with refused(path, "1 (3 pixels), 255 (240 pixels)", "not both"):
-        target(save(path, mask), TWO, binary=True)
+        target(save_image(path, mask), TWO, binary=True)
 
 
 def test_jpeg_masks_are_cut_only_when_asked(tmp_path):
@@ -230,7 +230,7 @@ def test_whatever_is_saved_lossily_is_refused(tmp_path):
     for name, options in {"b.tif": {"compression": "tiff_lzw"}, "b.webp": {"lossless": True}}.items():
         Image.fromarray(noise).save(tmp_path / name, **options)
         np.testing.assert_array_equal(target(tmp_path / name, Classes(LABELS, False)), noise)
-    Image.fromarray(blank(value=1)).save(tmp_path / "one.jpg")
+    Image.fromarray(make_mask(value=1)).save(tmp_path / "one.jpg")
     assert (read_mask(tmp_path / "one.jpg") == 1).all()  # there is no edge that could change
 
 
@@ -248,15 +248,15 @@ def test_bad_settings_for_two_classes():
 
 @pytest.mark.parametrize(("name", "array"), [
     ("8.png", pattern() * 100), ("16.png", pattern().astype(np.uint16) * 30_000),
-    ("rgb.png", np.dstack([pattern(), blank(), pattern() * 9])), ("32.tif", pattern().astype(np.int32) * 1_000_000),
+    ("rgb.png", np.dstack([pattern(), make_mask(), pattern() * 9])), ("32.tif", pattern().astype(np.int32) * 1_000_000),
 ])
 def test_instance_maps(tmp_path, name, array):
-    found = read_instances(save(tmp_path / name, array))
+    found = read_instances(save_image(tmp_path / name, array))
     assert found.dtype == np.int32
     np.testing.assert_array_equal(found, pattern())
 
 
 def test_an_instance_map_without_background_starts_at_1(tmp_path):
-    assert set(np.unique(read_instances(save(tmp_path / "m.png", pattern() + 4)))) == {1, 2, 3}
+    assert set(np.unique(read_instances(save_image(tmp_path / "m.png", pattern() + 4)))) == {1, 2, 3}
     with refused("below.tif", "-1"):
-        read_instances(save(tmp_path / "below.tif", pattern().astype(np.int32) - 1))
+        read_instances(save_image(tmp_path / "below.tif", pattern().astype(np.int32) - 1))

@@ -6,7 +6,7 @@ import shlex
 import cv2
 import numpy as np
 import pytest
-from made_files import save
+from made_files import save_image
 
 COLORS = {"road": (128, 64, 128), "car": (64, 0, 128), "tree": (128, 128, 0)}
 VOID = (0, 0, 0)
@@ -28,8 +28,9 @@ def root(tmp_path):
     for split, count in (("train", 4), ("val", 3)):
         for number in range(count):
             mask = colored_mask(rng)
-            save(folder / split / "images" / f"{number}.png", mask // 2 + rng.integers(0, 99, mask.shape, np.uint8))
-            save(folder / split / "masks" / f"{number}.png", mask)
+            image = mask // 2 + rng.integers(0, 99, mask.shape, np.uint8)
+            save_image(folder / split / "images" / f"{number}.png", image)
+            save_image(folder / split / "masks" / f"{number}.png", mask)
     rows = [f"{name},#{bytes(color).hex()},{str(name == 'car').lower()}" for name, color in COLORS.items()]
     (folder / "classes.csv").write_text("\n".join(["name,color,has_instances", *rows]))
     return folder

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import composed, refused
-from made_files import blank, picture, save
+from made_files import make_image, make_mask, save_image
 from PIL import Image
 
 from segtrain.data.color_masks import from_colors, pack, to_rows
@@ -30,12 +30,12 @@ def save_palette(path, mask):
 def tree(root, names=("a", "b"), split="train", mask=None, objects=None):
     """Write a tree in VOC's shape; a mask of three dimensions is saved in colours."""
     for name in names:
-        save(root / "JPEGImages" / f"{name}.jpg", picture())
-        mask = blank(value=15) if mask is None else mask
-        write = save if mask.ndim == 3 else save_palette
+        save_image(root / "JPEGImages" / f"{name}.jpg", make_image())
+        mask = make_mask(value=15) if mask is None else mask
+        write = save_image if mask.ndim == 3 else save_palette
         write(root / "SegmentationClass" / f"{name}.png", mask)
         if objects is not None:
-            (save if objects.ndim == 3 else save_palette)(root / "SegmentationObject" / f"{name}.png", objects)
+            (save_image if objects.ndim == 3 else save_palette)(root / "SegmentationObject" / f"{name}.png", objects)
     lists = root / "ImageSets" / "Segmentation"
     lists.mkdir(parents=True, exist_ok=True)
     (lists / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
@@ -60,11 +60,11 @@ def test_palette_follows_the_bits_of_the_class_number():
 
 @pytest.mark.parametrize("inside", [".", "VOC2012", "VOCdevkit/VOC2012"])
 def test_tree_is_found_at_and_below_root(tmp_path, inside):
-    mask = blank()
+    mask = make_mask()
     mask[0, :21] = range(21)
     mask[1] = 255
     tree(tmp_path / inside, ("2007_000032", "2007_000039"), mask=mask)
-    save(tmp_path / inside / "JPEGImages" / "not_listed.jpg", picture())
+    save_image(tmp_path / inside / "JPEGImages" / "not_listed.jpg", make_image())
     data = Voc("train", str(tmp_path))
     assert (data.labels, data.names) == (VOC, ["2007_000032", "2007_000039"])
     read = data.read(1)
@@ -74,7 +74,7 @@ def test_tree_is_found_at_and_below_root(tmp_path, inside):
 
 
 def test_objects_have_numbers_and_their_seams_have_none(tmp_path):
-    objects = blank()
+    objects = make_mask()
     objects[0, :5], objects[0, 5], objects[0, 6:9] = 1, 255, 2
     root = str(tree(tmp_path, objects=objects))
     read = Voc("train", root).read(0)
@@ -93,7 +93,7 @@ def test_colour_masks_and_colour_objects(tmp_path):
     assert read.target[:3, 0].tolist() == [15, 255, 0]
     assert read.instances.dtype == np.int32
     assert read.instances[:2, ::20].tolist() == [[1, 2], [0, 0]]
-    save(tmp_path / "SegmentationObject" / "a.png", np.full((32, 40, 3), 9, np.uint8))
+    save_image(tmp_path / "SegmentationObject" / "a.png", np.full((32, 40, 3), 9, np.uint8))
     assert (Voc("train", str(tmp_path)).read(0).instances == 1).all()  # one object fills the picture
 
 
@@ -101,7 +101,7 @@ def test_colour_masks_and_colour_objects(tmp_path):
 
 
 def test_own_classes_in_numbers_and_in_colours(tmp_path):
-    mask = blank()
+    mask = make_mask()
     mask[0] = 1
     colours = np.full((32, 40, 3), 16, np.uint8)
     colours[0] = (255, 128, 0)
@@ -116,9 +116,9 @@ def test_masks_from_another_folder_and_images_of_other_kinds(tmp_path):
     tree(tmp_path)
     (tmp_path / "SegmentationClass").rename(tmp_path / "SegmentationClassPNG")
     (tmp_path / "JPEGImages" / "a.jpg").unlink()
-    save(tmp_path / "JPEGImages" / "a.png", picture())
+    save_image(tmp_path / "JPEGImages" / "a.png", make_image())
     np.testing.assert_array_equal(
-        Voc("train", str(tmp_path), masks="SegmentationClassPNG").read(0).image, picture())
+        Voc("train", str(tmp_path), masks="SegmentationClassPNG").read(0).image, make_image())
     with refused(tmp_path / "SegmentationClass", "dataset.masks"):
         Voc("train", str(tmp_path))
 
@@ -166,9 +166,9 @@ def test_missing_pictures_are_named(tmp_path, folder):
 
 @pytest.mark.parametrize("folder", ["JPEGImages", "SegmentationClass", "SegmentationObject"])
 def test_a_picture_in_two_formats_is_not_chosen_from(tmp_path, folder):
-    tree(tmp_path, objects=blank())
+    tree(tmp_path, objects=make_mask())
     first = next((tmp_path / folder).glob("b.*"))
-    save(tmp_path / folder / "b.bmp", blank())
+    save_image(tmp_path / folder / "b.bmp", make_mask())
     with refused(first, tmp_path / folder / "b.bmp", "keep one"):
         Voc("train", str(tmp_path))
 
@@ -180,11 +180,11 @@ def test_bad_masks_are_named(tmp_path):
         return Voc("train", **{"root": str(tree(tmp_path, mask=mask)), **options}).read(0)
 
     tree(tmp_path)
-    save(path, blank(value=21))
+    save_image(path, make_mask(value=21))
     with refused(path, "21 (1280 pixels)", "0..20", "255"):
         Voc("train", str(tmp_path)).read(0)
     with refused(path, "40x32", "32x40"):
-        read(blank((40, 32)))
+        read(make_mask((40, 32)))
     unknown = np.zeros((32, 40, 3), np.uint8)
     unknown[:2], unknown[2, :4] = (1, 2, 3), 9
     with refused(path, "#010203 (80 pixels), nearest background", "#090909 (4 pixels)", "dataset.nearest_colors"):
@@ -196,7 +196,7 @@ def test_bad_masks_are_named(tmp_path):
     path.write_bytes(path.read_bytes()[:60])
     with refused(path, "cannot be read"):
         Voc("train", str(tmp_path)).read(0)
-    tree(tmp_path, objects=blank((40, 32)))
+    tree(tmp_path, objects=make_mask((40, 32)))
     with refused(tmp_path / "SegmentationObject" / "a.png", "32x40"):
         Voc("train", str(tmp_path)).read(0)
 
@@ -226,9 +226,9 @@ def test_alpha_of_colour_masks_is_dropped(tmp_path):
 
 
 def test_masks_of_two_classes_in_black_and_white(tmp_path):
-    mask = blank()
+    mask = make_mask()
     mask[0] = 255
-    save(tree(tmp_path) / "SegmentationClass" / "a.png", mask)
+    save_image(tree(tmp_path) / "SegmentationClass" / "a.png", mask)
     options = own(tmp_path)
     with refused("255 (40 pixels)", "dataset.binary=true", "dataset.void=[255]"):
         Voc("train", **options).read(0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from helpers import TINY
-from made_files import Memory, sample, save
+from made_files import Memory, make_sample, save_image
 from PIL import Image
 
 from segtrain.data.doctor import raw
@@ -41,8 +41,8 @@ def root(tmp_path):
     folder = tmp_path / "data"
     for split, seeds in (("train", (0, 1, 2)), ("val", (3, 4))):
         for seed in seeds:
-            save(folder / split / "images" / f"{seed}.png", scene(seed))
-            save(folder / split / "masks" / f"{seed}.png", mask())
+            save_image(folder / split / "images" / f"{seed}.png", scene(seed))
+            save_image(folder / split / "masks" / f"{seed}.png", mask())
     (folder / "classes.csv").write_text("name\nroad\ncar\n")
     return folder
 
@@ -91,8 +91,8 @@ def test_clean_dataset_gives_the_numbers_counted_by_hand(root, doctor, tmp_path,
 
 
 def test_test_split_is_read_where_there_is_one(root, doctor):
-    save(root / "test" / "images" / "9.png", scene(9))
-    save(root / "test" / "masks" / "9.png", mask())
+    save_image(root / "test" / "images" / "9.png", scene(9))
+    save_image(root / "test" / "masks" / "9.png", mask())
     code, report = doctor(root)
     assert (code, report["left_out"]) == (0, {})
     assert [report["splits"][split]["num_images"] for split in ("train", "val", "test")] == [3, 2, 1]
@@ -140,26 +140,26 @@ def empty_image(root):
 
 
 def truncated_mask(root):
-    path = save(root / "train" / "masks" / "1.png",
+    path = save_image(root / "train" / "masks" / "1.png",
                 np.random.default_rng(0).integers(0, 2, (480, 640), dtype=np.uint8))
     path.write_bytes(path.read_bytes()[:-2000])
     return path
 
 
 def other_size(root):
-    return save(root / "train" / "masks" / "1.png", mask((48, 60)))
+    return save_image(root / "train" / "masks" / "1.png", mask((48, 60)))
 
 
 def unknown_label(root):
-    return save(root / "val" / "masks" / "4.png", mask() + 6)
+    return save_image(root / "val" / "masks" / "4.png", mask() + 6)
 
 
 def unknown_color(root):
-    return save(root / "val" / "masks" / "4.png", scene(0))
+    return save_image(root / "val" / "masks" / "4.png", scene(0))
 
 
 def deep_mask(root):
-    return save(root / "train" / "masks" / "0.png", mask().astype(np.uint16) * 1000)
+    return save_image(root / "train" / "masks" / "0.png", mask().astype(np.uint16) * 1000)
 
 
 def missing_mask(root):
@@ -168,13 +168,13 @@ def missing_mask(root):
 
 
 def tiny_image(root):
-    save(root / "train" / "images" / "1.png", scene(1)[:20])
-    return save(root / "train" / "masks" / "1.png", mask((20, 64)))
+    save_image(root / "train" / "images" / "1.png", scene(1)[:20])
+    return save_image(root / "train" / "masks" / "1.png", mask((20, 64)))
 
 
 def void_split(root):
     for seed in (3, 4):
-        save(root / "val" / "masks" / f"{seed}.png", np.full(SIZE, 255, np.uint8))
+        save_image(root / "val" / "masks" / f"{seed}.png", np.full(SIZE, 255, np.uint8))
     return root / "val" / "masks" / "3.png"
 
 
@@ -220,38 +220,38 @@ def test_training_fails_with_the_same_message(root, doctor, segtrain, tmp_path, 
 def absent_class(root):
     (root / "classes.csv").write_text("name\nroad\ncar\nsky\n")
     for seed in (0, 1, 2):
-        save(root / "train" / "masks" / f"{seed}.png", np.stack([mask(), mask() * 2])[seed % 2])
+        save_image(root / "train" / "masks" / f"{seed}.png", np.stack([mask(), mask() * 2])[seed % 2])
     return "sky"
 
 
 def one_class(root):
     for seed in (3, 4):
-        save(root / "val" / "masks" / f"{seed}.png", np.zeros(SIZE, np.uint8))
+        save_image(root / "val" / "masks" / f"{seed}.png", np.zeros(SIZE, np.uint8))
     return root / "val" / "masks" / "3.png"
 
 
 def void_image(root):
-    return save(root / "train" / "masks" / "1.png", np.full(SIZE, 255, np.uint8))
+    return save_image(root / "train" / "masks" / "1.png", np.full(SIZE, 255, np.uint8))
 
 
 def sizes(root):
-    save(root / "train" / "images" / "1.png", scene(1)[:40])
-    return save(root / "train" / "masks" / "1.png", mask((40, 64)))
+    save_image(root / "train" / "images" / "1.png", scene(1)[:40])
+    return save_image(root / "train" / "masks" / "1.png", mask((40, 64)))
 
 
 def blank_image(root):
-    save(root / "val" / "images" / "3.png", np.full((*SIZE, 3), 100, np.uint8))
+    save_image(root / "val" / "images" / "3.png", np.full((*SIZE, 3), 100, np.uint8))
     return "3.png"
 
 
 def copy_across(root):
-    save(root / "val" / "images" / "3.bmp", scene(2))
+    save_image(root / "val" / "images" / "3.bmp", scene(2))
     (root / "val" / "images" / "3.png").unlink()
     return "3.bmp"
 
 
 def copy_within(root):
-    save(root / "train" / "images" / "1.png", scene(0))
+    save_image(root / "train" / "images" / "1.png", scene(0))
     return "1.png"
 
 
@@ -262,13 +262,13 @@ def jpeg_across(root):
 
 
 def brighter_across(root):
-    save(root / "val" / "images" / "3.png", np.clip(scene(2) * 1.15 + 10, 0, 255).astype(np.uint8))
+    save_image(root / "val" / "images" / "3.png", np.clip(scene(2) * 1.15 + 10, 0, 255).astype(np.uint8))
     return "3.png"
 
 
 def smaller_across(root):
-    save(root / "val" / "images" / "3.png", cv2.resize(scene(2), (40, 36), interpolation=cv2.INTER_AREA))
-    save(root / "val" / "masks" / "3.png", mask((36, 40)))
+    save_image(root / "val" / "images" / "3.png", cv2.resize(scene(2), (40, 36), interpolation=cv2.INTER_AREA))
+    save_image(root / "val" / "masks" / "3.png", mask((36, 40)))
     return "3.png"
 
 
@@ -286,7 +286,7 @@ def test_what_training_bears_is_a_warning(root, doctor, plant, kinds):
 
 
 def test_every_faulty_file_is_listed_and_the_others_are_counted(root, doctor, capsys):
-    paths = [corrupt_image(root), unknown_label(root), save(root / "train" / "images" / "2.png", scene(2)[:20])]
+    paths = [corrupt_image(root), unknown_label(root), save_image(root / "train" / "images" / "2.png", scene(2)[:20])]
     code, report = doctor(root)
     assert (code, report["errors"]) == (2, 3)
     for path in paths:
@@ -297,8 +297,8 @@ def test_every_faulty_file_is_listed_and_the_others_are_counted(root, doctor, ca
 
 def test_terminal_shows_the_first_of_a_kind_and_the_report_all(root, doctor, capsys):
     for number in range(10, 17):
-        save(root / "train" / "images" / f"{number}.png", scene(number))
-        save(root / "train" / "masks" / f"{number}.png", mask() + 6)
+        save_image(root / "train" / "images" / f"{number}.png", scene(number))
+        save_image(root / "train" / "masks" / f"{number}.png", mask() + 6)
     code, report = doctor(root)
     assert (code, report["errors"]) == (2, 7)
     said = capsys.readouterr().out
@@ -315,7 +315,7 @@ def test_near_duplicates_may_be_left_out(root, doctor):
 
 def test_share_of_leaked_images_counts_each_once(root, doctor):
     jpeg_across(root)
-    save(root / "val" / "images" / "4.png", scene(0))
+    save_image(root / "val" / "images" / "4.png", scene(0))
     code, report = doctor(root)
     assert code == 0
     assert [report["leaks"][0][key] for key in ("exact", "near", "share")] == [1, 1, 1.0]
@@ -339,7 +339,7 @@ def test_sweep_lists_a_faulty_dataset_as_failed_and_keeps_its_report(root, segtr
 
 
 def test_all_images_without_a_label_are_listed(segtrain, tmp_path, capsys):
-    images = [save(tmp_path / "data" / "leftImg8bit" / split / "x" / f"{number}_leftImg8bit.png", scene(number))
+    images = [save_image(tmp_path / "data" / "leftImg8bit" / split / "x" / f"{number}_leftImg8bit.png", scene(number))
               for split, number in (("train", 0), ("train", 1), ("train", 2), ("val", 3))]
     assert segtrain("task=doctor", "dataset=cityscapes", f"dataset.root={tmp_path / 'data'}",
                     f"hydra.run.dir={tmp_path / 'run'}") == 2
@@ -367,7 +367,7 @@ def camvid(root):
 def test_kinds_and_raw_values_of_the_files(camvid, segtrain, tmp_path):
     target = mask()
     target[0] = 11
-    save(camvid / "trainannot" / "0.png", target)
+    save_image(camvid / "trainannot" / "0.png", target)
     assert segtrain("task=doctor", "dataset=camvid", f"dataset.root={camvid}", "dataset.crop=[32,32]",
                     f"hydra.run.dir={tmp_path / 'run'}") == 0
     report = json.loads((tmp_path / "run" / "results.json").read_text())
@@ -383,7 +383,7 @@ def test_kinds_and_raw_values_of_the_files(camvid, segtrain, tmp_path):
 
 
 def test_values_outside_the_table_are_listed(camvid, segtrain, tmp_path):
-    save(camvid / "trainannot" / "0.png", mask() + 20)
+    save_image(camvid / "trainannot" / "0.png", mask() + 20)
     assert segtrain("task=doctor", "dataset=camvid", f"dataset.root={camvid}", "dataset.crop=[32,32]",
                     f"hydra.run.dir={tmp_path / 'run'}") == 2
     report = json.loads((tmp_path / "run" / "results.json").read_text())
@@ -391,7 +391,7 @@ def test_values_outside_the_table_are_listed(camvid, segtrain, tmp_path):
 
 
 def test_mask_without_an_image_is_a_warning(camvid, segtrain, tmp_path):
-    alone = save(camvid / "valannot" / "lonely.png", mask())
+    alone = save_image(camvid / "valannot" / "lonely.png", mask())
     assert segtrain("task=doctor", "dataset=camvid", f"dataset.root={camvid}", "dataset.crop=[32,32]",
                     f"hydra.run.dir={tmp_path / 'run'}") == 0
     report = json.loads((tmp_path / "run" / "results.json").read_text())
@@ -415,20 +415,20 @@ def test_kind_and_values_of_a_file(tmp_path, picture, kind, values):
 
 
 def test_train_ids_outside_the_classes_are_errors():
-    split = read("train", [sample(mask()), sample(mask() + 7)])
+    split = read("train", [make_sample(mask()), make_sample(mask() + 7)])
     assert [each.kind for each in in_split(split, (32, 32)) if each.severity == "error"] == ["unusable"]
     assert "train id 7" in split.seen[1].fault
     assert summary(split)["num_usable"] == 1
 
 
 def test_images_smaller_than_the_crop_are_named():
-    split = read("train", [sample(mask()), sample(mask((48, 40)))])
+    split = read("train", [make_sample(mask()), make_sample(mask((48, 40)))])
     warnings = {each.kind: each.files for each in in_split(split, (48, 64))}
     assert warnings["smaller_than_crop"] == [split.seen[1].image]
 
 
 def test_same_image_with_other_mask_is_a_contradiction():
-    split = read("train", [sample(mask()), sample(1 - mask())])
+    split = read("train", [make_sample(mask()), make_sample(1 - mask())])
     assert "contradict" in next(each.message for each in in_split(split, (32, 32)) if each.kind == "duplicate")
 
 
@@ -447,7 +447,7 @@ def test_pictures_are_shrunk_with_their_targets():
 
 
 def test_flat_images_have_no_near_duplicates():
-    findings, leaks = across_splits([read("train", [sample(mask())]), read("val", [sample(mask()[:40])])], 64)
+    findings, leaks = across_splits([read("train", [make_sample(mask())]), read("val", [make_sample(mask()[:40])])], 64)
     assert (findings, leaks[0]["near"]) == ([], 0)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import refused, segtrain_exits
-from made_files import LABELS, Memory, cityscapes_frame, cityscapes_ids, picture, sample, save
+from made_files import LABELS, Memory, cityscapes_frame, cityscapes_ids, make_image, make_sample, save_image
 from PIL import Image
 from torch import nn
 
@@ -42,8 +42,9 @@ def trained(tmp_path_factory):
     for split in ("train", "val"):
         for number, (name, size) in enumerate(zip(NAMES, SIZES, strict=True)):
             target = target_of(size, number)
-            save(root / "data" / split / "images" / f"{name}.png", picture(size, number) // 4 + target[..., None] // 2)
-            save(root / "data" / split / "masks" / f"{name}.png", target)
+            image = make_image(size, number) // 4 + target[..., None] // 2
+            save_image(root / "data" / split / "images" / f"{name}.png", image)
+            save_image(root / "data" / split / "masks" / f"{name}.png", target)
     rows = "".join(f"{name},{name != 'floor'}\n" for name in CLASSES)
     (root / "data" / "classes.csv").write_text(f"name,has_instances\n{rows}")
     assert segtrain_exits("dataset=folder", f"dataset.root={root}/data", "dataset.instances=components", "model=enet",
@@ -96,7 +97,7 @@ def test_scores_do_not_change_with_the_order_of_the_images():
     torch.manual_seed(0)
     network = nn.Conv2d(3, 3, 3, padding=1)
     rng = np.random.default_rng(0)
-    samples = [sample(target_of(size, number) % 5) for number, size in enumerate(SIZES)]
+    samples = [make_sample(target_of(size, number) % 5) for number, size in enumerate(SIZES)]
     for each in samples:
         each.target[each.target > 2] = 255
         each.image[:] = rng.integers(0, 256, each.image.shape)
@@ -204,8 +205,8 @@ def test_cityscapes_predictions_are_found_by_the_official_pattern_and_hold_label
 
 
 def test_voc_predictions_have_vocs_palette_and_indices(tmp_path):
-    save(tmp_path / "JPEGImages" / "2007_000033.jpg", picture((32, 40)))
-    save(tmp_path / "SegmentationClass" / "2007_000033.png", np.zeros((32, 40), np.uint8))
+    save_image(tmp_path / "JPEGImages" / "2007_000033.jpg", make_image((32, 40)))
+    save_image(tmp_path / "SegmentationClass" / "2007_000033.png", np.zeros((32, 40), np.uint8))
     (tmp_path / "ImageSets" / "Segmentation").mkdir(parents=True)
     (tmp_path / "ImageSets" / "Segmentation" / "val.txt").write_text("2007_000033\n")
     pred = np.arange(32 * 40).reshape(32, 40) % 21
@@ -219,7 +220,7 @@ def test_voc_predictions_have_vocs_palette_and_indices(tmp_path):
 
 @pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../../x", "a/../../../x"])
 def test_a_prediction_never_leaves_its_folder(tmp_path, name):
-    data = Memory([sample(np.zeros((32, 32), np.uint8))])
+    data = Memory([make_sample(np.zeros((32, 32), np.uint8))])
     data.names = [name]
     with refused("leads out", name):
         prediction_path(tmp_path / "run" / "predictions", data, 0)
@@ -231,7 +232,7 @@ def test_a_prediction_never_leaves_its_folder(tmp_path, name):
 def test_a_folder_that_cannot_be_made_is_an_error_of_the_user(tmp_path):
     (tmp_path / "predictions").write_text("")
     with refused("predictions", "hydra.run.dir"):
-        write_prediction(tmp_path / "predictions", Memory([sample(np.zeros((32, 32), np.uint8))]), 0,
+        write_prediction(tmp_path / "predictions", Memory([make_sample(np.zeros((32, 32), np.uint8))]), 0,
                          np.zeros((32, 32), np.int64))
 
 
@@ -344,7 +345,7 @@ def test_errors_are_red_over_grey_and_void_is_no_error():
 
 
 def test_legend_of_errors_names_the_classes_that_occur():
-    figure = errors_figure(picture((40, 50)), np.zeros((40, 50), np.uint8), np.full((40, 50), 2), LABELS,
+    figure = errors_figure(make_image((40, 50)), np.zeros((40, 50), np.uint8), np.full((40, 50), 2), LABELS,
                            ["IoU 0 %", "none", "IoU $1 %"], "title $")
     texts = [text.get_text().replace(r"\$", "$").strip() for text in figure.legends[0].get_texts()]
     assert texts == ["a  IoU 0 %", "c  IoU $1 %", "void in the target", "wrong", "void: not scored"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from segtrain.data.base import Dataset
 from segtrain.data.doctor.hashes import same
 from segtrain.data.doctor.inspection import Split, class_pixels, used_of
-from segtrain.data.images import PICTURE_SUFFIXES
+from segtrain.data.images import IMAGE_SUFFIXES
 from segtrain.data.statistics import all_void
 
 ERROR, WARNING = "error", "warning"
@@ -175,7 +175,7 @@ def unused_files(datasets: Sequence[Dataset]) -> list[Finding]:
                     mask.stem.removeprefix(last) if mask.stem.startswith(last) else "")
     found = []
     for folder, known in endings.items():
-        alone = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES
+        alone = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES
                        and path.stem.endswith(tuple(known)) and not path.name.startswith(".") and path not in used
                        and not path.is_dir())
         if alone:
