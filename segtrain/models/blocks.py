@@ -1,7 +1,6 @@
-"""Pieces that several networks share: argument checks, padding, blocks, initialisation."""
+"""Building blocks that several networks share: argument checks, padding, unpooling, initialisation."""
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -10,12 +9,17 @@ from torch import Tensor, nn
 MIN_SIZE = 32  # the smallest height and width that every network takes
 
 
-def unknown_name(what: str, name: str, known: Iterable[str]) -> ValueError:
-    """Describe a name that is not in a list, with the list and the entry that was probably meant."""
-    known = list(known)
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return ValueError(f"unknown {what} {name!r}: choose one of {', '.join(known)}{hint}")
+class UnknownNameError(ValueError):
+    """An argument names something that does not exist.
+
+    Attributes:
+        name: The name.
+        known: The names that exist.
+    """
+
+    def __init__(self, what: str, name: str, known: Iterable[str]):
+        self.name, self.known = name, list(known)
+        super().__init__(f"unknown {what} {name!r}: choose one of {', '.join(self.known)}.")
 
 
 def first_five(names: list[str]) -> str:
@@ -25,7 +29,7 @@ def first_five(names: list[str]) -> str:
 
 
 def check_channels(num_classes: int, in_channels: int) -> None:
-    """Refuse a network that has nothing to read or nothing to tell apart.
+    """Check that a network has at least one class and one input channel.
 
     Raises:
         ValueError: If either is below 1.
@@ -36,8 +40,16 @@ def check_channels(num_classes: int, in_channels: int) -> None:
         raise ValueError(f"in_channels must be at least 1 (3 for colour images), not {in_channels}")
 
 
+def check_keras_compatible(keras_compatible: bool, pretrained: str | None) -> None:
+    """Refuse torchvision's weights for a network that computes as Keras does; ValueError."""
+    if keras_compatible and pretrained is not None:
+        raise ValueError(
+            "keras_compatible=true excludes pretrained weights: set pretrained=null, or keras_compatible=false"
+        )
+
+
 def check_size(images: Tensor) -> None:
-    """Refuse images that are too small.
+    """Check that images are not too small.
 
     Raises:
         ValueError: If the height or the width is below 32.
@@ -50,12 +62,12 @@ def check_size(images: Tensor) -> None:
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     """Pad right and bottom with zeros, for a network that halves its input several times.
 
-    There is no shortcut for sizes that fit already, and the size is written as (...) // multiple * multiple: a branch
-    would tie an exported graph to one size, and of this form torch.export sees that it can be halved.
+    There is no shortcut for sizes that already fit, and the size is written as (...) // multiple * multiple: a branch
+    would tie an exported graph to one size, and from this form torch.export sees that it can be halved.
 
     Args:
         images: Normalised images, so that zero is the mean colour.
-        multiple: What height and width shall be divisible by.
+        multiple: Height and width become divisible by it.
 
     Shape:
         - images: (N, C, H, W), float, any range, H and W >= 32.
@@ -74,8 +86,7 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
 def crop_like(features: Tensor, other: Tensor) -> Tensor:
     """Cut off what exceeds another map on the right and at the bottom, such as what `pad_to_multiple` had added.
 
-    It is a negative padding, for a slice would tie an exported graph to sizes that do, or do not, leave something to
-    cut.
+    It is a negative padding: a slice would tie an exported graph to sizes that do, or do not, leave something to cut.
 
     Shape:
         - features: (N, C, H', W'), float, any range, H' >= H and W' >= W.
@@ -87,14 +98,14 @@ def crop_like(features: Tensor, other: Tensor) -> Tensor:
 
 
 def unpool(features: Tensor, indices: Tensor, size: tuple[int, int]) -> Tensor:
-    """Put features back to where a max pooling had found its maxima, and zeros elsewhere.
+    """Undo a max pooling: put features at its max-pooling indices, and zeros elsewhere.
 
-    The same as torch's max_unpool2d where windows do not overlap, for any size, as an operator that exports.
+    The same as torch's max_unpool2d for poolings that do not overlap, for any size, and exportable.
 
     Shape:
         - features: (N, C, H', W'), float, any range.
         - indices: (N, C, H', W'), int64, as `nn.MaxPool2d(2, ceil_mode=True, return_indices=True)` gives them.
-        - size: The (height, width) that the pooling had read.
+        - size: The (height, width) of the pooling's input.
         - returns: (N, C, height, width), same dtype as the features.
     """
     num_images, channels = features.shape[:2]
@@ -109,47 +120,8 @@ def bn_relu(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
     return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU(inplace=True))
 
 
-VGG16 = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # its stages: channels in multiples of the first's, convolutions
-
-
-def vgg16_layers(
-    in_channels: int,
-    *,
-    width: int = 64,
-    conv: Callable[..., nn.Module] = nn.Conv2d,
-    batch_norm: bool = True,
-    return_indices: bool = False,
-) -> list[nn.Module]:
-    """Make the layers of VGG16 up to its classifier, in the order and so under the numbers that torchvision gives them.
-
-    Args:
-        in_channels: Channels of the input.
-        width: Channels of the first stage; 64 is the paper's.
-        conv: What makes a convolution of (in_channels, out_channels, kernel_size, padding=..).
-        batch_norm: Whether BatchNorm follows each convolution, as in torchvision's vgg16_bn.
-        return_indices: Whether poolings return the places of their maxima too.
-
-    Returns:
-        Convolutions, each with BatchNorm if wanted and ReLU, and a 2x2 pooling after each of the five stages, which
-        rounds odd sizes up.
-
-    Source: Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015.
-    """
-    layers: list[nn.Module] = []
-    for multiple, num_convs in VGG16:
-        channels = width * multiple
-        for _ in range(num_convs):
-            layers.append(conv(in_channels, channels, 3, padding=1))
-            if batch_norm:
-                layers.append(nn.BatchNorm2d(channels))
-            layers.append(nn.ReLU(inplace=True))
-            in_channels = channels
-        layers.append(nn.MaxPool2d(2, ceil_mode=True, return_indices=return_indices))
-    return layers
-
-
 def kaiming_init(module: nn.Module) -> None:
-    """Draw the convolutions below a module for ReLU networks and clear their biases.
+    """Initialise the convolutions of a module for ReLU networks, with zero biases.
 
     Source: He et al., "Delving deep into rectifiers", ICCV 2015.
     """

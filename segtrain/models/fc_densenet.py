@@ -1,18 +1,22 @@
 """FC-DenseNet on an ImageNet encoder: a DenseNet-121, 169 or 201, and a decoder of dense blocks."""
 
 import math
-import re
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import DenseNet
 
-from segtrain.models.blocks import check_channels, crop_like, kaiming_init, pad_to_multiple, use_keras_batch_norm
-from segtrain.models.pretrained import load_pretrained
-
-GROWTH = 32  # the channels that every layer of a dense block adds
-LAYERS = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}  # of the encoder's dense blocks, by depth
+from segtrain.models.blocks import (
+    check_channels,
+    check_keras_compatible,
+    crop_like,
+    kaiming_init,
+    pad_to_multiple,
+    use_keras_batch_norm,
+)
+from segtrain.models.encoders import DENSENETS, GROWTH, DenseNetEncoder
+from segtrain.models.pretrained import Normalization, normalization
 
 
 class FCDenseNet(nn.Module):
@@ -32,9 +36,7 @@ class FCDenseNet(nn.Module):
         in_channels: Channels of the images, C.
         depth: Which DenseNet the encoder is: 121, 169 or 201, each torchvision's without final norm and classifier.
         bottleneck_blocks: Layers of a dense block between encoder and decoder, 0 for none (the original offers 32).
-        pretrained: Weights of the encoder: an entry of torchvision (IMAGENET1K_V1, DEFAULT), or a file with the state
-            dict of torchvision's network. Its first convolution is adapted to `in_channels`: one or two channels share
-            the sum of the RGB kernels, channels after the third start from zero. None starts from scratch.
+        pretrained: ImageNet weights of the encoder, see `load_pretrained`; None starts from scratch.
         keras_compatible: Compute exactly what the Keras network does: its last step, and its constants in BatchNorm.
 
     Shape:
@@ -61,20 +63,17 @@ class FCDenseNet(nn.Module):
     ):
         super().__init__()
         check_channels(num_classes, in_channels)
-        if depth not in LAYERS:
-            raise ValueError(f"unknown depth {depth}: choose one of {', '.join(map(str, LAYERS))}")
+        if depth not in DENSENETS:
+            raise ValueError(f"unknown depth {depth}: choose one of {', '.join(map(str, DENSENETS))}")
         if not 0 <= bottleneck_blocks <= 1000:
             raise ValueError(f"bottleneck_blocks must be at least 0, at most 1000, not {bottleneck_blocks}")
-        if keras_compatible and pretrained is not None:
-            raise ValueError(
-                "keras_compatible=true excludes pretrained weights: set pretrained=null, or keras_compatible=false"
-            )
+        check_keras_compatible(keras_compatible, pretrained)
         self.encoder = DenseNetEncoder(depth, in_channels, pretrained)
         *skips, channels = self.encoder.channels
         self.bottleneck = DenseBlock(channels, bottleneck_blocks)
         channels += GROWTH * bottleneck_blocks
         self.enlarge, self.decoder = nn.ModuleList(), nn.ModuleList()
-        for skip, num_layers in zip(reversed(skips), reversed(LAYERS[depth]), strict=False):
+        for skip, num_layers in zip(reversed(skips), reversed(DENSENETS[depth]), strict=False):
             self.enlarge.append(nn.ConvTranspose2d(channels, skip // 2, 3, stride=2))
             self.decoder.append(DenseBlock(skip // 2 + skip, num_layers))
             channels = skip // 2 + skip + GROWTH * num_layers
@@ -87,6 +86,11 @@ class FCDenseNet(nn.Module):
         self.head.append(nn.Conv2d(64, num_classes, 1))
         for part in (self.bottleneck, self.enlarge, self.decoder):  # no ReLU follows in the head
             kaiming_init(part)
+
+    @staticmethod
+    def normalization(pretrained: str, depth: int = 121, **others: Any) -> Normalization:
+        """Return the normalisation that the encoder's weights expect, see `pretrained.normalization`."""
+        return normalization(f"densenet{depth}", pretrained)
 
     def forward(self, images: Tensor) -> Tensor:
         *skips, x = self.encoder(pad_to_multiple(images, 32))
@@ -167,67 +171,6 @@ def _enlarged(taps: Tensor, dim: int) -> Tensor:
     middle = before + here + after
     last = before + here + F.pad(after, (*unmoved, -1, 1))
     return torch.stack([first, middle, middle, last], dim).flatten(dim - 1, dim)
-
-
-class DenseNetEncoder(nn.Module):
-    """Extract the features of torchvision's DenseNet at strides 4, 8, 16 and 32.
-
-    Parameters keep torchvision's names (features.conv0, features.denseblock1, ..), so its state dicts fit. The final
-    norm and the classifier are left out: nothing reads them.
-
-    Args:
-        depth: 121, 169 or 201.
-        in_channels: Channels of the input.
-        pretrained: Where weights come from, see `load_pretrained`; None draws them at random, as torchvision does.
-
-    Attributes:
-        channels: The channels of the four feature maps.
-
-    Shape:
-        - images: (N, C, H, W), float, normalised, H and W divisible by 32.
-        - returns: four maps (N, channels[i], H/s, W/s) with s = 4, 8, 16, 32; float, unbounded (a dense block ends
-          before its norm).
-
-    Raises:
-        ValueError: If the weights cannot be loaded.
-
-    Source: Huang et al., "Densely connected convolutional networks", CVPR 2017.
-    """
-
-    def __init__(self, depth: int, in_channels: int = 3, pretrained: str | None = None):
-        super().__init__()
-        self.features = DenseNet(GROWTH, LAYERS[depth]).features
-        del self.features.norm5
-        self.channels: list[int] = []
-        channels = 64
-        for num_layers in LAYERS[depth]:
-            self.channels.append(channels + GROWTH * num_layers)
-            channels = self.channels[-1] // 2  # a transition halves them
-        if in_channels != 3:
-            self.features.conv0 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
-            nn.init.kaiming_normal_(self.features.conv0.weight)
-        if pretrained is not None:
-            load_pretrained(
-                self,
-                f"densenet{depth}",
-                pretrained,
-                first_conv="features.conv0.weight",
-                ignore=("classifier.", "features.norm5."),
-                rename=modern_key,
-            )
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        outputs = []
-        for name, stage in self.features.named_children():
-            x = stage(x)
-            if name.startswith("denseblock"):
-                outputs.append(x)
-        return outputs
-
-
-def modern_key(key: str) -> str:
-    """Turn a key as in torchvision's DenseNet files into that of its modules: norm.1 is called norm1 today."""
-    return re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", key)
 
 
 def keras_layers(network: FCDenseNet) -> dict[str, str]:

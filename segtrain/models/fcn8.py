@@ -1,6 +1,6 @@
 """FCN-8s: VGG16 as a fully convolutional network, its scores at strides 32, 16 and 8 added on the way up."""
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from segtrain.models.blocks import (
     check_channels,
+    check_keras_compatible,
     check_size,
     crop_like,
     kaiming_init,
     use_keras_batch_norm,
-    vgg16_layers,
 )
-from segtrain.models.pretrained import load_pretrained
+from segtrain.models.encoders import VGG16Encoder
+from segtrain.models.pretrained import Normalization, normalization
 
 
 class FCN8(nn.Module):
@@ -31,10 +32,8 @@ class FCN8(nn.Module):
         batch_norm: Put BatchNorm after each convolution of the encoder.
         dropout: The probability that a feature of the two wide layers is dropped in training; in [0, 1).
         fc_channels: Channels of the two wide layers, which are VGG16's fully connected ones.
-        pretrained: ImageNet weights of the encoder's convolutions: an entry of torchvision's vgg16_bn, or vgg16 without
-            `batch_norm` (IMAGENET1K_V1, DEFAULT), or a file with its state dict. The fully connected layers are not
-            taken over. The first convolution is adapted to `in_channels`: one or two channels share the sum of the RGB
-            kernels, channels after the third start from zero. None starts from scratch.
+        pretrained: ImageNet weights of the encoder (vgg16_bn, or vgg16 without `batch_norm`), see `load_pretrained`.
+            The fully connected layers are not taken over. None starts from scratch.
         keras_compatible: Compute what the Keras original computes, so that its weights can be used: `dropout` is the
             probability to keep a feature, in (0, 1]; the last scores are repeated 8x8 times and cut to the middle,
             which shifts them by up to three pixels if the size is not divisible by 8; the learned enlargements start at
@@ -75,13 +74,10 @@ class FCN8(nn.Module):
             raise ValueError(f"dropout must be {wanted}, not {dropout}")
         if pretrained is not None and separable:
             raise ValueError("separable=true has no pretrained weights: set pretrained=null, or separable=false")
-        if pretrained is not None and keras_compatible:
-            raise ValueError(
-                "keras_compatible=true excludes pretrained weights: set pretrained=null, or keras_compatible=false"
-            )
+        check_keras_compatible(keras_compatible, pretrained)
 
         conv = SeparableConv2d if separable else nn.Conv2d
-        self.encoder = VGG16Encoder(in_channels, conv, batch_norm)
+        self.encoder = VGG16Encoder(in_channels, conv=conv, batch_norm=batch_norm, pretrained=pretrained)
         self.fc = nn.Sequential(
             nn.Sequential(conv(512, fc_channels, 7, padding=3), nn.ReLU(inplace=True), nn.Dropout(drop)),
             nn.Sequential(conv(fc_channels, fc_channels, 1), nn.ReLU(inplace=True), nn.Dropout(drop)),
@@ -93,7 +89,8 @@ class FCN8(nn.Module):
         self.upscore16 = nn.ConvTranspose2d(num_classes, num_classes, 4, stride=2, padding=1, bias=False)
         self.upscore8 = enlarge_nearest if keras_compatible else enlarge_bilinear
 
-        kaiming_init(self)
+        for part in (self.fc, self.score32, self.score16, self.score8, self.upscore32, self.upscore16):
+            kaiming_init(part)
         for layer in self.modules():
             if isinstance(layer, SeparableConv2d):  # no ReLU follows its first half
                 nn.init.kaiming_normal_(layer.depthwise.weight, nonlinearity="linear")
@@ -105,51 +102,21 @@ class FCN8(nn.Module):
         else:
             bilinear_init(self.upscore32)
             bilinear_init(self.upscore16)
-        if pretrained is not None:
-            name = "vgg16_bn" if batch_norm else "vgg16"
-            load_pretrained(self.encoder, name, pretrained, first_conv="features.0.weight", ignore=("classifier.",))
+
+    @staticmethod
+    def normalization(pretrained: str, batch_norm: bool = True, **others: Any) -> Normalization:
+        """Return the normalisation that the encoder's weights expect, see `pretrained.normalization`."""
+        return normalization("vgg16_bn" if batch_norm else "vgg16", pretrained)
 
     def forward(self, images: Tensor) -> Tensor:
         check_size(images)
-        pool3, pool4, pool5 = self.encoder(images)
+        (_, _, pool3, pool4, pool5), _ = self.encoder(images)
         stride32 = self.score32(self.fc(pool5))
         stride16 = self.score16(pool4)
         stride16 = stride16 + crop_like(self.upscore32(stride32), stride16)
         stride8 = self.score8(pool3)
         stride8 = stride8 + crop_like(self.upscore16(stride16), stride8)
         return self.upscore8(stride8, images)
-
-
-class VGG16Encoder(nn.Module):
-    """Extract VGG16's features at strides 8, 16 and 32.
-
-    Parameters keep torchvision's names (features.0, features.1, ..), so its state dicts fit where `conv` is
-    `nn.Conv2d`. There is no classifier.
-
-    Args:
-        in_channels: Channels of the images.
-        conv: What makes a convolution of (in_channels, out_channels, kernel_size, padding=..).
-        batch_norm: Whether BatchNorm follows each convolution, as in torchvision's vgg16_bn.
-
-    Shape:
-        - images: (N, C, H, W), float, normalised.
-        - returns: three maps with 256, 512 and 512 channels, (N, .., H', W') with H' = H / 8, H / 16, H / 32 rounded
-          up, W' likewise; float, >= 0 (they end in ReLU and pooling).
-
-    Source: Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015.
-    """
-
-    def __init__(self, in_channels: int, conv: Callable[..., nn.Module], batch_norm: bool):
-        super().__init__()
-        self.features = nn.Sequential(*vgg16_layers(in_channels, conv=conv, batch_norm=batch_norm))
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        x, pooled = images, []
-        for layer in self.features:
-            x = layer(x)
-            if isinstance(layer, nn.MaxPool2d):
-                pooled.append(x)
-        return pooled[2:]
 
 
 class SeparableConv2d(nn.Module):

@@ -1,11 +1,13 @@
 """LinkNet: a ResNet encoder whose features are added, not concatenated, to those of a thin decoder."""
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import get_model
 
-from segtrain.models.blocks import bn_relu, check_channels, crop_like, kaiming_init, pad_to_multiple, unknown_name
-from segtrain.models.pretrained import load_pretrained
+from segtrain.models.blocks import bn_relu, check_channels, crop_like, kaiming_init, pad_to_multiple
+from segtrain.models.encoders import ResNetEncoder
+from segtrain.models.pretrained import Normalization, normalization
 
 
 class LinkNet(nn.Module):
@@ -15,9 +17,7 @@ class LinkNet(nn.Module):
         num_classes: Classes to tell apart, K.
         in_channels: Channels of the images, C.
         encoder: resnet18 (the paper's), resnet34 or resnet50, each torchvision's without its fc.
-        pretrained: Weights of the encoder: an entry of torchvision (IMAGENET1K_V1, DEFAULT), or a file with the state
-            dict of torchvision's network. Its first convolution is adapted to `in_channels`: one or two channels share
-            the sum of the RGB kernels, channels after the third start from zero. None starts from scratch.
+        pretrained: ImageNet weights of the encoder, see `load_pretrained`; None starts from scratch.
 
     Shape:
         - images: (N, C, H, W), float, normalised so that zero is the mean colour; any H and W >= 32. They are padded
@@ -53,6 +53,11 @@ class LinkNet(nn.Module):
         kaiming_init(self.decoder)
         kaiming_init(self.head)
 
+    @staticmethod
+    def normalization(pretrained: str, encoder: str = "resnet18", **others: Any) -> Normalization:
+        """Return the normalisation that the encoder's weights expect, see `pretrained.normalization`."""
+        return normalization(encoder, pretrained)
+
     def forward(self, images: Tensor) -> Tensor:
         *skips, x = self.encoder(pad_to_multiple(images, 32))
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
@@ -75,54 +80,3 @@ class DecoderBlock(nn.Sequential):
             bn_relu(nn.ConvTranspose2d(mid, mid, 3, stride, padding=1, output_padding=stride - 1, bias=False)),
             bn_relu(nn.Conv2d(mid, out_channels, 1, bias=False)),
         )
-
-
-RESNETS = {  # the channels of the five feature maps of each
-    "resnet18": (64, 64, 128, 256, 512),
-    "resnet34": (64, 64, 128, 256, 512),
-    "resnet50": (64, 256, 512, 1024, 2048),
-}
-
-
-class ResNetEncoder(nn.Module):
-    """Extract the features of torchvision's ResNet at strides 4 (twice), 8, 16 and 32.
-
-    Parameters keep torchvision's names (conv1, bn1, layer1..4), so its state dicts fit. There is no fc.
-
-    Args:
-        name: resnet18, resnet34 or resnet50.
-        in_channels: Channels of the input.
-        pretrained: Where weights come from, see `load_pretrained`; None draws them at random, as torchvision does.
-
-    Attributes:
-        channels: The channels of the five feature maps.
-
-    Shape:
-        - images: (N, C, H, W), float, normalised, H and W divisible by 32.
-        - returns: five maps (N, channels[i], H/s, W/s) with s = 4, 4, 8, 16, 32; float, >= 0 (they end in ReLU).
-
-    Raises:
-        ValueError: If the name is unknown or the weights cannot be loaded.
-
-    Source: He et al., "Deep residual learning for image recognition", CVPR 2016.
-    """
-
-    def __init__(self, name: str, in_channels: int = 3, pretrained: str | None = None):
-        super().__init__()
-        if name not in RESNETS:
-            raise unknown_name("encoder", name, RESNETS)
-        self.channels = RESNETS[name]
-        resnet = get_model(name, weights=None)
-        self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
-        self.layer1, self.layer2, self.layer3, self.layer4 = resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4
-        if in_channels != 3:
-            self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
-            nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
-        if pretrained is not None:
-            load_pretrained(self, name, pretrained, first_conv="conv1.weight", ignore=("fc.",))
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        features = [self.maxpool(self.relu(self.bn1(self.conv1(images))))]
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            features.append(layer(features[-1]))
-        return features

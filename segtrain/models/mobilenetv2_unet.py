@@ -1,12 +1,21 @@
 """A U-Net on MobileNetV2: its expanded features are the skips of a decoder of transposed convolutions."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import get_model
 
-from segtrain.models.blocks import check_channels, crop_like, kaiming_init, pad_to_multiple, use_keras_batch_norm
-from segtrain.models.pretrained import load_pretrained
+from segtrain.models.blocks import (
+    check_channels,
+    check_keras_compatible,
+    crop_like,
+    kaiming_init,
+    pad_to_multiple,
+    use_keras_batch_norm,
+)
+from segtrain.models.encoders import MobileNetV2Encoder
+from segtrain.models.pretrained import Normalization, normalization
 
 
 class MobileNetV2UNet(nn.Module):
@@ -18,9 +27,7 @@ class MobileNetV2UNet(nn.Module):
     Args:
         num_classes: Classes to tell apart, K.
         in_channels: Channels of the images, C.
-        pretrained: Weights of the encoder: an entry of torchvision (IMAGENET1K_V1, DEFAULT), or a file with the state
-            dict of torchvision's mobilenet_v2. Its first convolution is adapted to `in_channels`: one or two channels
-            share the sum of the RGB kernels, channels after the third start from zero. None starts from scratch.
+        pretrained: ImageNet weights of the encoder, see `load_pretrained`; None starts from scratch.
         keras_compatible: Compute exactly what the Keras network does: its padding, and its constants in BatchNorm.
 
     Shape:
@@ -42,10 +49,7 @@ class MobileNetV2UNet(nn.Module):
     ):
         super().__init__()
         check_channels(num_classes, in_channels)
-        if keras_compatible and pretrained is not None:
-            raise ValueError(
-                "keras_compatible=true excludes pretrained weights: set pretrained=null, or keras_compatible=false"
-            )
+        check_keras_compatible(keras_compatible, pretrained)
         self.encoder = MobileNetV2Encoder(in_channels, pretrained)
         *skips, channels = self.encoder.channels
         self.decoder = nn.ModuleList()
@@ -59,6 +63,11 @@ class MobileNetV2UNet(nn.Module):
             pad_as_keras(self.encoder)
             use_keras_batch_norm(self)
             use_keras_batch_norm(self.encoder, momentum=0.001)
+
+    @staticmethod
+    def normalization(pretrained: str, **others: Any) -> Normalization:
+        """Return the normalisation that the encoder's weights expect, see `pretrained.normalization`."""
+        return normalization("mobilenet_v2", pretrained)
 
     def forward(self, images: Tensor) -> Tensor:
         *skips, x = self.encoder(pad_to_multiple(images, 32))
@@ -83,65 +92,6 @@ class DecoderBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)[..., :-1, :-1]  # 2H + 1 rows, of which Keras too drops the last
         return F.relu(self.norm(x))
-
-
-class MobileNetV2Encoder(nn.Module):
-    """Extract the features of torchvision's MobileNetV2 at strides 2, 4, 8, 16 and 32.
-
-    The first four are those inside the inverted residuals that halve the size: after their expansion, where they have
-    the most channels at the old size. The last is the projection of the last inverted residual, before its norm.
-    Parameters keep torchvision's names (features.0, ..), so its state dicts fit. That norm, the last 1x1 convolution
-    and the classifier are left out.
-
-    Args:
-        in_channels: Channels of the input.
-        pretrained: Where weights come from, see `load_pretrained`; None draws them at random, as torchvision does.
-
-    Attributes:
-        channels: The channels of the five feature maps.
-
-    Shape:
-        - images: (N, C, H, W), float, normalised, H and W divisible by 32.
-        - returns: five maps (N, channels[i], H/s, W/s) with s = 2, 4, 8, 16, 32; float, the first four in [0, 6], the
-          last unbounded.
-
-    Raises:
-        ValueError: If the weights cannot be loaded.
-
-    Source: Sandler et al., "MobileNetV2: Inverted residuals and linear bottlenecks", CVPR 2018.
-    """
-
-    channels = (96, 144, 192, 576, 320)
-    halving = (2, 4, 7, 14)  # the indices of the inverted residuals that halve the size
-
-    def __init__(self, in_channels: int = 3, pretrained: str | None = None):
-        super().__init__()
-        self.features = get_model("mobilenet_v2", weights=None).features[:18]
-        self.features[17].conv = self.features[17].conv[:3]
-        if in_channels != 3:
-            self.features[0][0] = nn.Conv2d(in_channels, 32, 3, stride=2, padding=1, bias=False)
-            nn.init.kaiming_normal_(self.features[0][0].weight, mode="fan_out")
-        if pretrained is not None:
-            load_pretrained(
-                self,
-                "mobilenet_v2",
-                pretrained,
-                first_conv="features.0.0.weight",
-                ignore=("classifier.", "features.18.", "features.17.conv.3."),
-            )
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        outputs = []
-        for index, block in enumerate(self.features):
-            if index in self.halving:
-                expand, *rest = block.conv
-                outputs.append(expand(x))
-                x = outputs[-1]
-                for layer in rest:
-                    x = layer(x)
-            else:
-                x = block(x)
-        return [*outputs, x]
 
 
 class RightBottomConv2d(nn.Conv2d):

@@ -7,9 +7,37 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model_weights
+from torchvision.models import WeightsEnum, get_model_weights
 
-from segtrain.models.blocks import first_five, unknown_name
+from segtrain.models.blocks import UnknownNameError, first_five
+
+Normalization = tuple[list[float], list[float]]  # mean and standard deviation of (image / 255), by channel
+IMAGENET: Normalization = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+def normalization(name: str, pretrained: str) -> Normalization:
+    """Return the normalisation of the images that pretrained weights were trained on.
+
+    Args:
+        name: The network as torchvision calls it, such as resnet18.
+        pretrained: As of `load_pretrained`. A file has no record: it is taken to be ImageNet's usual one.
+
+    Returns:
+        Mean and standard deviation of the channels of image / 255.
+    """
+    try:
+        entry = _entry(name, pretrained)
+    except ValueError:  # a network that torchvision does not have is refused when it is built
+        entry = None
+    if entry is None:
+        return IMAGENET
+    transforms = entry.transforms()
+    return list(transforms.mean), list(transforms.std)
+
+
+def _entry(name: str, pretrained: str) -> WeightsEnum | None:
+    entries = get_model_weights(name)
+    return entries.__members__.get(pretrained.removeprefix(f"{entries.__name__}."))
 
 
 def load_pretrained(
@@ -28,12 +56,12 @@ def load_pretrained(
         name: The network as torchvision calls it, such as resnet18.
         pretrained: An entry of torchvision's weights for it, such as IMAGENET1K_V1 or DEFAULT (downloaded once), or
             the path of a file with its state dict.
-        first_conv: The key of the first convolution, which is adapted to the encoder's input channels.
+        first_conv: The key of the first convolution, which `adapt_first_conv` adapts to the encoder's input channels.
         ignore: Prefixes of the keys that the encoder leaves out, such as those of the classifier.
         rename: Turns a key of the file into the encoder's, before everything else; the same by default.
 
     Raises:
-        ValueError: If the entry is unknown, the download fails, or the file is no checkpoint or does not fit.
+        ValueError: If the entry is unknown, the download fails, or the file is not a checkpoint or does not fit.
     """
     renamed = {rename(key): value for key, value in _pretrained_state(name, pretrained).items()}
     state = {key: value for key, value in renamed.items() if not key.startswith(ignore)}
@@ -73,8 +101,7 @@ def adapt_first_conv(weight: Tensor, in_channels: int) -> Tensor:
 
 def _pretrained_state(name: str, pretrained: str) -> dict[str, Tensor]:
     """Read a state dict from torchvision's weights or from a file, executing nothing from it."""
-    entries = get_model_weights(name)
-    entry = entries.__members__.get(pretrained.removeprefix(f"{entries.__name__}."))
+    entry = _entry(name, pretrained)
     if entry is not None:
         try:
             return entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
@@ -87,11 +114,11 @@ def _pretrained_state(name: str, pretrained: str) -> dict[str, Tensor]:
     if not path.is_file():
         if path.suffix or len(path.parts) > 1:
             raise ValueError(f"pretrained={pretrained}: there is no such file; give the path of {name}'s state dict")
-        raise unknown_name(f"weights of {name}", pretrained, entries.__members__)
+        raise UnknownNameError(f"weights of {name}", pretrained, get_model_weights(name).__members__)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling a file of another kind can raise anything
-        raise ValueError(f"pretrained={pretrained} is no PyTorch checkpoint; give {name}'s state dict") from error
+        raise ValueError(f"pretrained={pretrained} is not a PyTorch checkpoint; give {name}'s state dict") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"pretrained={pretrained} holds no state dict (names to tensors); give that of {name}")
     return state

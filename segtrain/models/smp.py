@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from segtrain.models.blocks import check_channels, crop_like, pad_to_multiple, unknown_name
+from segtrain.models.blocks import UnknownNameError, check_channels, crop_like, pad_to_multiple
+from segtrain.models.pretrained import IMAGENET, Normalization
 
 
 class SMPNetwork(nn.Module):
@@ -48,9 +49,9 @@ class SMPNetwork(nn.Module):
             ) from error
         known = {made.__name__: made for made in package.MODEL_ARCHITECTURES_MAPPING.values()}
         if architecture not in known:
-            raise unknown_name("architecture", architecture, known)
+            raise UnknownNameError("architecture", architecture, known)
         if not encoder.startswith("tu-") and encoder not in package.encoders.encoders:
-            raise unknown_name("encoder", encoder, package.encoders.encoders)
+            raise UnknownNameError("encoder", encoder, package.encoders.encoders)
         try:
             self.network = known[architecture](
                 encoder, encoder_weights=pretrained, in_channels=in_channels, classes=num_classes
@@ -64,6 +65,16 @@ class SMPNetwork(nn.Module):
     def encoder(self) -> nn.Module:
         """The encoder of the package's network."""
         return self.network.encoder
+
+    @staticmethod
+    def normalization(pretrained: str, encoder: str = "", **others: Any) -> Normalization:
+        """Return the normalisation that the encoder's weights expect, as the package records it; ImageNet's if not."""
+        try:
+            package: Any = importlib.import_module("segmentation_models_pytorch")
+            record = package.encoders.get_preprocessing_params(encoder, pretrained=pretrained)
+        except (ImportError, KeyError, ValueError, RuntimeError):  # the constructor refuses what does not exist
+            return IMAGENET
+        return list(record.get("mean") or IMAGENET[0]), list(record.get("std") or IMAGENET[1])
 
     def forward(self, images: Tensor) -> Tensor:
         return crop_like(self.network(pad_to_multiple(images, 32)), images)

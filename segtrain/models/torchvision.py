@@ -1,12 +1,14 @@
 """Torchvision's segmentation networks: FCN, DeepLabV3 and LR-ASPP, by the names that torchvision gives them."""
 
-import torch
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import get_model, list_models, segmentation
 
-from segtrain.models.blocks import check_channels, check_size, unknown_name
-from segtrain.models.pretrained import load_pretrained
+from segtrain.models.blocks import UnknownNameError, check_channels, check_size
+from segtrain.models.encoders import set_in_channels
+from segtrain.models.pretrained import Normalization, load_pretrained, normalization
 
 
 class TorchvisionNetwork(nn.Module):
@@ -19,9 +21,8 @@ class TorchvisionNetwork(nn.Module):
         num_classes: Classes to tell apart, K.
         name: The network as torchvision calls it, such as deeplabv3_resnet50.
         in_channels: Channels of the images, C.
-        pretrained: ImageNet weights of the encoder: an entry of torchvision for it (IMAGENET1K_V1, IMAGENET1K_V2,
-            DEFAULT), or a file with the state dict of torchvision's classifier, such as resnet50. The first convolution
-            is adapted to `in_channels`. None starts from scratch.
+        pretrained: ImageNet weights of the encoder, torchvision's classifier such as resnet50, see `load_pretrained`;
+            None starts from scratch.
 
     Shape:
         - images: (N, C, H, W), float, normalised; any H and W >= 32.
@@ -41,28 +42,35 @@ class TorchvisionNetwork(nn.Module):
         check_channels(num_classes, in_channels)
         known = list_models(module=segmentation)
         if name not in known:
-            raise unknown_name("network of torchvision", name, known)
+            raise UnknownNameError("network of torchvision", name, known)
         network = get_model(name, weights=None, weights_backbone=None, num_classes=num_classes)
         self.encoder, self.head = network.backbone, network.classifier
         # LR-ASPP's head reads two feature maps, those of the others the last one.
         self.reads_all_features = isinstance(network, segmentation.LRASPP)
         key, conv = next(pair for pair in self.encoder.named_modules() if isinstance(pair[1], nn.Conv2d))
-        if in_channels != 3:
-            conv.in_channels = in_channels
-            conv.weight = nn.Parameter(torch.empty(conv.out_channels, in_channels, *conv.kernel_size))
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out")  # as torchvision draws its encoders
+        set_in_channels(conv, in_channels)
         if pretrained is not None:
             load_pretrained(
                 self.encoder,
-                name.partition("_")[2],  # deeplabv3_resnet50 has a resnet50
+                encoder_name(name),
                 pretrained,
                 first_conv=f"{key}.weight",
                 ignore=("fc.", "classifier."),
                 rename=lambda key: key.removeprefix("features."),  # the encoder of a MobileNet is its features
             )
 
+    @staticmethod
+    def normalization(pretrained: str, name: str = "", **others: Any) -> Normalization:
+        """Return the normalisation that the encoder's weights expect, see `pretrained.normalization`."""
+        return normalization(encoder_name(name), pretrained)
+
     def forward(self, images: Tensor) -> Tensor:
         check_size(images)
         features = self.encoder(images)
         logits = self.head(features if self.reads_all_features else features["out"])
         return F.interpolate(logits, images.shape[-2:], mode="bilinear")
+
+
+def encoder_name(name: str) -> str:
+    """Return torchvision's name of a network's encoder: deeplabv3_resnet50 has a resnet50."""
+    return name.partition("_")[2]

@@ -7,14 +7,15 @@ import torch
 import torchvision
 from keras_records import batch_norm_constants, load_record, relative_error
 
-from segtrain.models.fc_densenet import LAYERS, EnlargedConv, FCDenseNet, keras_layers, modern_key
+from segtrain.models.encoders import DENSENETS, rename_densenet_key
+from segtrain.models.fc_densenet import EnlargedConv, FCDenseNet, keras_layers
 from segtrain.models.keras_weights import convert_keras
 
 
 @pytest.fixture(autouse=True)
 def small_depth(monkeypatch):
     """Know a DenseNet small enough for every test."""
-    monkeypatch.setitem(LAYERS, 13, (1, 1, 1, 1))
+    monkeypatch.setitem(DENSENETS, 13, (1, 1, 1, 1))
 
 
 def images(*shape):
@@ -66,7 +67,7 @@ def test_keras_layers_need_the_last_step_of_keras():
 def test_keras_layers_have_the_names_of_the_original(depth, bottleneck_blocks):
     with torch.device("meta"):
         network = FCDenseNet(12, 3, depth, bottleneck_blocks, keras_compatible=True)
-    num_layers = LAYERS[depth]
+    num_layers = DENSENETS[depth]
     blocks = {f"conv{i + 2}": num for i, num in enumerate(num_layers)}
     blocks |= {f"upsample{i}": num_layers[-i] for i in (1, 2, 3)} | {"bottleneck": bottleneck_blocks}
     names = [f"{block}_block{i}_{part}" for block, num in blocks.items() for i in range(1, num + 1)
@@ -171,6 +172,6 @@ def test_weights_of_another_depth_are_refused(densenet121, tmp_path):
 
 
 def test_only_the_old_names_are_changed():
-    assert modern_key("denseblock2.denselayer12.conv.2.weight") == "denseblock2.denselayer12.conv2.weight"
+    assert rename_densenet_key("denseblock2.denselayer12.conv.2.weight") == "denseblock2.denselayer12.conv2.weight"
     for key in ("transition1.norm.weight", "denseblock1.denselayer1.norm1.weight", "conv0.weight"):
-        assert modern_key(key) == key
+        assert rename_densenet_key(key) == key

@@ -40,8 +40,8 @@ def test_it_is_the_packages_network(package):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"architecture": "LinkNet"}, "unknown architecture 'LinkNet'.*did you mean 'Linknet'"),
-    ({"encoder": "resnet19"}, "unknown encoder 'resnet19'.*did you mean 'resnet18'"),
+    ({"architecture": "LinkNet"}, "unknown architecture 'LinkNet'.*Linknet"),
+    ({"encoder": "resnet19"}, "unknown encoder 'resnet19'.*resnet18"),
     ({"pretrained": "imagenett"}, "pretrained=imagenett cannot be loaded into resnet18: .*imagenet"),
 ])
 def test_unknown_names_are_refused(package, arguments, message):
