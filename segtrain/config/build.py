@@ -24,10 +24,10 @@ from segtrain.data.base import Cached, Dataset, Subset
 from segtrain.data.transforms import Augmentation, Normalize
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
+from segtrain.models.pretrained import IMAGENET
 from segtrain.optim import Schedule, grouped
 from segtrain.profiling import free_memory
 
-IMAGENET_STD = [0.229, 0.224, 0.225]
 # The work on a GPU (pixels of all crops of a run) from which compiling, about a minute, pays for itself. On CPUs it
 # does not: convolutions are nearly all of a step there, and come from oneDNN either way (docs/reference/results.md).
 COMPILE_FROM_PIXELS = 5e9
@@ -236,7 +236,7 @@ def settle(cfg: Any, on: torch.device, *, num_classes: int, cached_in_memory: bo
     """Replace every `auto` and open value of a config by what it means for this run and machine, in place."""
     cfg.dataset.num_classes = num_classes
     if cfg.dataset.std == "auto":
-        cfg.dataset.std = IMAGENET_STD if cfg.model.get("pretrained") else [1.0] * len(cfg.dataset.mean)
+        cfg.dataset.std = encoder_std(cfg) if cfg.model.get("pretrained") else [1.0] * len(cfg.dataset.mean)
     cfg.runtime.device = on.type if process_group.is_started() else str(on)  # which one is this process's own matter
     if cfg.runtime.precision == "auto":
         cfg.runtime.precision = "bf16" if on.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
@@ -249,6 +249,13 @@ def settle(cfg: Any, on: torch.device, *, num_classes: int, cached_in_memory: bo
     if cfg.runtime.compile == "auto":
         pixels = train_steps * cfg.train.batch_size * cfg.train.accumulate * math.prod(cfg.dataset.crop)
         cfg.runtime.compile = on.type == "cuda" and _can_compile() and pixels >= COMPILE_FROM_PIXELS
+
+
+def encoder_std(cfg: Any) -> list[float]:
+    """Return the standard deviation that a pretrained encoder expects; ImageNet's where the network does not say."""
+    arguments = {name: value for name, value in cfg.model.items() if name != "_target_"}
+    normalization = getattr(locate(cfg.model["_target_"], "model"), "normalization", None)
+    return list((normalization(**arguments) if normalization else IMAGENET)[1])
 
 
 def _can_compile() -> bool:

@@ -21,6 +21,7 @@ from segtrain import losses
 from segtrain.config.check import override_key, to_container
 from segtrain.data.base import Dataset
 from segtrain.errors import UserError, did_you_mean
+from segtrain.models.blocks import UnknownNameError
 
 
 def call(node: Mapping[str, Any], key: str, *, given: Mapping[str, Any] | None = None,
@@ -90,7 +91,8 @@ def guarded(key: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -
                 where = ".".join([key, *(str(part) for part in first["loc"][:1])])
                 raise UserError(f"{where}={first['input']}: {first['msg']}.") from error
         said = str(error).partition("\nException raised from")[0]  # torch adds where in its C++ code
-        raise UserError(f"{key}: {' '.join(said.split())[:500]}") from error
+        hint = did_you_mean(error.name, error.known) if isinstance(error, UnknownNameError) else ""
+        raise UserError(f"{key}: {' '.join(said.split())[:500]}{hint}") from error
 
 
 def locate(path: str, key: str) -> Callable[..., Any]:

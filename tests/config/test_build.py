@@ -358,8 +358,11 @@ def test_auto_compiles_long_runs_on_gpus(monkeypatch):
     assert settled("runtime.precision=fp32", **gpu).runtime.compile is False
 
 
-def test_auto_std_is_imagenets_with_pretrained_weights():
-    assert list(settled("model.pretrained=IMAGENET1K_V1").dataset.std) == build.IMAGENET_STD
+def test_auto_std_is_that_of_the_pretrained_weights():
+    assert list(settled("model.pretrained=IMAGENET1K_V1").dataset.std) == [0.229, 0.224, 0.225]
+    assert list(settled("model.pretrained=weights.pth").dataset.std) == [0.229, 0.224, 0.225]
+    assert list(settled("model=fcn8", "model.batch_norm=false",
+                        "model.pretrained=IMAGENET1K_FEATURES").dataset.std) == [1 / 255] * 3
     assert list(settled("model.pretrained=IMAGENET1K_V1", "dataset.std=[1,1,1]").dataset.std) == [1, 1, 1]
 
 

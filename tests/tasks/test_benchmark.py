@@ -163,7 +163,7 @@ def test_several_networks_in_one_table(segtrain, capsys):
     assert table[0].split() == ["model.encoder", "params", "GMACs", "ms", "ms", "p95", "images/s", "MiB", "train",
                                 "img/s", "train", "MiB"]
     assert [line.split()[0] for line in table[1:]] == ["resnet18", "resnet50", "resnet81"]
-    assert "did you mean 'resnet18'" in table[3]
+    assert "Did you mean 'resnet18'" in table[3]
     # the same sweep sorted anew: nothing is measured again
     before = {path: path.stat().st_mtime_ns for path in Path("sweep").rglob("results.json")}
     assert segtrain(*sweep, "task.sort=images_per_second") == 2
