@@ -1,5 +1,5 @@
-"""The YAML configuration groups. Importing them registers the typed schema that config.yaml starts from."""
+"""The YAML configuration groups. Importing them registers the resolvers that they use."""
 
-from segtrain.config.check import register
+from segtrain.config.hydra_plugin import register_resolvers
 
-register()
+register_resolvers()

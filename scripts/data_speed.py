@@ -28,9 +28,9 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from hydra import compose, initialize_config_module
 
-from segtrain.config import build, check
+from segtrain.config import build
+from segtrain.config.hydra_plugin import compose_config
 from segtrain.profiling import MemoryMeter
 from segtrain.tasks import doctor
 from segtrain.training.state import prepare
@@ -51,18 +51,13 @@ def main() -> None:
         one_core(overrides)
 
 
-def composed(overrides: list[str]) -> Any:
-    with initialize_config_module("segtrain.conf", version_base="1.3"):
-        return check.check(compose("config", overrides))
-
-
 def one_core(overrides: list[str]) -> None:
     """Print the images a second that one thread reads, and reads and augments."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    data = build.dataset(composed(overrides), "train")
-    crop_flip = build.augmentation(composed([*overrides, "augmentation=crop_flip"]))
-    strong = build.augmentation(composed([*overrides, "augmentation=strong"]))
+    data = build.dataset(compose_config(overrides), "train")
+    crop_flip = build.augmentation(compose_config([*overrides, "augmentation=crop_flip"]))
+    strong = build.augmentation(compose_config([*overrides, "augmentation=strong"]))
     indices = [int(place) for place in np.linspace(0, len(data.names) - 1, min(SAMPLES, len(data.names)))]
     kept = [data.read(index) for index in indices]
     variants: dict[str, Callable[[int, tuple[int, int]], object]] = {
@@ -79,7 +74,7 @@ def one_core(overrides: list[str]) -> None:
             if turn:
                 seconds[name].append((time.process_time() - started) / len(indices))
     height, width = kept[0].target.shape
-    crop = composed(overrides).dataset.crop
+    crop = compose_config(overrides).dataset.crop
     print(f"images of {width}x{height}, crop {crop[1]}x{crop[0]}, one thread, median of {ROUNDS} rounds of "
           f"{len(indices)} images")
     medians = {name: statistics.median(values) for name, values in seconds.items()}
@@ -128,7 +123,7 @@ def measured(task: Callable[[Any, Path], None], overrides: list[str],
     """Run a task in this process, which does nothing else: its seconds, the processor's, and the bytes at most."""
     logging.disable()
     run_dir.mkdir()
-    cfg = composed(overrides)
+    cfg = compose_config(overrides)
     meter = MemoryMeter(torch.device("cpu"))
     meter.reset()
     started, before = time.perf_counter(), time.process_time()
@@ -138,7 +133,7 @@ def measured(task: Callable[[Any, Path], None], overrides: list[str],
 
 def run_doctor(cfg: Any, run_dir: Path) -> None:
     """Run the doctor."""
-    doctor.run(cfg, run_dir, [])
+    doctor.run(cfg, run_dir)
 
 
 def begin(cfg: Any, run_dir: Path) -> None:

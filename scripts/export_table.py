@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_module
 from torch import nn
 
-from segtrain.config import build, check
+from segtrain.config import build
+from segtrain.config.hydra_plugin import compose_config
 from segtrain.data.streets import draw_scene
 from segtrain.export.traced import Portable, passes_places, trace, write_onnx
 from segtrain.export.verify import as_input, check_batches, compare, medians_ms, onnxruntime_runner, opencv_runner
@@ -61,16 +61,16 @@ def measured(name: str, size: tuple[int, int]) -> dict[str, Any]:
     """Export one network and run it; the figures of its row."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    with initialize_config_module("segtrain.conf", version_base="1.3"):
-        cfg = check.check(compose("config", [f"model={name}", "runtime.device=cpu"]))
-    device = build.device(cfg)
-    build.settle(cfg, device, num_classes=cfg.dataset.num_classes, cached_in_memory=True)
+    composed = compose_config([f"model={name}", "runtime.device=cpu"])
+    device = build.device(composed)
+    assert composed.dataset.num_classes is not None
+    cfg = build.settle(composed, device, num_classes=composed.dataset.num_classes, cached_in_memory=True)
     network = build.model(cfg, pretrained=False)
     images = [draw_scene(0, "val", index, *size)[0] for index in range(SCENES)]
     normalize = build.normalize(cfg, device)
     learn_statistics(network, normalize(torch.tensor(np.stack(images))[:, ::2, ::2].contiguous()))
     predict = make_predict_fn(network, normalize, device=device)
-    program = trace(Portable(network, list(cfg.dataset.mean), list(cfg.dataset.std), labels=False), None, name)
+    program = trace(Portable(network, cfg.dataset.mean, cfg.dataset.std, labels=False), None, name)
     network.to(memory_format=torch.channels_last)
     batches = check_batches(images, None)
     logits = [predict(torch.tensor(batch)).numpy() for batch in batches]

@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_module
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from segtrain.config import build, check
+from segtrain.config import build
+from segtrain.config.hydra_plugin import compose_config
 from segtrain.data.base import Dataset
 from segtrain.data.images import read_mask
 from segtrain.data.label_files import UNKNOWN, find_predictions, predicted_ids
@@ -78,8 +78,7 @@ def main() -> None:
 
 def dataset_of(overrides: Sequence[str]) -> Dataset:
     """Build the split that overrides of the command line choose, for its targets."""
-    with initialize_config_module("segtrain.conf", version_base="1.3"):
-        cfg = check.check(compose("config", list(overrides)))
+    cfg = compose_config(overrides)
     return build.dataset(cfg, cfg.dataset.split, targets_only=True)
 
 

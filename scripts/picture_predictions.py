@@ -13,7 +13,9 @@ import cv2
 import numpy as np
 import torch
 
-from segtrain.config import build, check, instantiate
+from segtrain.config import build
+from segtrain.config.check import check_config
+from segtrain.config.instantiate import check_trust
 from segtrain.data.base import Subset
 from segtrain.data.loading import evaluation_batches
 from segtrain.inference.evaluator import predict_batches
@@ -32,8 +34,10 @@ def main() -> None:
 
     path = checkpoint.find(given.checkpoint)
     saved = checkpoint.load(path)
-    cfg = check.from_container(saved["config"])
-    instantiate.check_trust(cfg, [], [])
+    check_trust(saved["config"], [], [])
+    trusted = check_config(saved["config"])
+    assert trusted.dataset.num_classes is not None
+    cfg = build.settle(trusted, torch.device("cpu"), num_classes=trusted.dataset.num_classes, cached_in_memory=True)
     network = build.model(cfg, pretrained=False)
     checkpoint.load_weights(network, saved["model"], path, class_layer=build.class_layer(cfg))
     data = build.dataset(cfg, cfg.dataset.split)

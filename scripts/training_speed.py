@@ -23,9 +23,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_module
 
-from segtrain.config import build, check
+from segtrain.config import build
+from segtrain.config.hydra_plugin import compose_config
 from segtrain.inference.forward import autocast
 from segtrain.losses import mean_loss
 from segtrain.training.state import Training, prepare
@@ -39,8 +39,7 @@ STREETS = ["dataset.height=360", "dataset.width=480", "dataset.num_train=80", "d
 def main() -> None:
     overrides = sys.argv[1:]
     streets = [] if any(override.startswith("dataset=") for override in overrides) else STREETS
-    with initialize_config_module("segtrain.conf", version_base="1.3"):
-        cfg = check.check(compose("config", [*DEFAULTS, *streets, *overrides]))
+    cfg = compose_config([*DEFAULTS, *streets, *overrides])
     with tempfile.TemporaryDirectory() as folder:
         training = prepare(cfg, Path(folder))
     variants = {

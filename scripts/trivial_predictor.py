@@ -10,9 +10,9 @@ import sys
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_module
 
-from segtrain.config import build, check
+from segtrain.config import build
+from segtrain.config.hydra_plugin import compose_config
 from segtrain.labels import IGNORE_INDEX
 from segtrain.metrics.confusion import confusion_matrix
 from segtrain.metrics.scores import compute_scores
@@ -20,8 +20,7 @@ from segtrain.run.results import results_table
 
 
 def main() -> None:
-    with initialize_config_module("segtrain.conf", version_base="1.3"):
-        cfg = check.check(compose("config", sys.argv[1:]))
+    cfg = compose_config(sys.argv[1:])
     train, val = build.dataset(cfg, "train"), build.dataset(cfg, cfg.dataset.split)
     num_classes = len(train.labels)
     height, width = train.read(0).target.shape
@@ -37,7 +36,7 @@ def main() -> None:
     scores = compute_scores(confusion, [label.name for label in train.labels])
     print(results_table({
         **scores, "loss": None, "iiou_source": None, "num_images": len(val.names),
-        "dataset": cfg.dataset._target_.rsplit(".", 1)[-1].lower(), "split": cfg.dataset.split}))
+        "dataset": cfg.dataset.target.rsplit(".", 1)[-1].lower(), "split": cfg.dataset.split}))
 
 
 if __name__ == "__main__":

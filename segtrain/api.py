@@ -10,11 +10,12 @@ import torch
 import yaml
 from torch import nn
 
-from segtrain.config import build, instantiate
-from segtrain.config import check as settings
-from segtrain.config.instantiate import call
+from segtrain.config import build
+from segtrain.config.check import check_config
+from segtrain.config.instantiate import call, check_trust, without_download
 from segtrain.data.images import read_image
 from segtrain.errors import UserError, did_you_mean
+from segtrain.files import check_plain
 from segtrain.inference.forward import InferenceSettings
 from segtrain.inference.predictor import Predictor
 from segtrain.labels import IGNORE_INDEX, Label
@@ -121,11 +122,14 @@ def load(path: str | Path, *, device: str = "auto", window: tuple[int, int] | No
                          f"below 1, batch_size={batch_size} at least 1")
     found = checkpoint.find(str(Path(path).expanduser()))
     saved = checkpoint.load(found)
-    cfg = settings.from_container(saved["config"], str(found))
-    cfg.runtime = {**settings.to_container(cfg)["runtime"], "device": device, "threads": None}
-    instantiate.check_trust(cfg, (), trusted)
+    check_plain(saved["config"], str(found))
+    config = saved["config"]
+    check_trust(config, (), trusted)
+    cfg = without_download(check_config(
+        {**config, "runtime": {**config.get("runtime", {}), "device": device, "threads": None}}))
     labels, _, _ = saved_classes(saved, found, cfg)
     on = build.device(cfg)
+    cfg = build.settle(cfg, on, num_classes=len(labels), cached_in_memory=True)
     network = load_network(cfg, saved, found).to(on).to(memory_format=build.memory_format(cfg))
     predictor = Predictor(network, build.normalize(cfg, on), InferenceSettings(window, overlap, flip), device=on,
                           precision="fp32", batch_size=batch_size, num_classes=len(labels),

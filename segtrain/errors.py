@@ -1,7 +1,8 @@
 """Errors for which users get one message instead of a traceback, and hints for those messages."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 
 class UserError(Exception):
@@ -28,6 +29,19 @@ class Stopped(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.signum = signum
+
+
+def show_value(value: Any) -> str:
+    """Write a value as YAML does, on one line: null, true, [1, 2]."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(show_value, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {show_value(item)}' for key, item in value.items())}}}"
+    return str(value)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

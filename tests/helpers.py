@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 
 from segtrain import cli
-from segtrain.config import check
+from segtrain.config.hydra_plugin import compose_config
+from segtrain.config.schema import Config
 from segtrain.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -18,9 +18,9 @@ TINY = ("dataset.height=32", "dataset.width=48", "dataset.num_train=5", "dataset
         "train.batch_size=2", "train.report=false", "runtime.workers=0", "runtime.threads=1")
 
 
-def composed(*overrides):
-    """Compose and check the config as the command does; needs the fixture hydra."""
-    return check.check(compose("config", [*overrides]))
+def composed(*overrides: str) -> Config:
+    """Compose and check the config as the command does."""
+    return compose_config(overrides)
 
 
 def segtrain_exits(*arguments: str) -> int:

@@ -21,7 +21,8 @@ import yaml
 from helpers import TINY
 from PIL import Image
 
-from segtrain.config import check, instantiate
+from segtrain.config import instantiate
+from segtrain.config.saved import read_config
 from segtrain.data.base import Dataset
 from segtrain.data.cityscapes import draw
 from segtrain.data.class_files import read_class_file
@@ -147,7 +148,7 @@ def test_a_pickle_in_a_checkpoint_is_not_executed(refused, best):
                                  "augmentation.more", "dataset.seed", "loss.class_weights", "model.width", "optim.lr",
                                  "augmentation.flip.p", "scheduler.power"])
 def test_a_foreign_target_in_a_saved_config_is_refused(trained, key, node):
-    saved = check.from_container(altered(check.to_container(check.read_yaml(trained / "config.yaml")), key, node))
+    saved = altered(read_config(trained / "config.yaml"), key, node)
     with pytest.raises(UserError, match="among what may be built from a file") as found:
         instantiate.check_trust(saved, [], [])
     assert f"{key}._target_={node['_target_']}" in str(found.value)
@@ -270,7 +271,7 @@ def test_a_run_directory_with_a_hostile_config_is_refused(refused, text, said):
 
 @pytest.mark.parametrize("key", ["optim", "dataset.seed", "augmentation.flip", "loss.class_weights"])
 def test_a_run_directory_with_a_foreign_target_is_refused(refused, run, key):
-    saved = check.to_container(check.read_yaml(run / "config.yaml"))
+    saved = read_config(run / "config.yaml")
     (run / "config.yaml").write_text(yaml.safe_dump(altered(saved, key, SYSTEM)))
     assert f"{key}._target_=os.system in the saved configuration" in refused("resume=run", "train.epochs=3")
 

@@ -9,7 +9,6 @@ import math
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import albumentations
@@ -17,9 +16,10 @@ import torch
 from torch import nn
 
 from segtrain import losses
-from segtrain.config.check import flatten, to_container
+from segtrain.config.check import settle_values
 from segtrain.config.instantiate import call, guarded, locate, takes
-from segtrain.config.schema import DatasetSettings
+from segtrain.config.overrides import walk
+from segtrain.config.schema import Config, DatasetSection, Settled, TaskT
 from segtrain.data.base import Cached, Dataset, Subset
 from segtrain.data.transforms import Augmentation, Normalize
 from segtrain.distributed import process_group
@@ -36,7 +36,7 @@ COMPILE_FROM_PIXELS = 5e9
 # ---- the objects, in the order in which a run needs them
 
 
-def dataset(cfg: Any, split: str, *, targets_only: bool = False) -> Dataset:
+def dataset(cfg: Config[Any], split: str, *, targets_only: bool = False) -> Dataset:
     """Build one split of cfg.dataset, reduced to train.num_images where it is the training split.
 
     Args:
@@ -47,18 +47,16 @@ def dataset(cfg: Any, split: str, *, targets_only: bool = False) -> Dataset:
     Raises:
         UserError: If the data is not there, or cfg.dataset.num_classes differs from the classes found.
     """
-    settings = {item.name for item in fields(DatasetSettings)}
-    node = to_container(cfg.dataset)
+    node = {"_target_": cfg.dataset.target, **cfg.dataset.arguments}
     given: dict[str, Any] = {"split": split}
     if takes(node, "targets_only", "dataset"):
         given["targets_only"] = targets_only
     with process_group.main_first():  # it may have to download the data
-        built = call({key: value for key, value in node.items() if key not in settings}, "dataset", known=settings,
-                     given=given)
+        built = call(node, "dataset", known=DatasetSection.model_fields, given=given)
     if not isinstance(built, Dataset) or not all(hasattr(built, name) for name in ("labels", "names")):
-        raise UserError(f"dataset._target_={node['_target_']} is not a dataset: it must be a subclass of "
+        raise UserError(f"dataset._target_={cfg.dataset.target} is not a dataset: it must be a subclass of "
                         "segtrain.data.base.Dataset that sets labels and names.")
-    num_classes = node.get("num_classes")
+    num_classes = cfg.dataset.num_classes
     if num_classes is not None and num_classes != len(built.labels):
         raise UserError(f"dataset.num_classes={num_classes}, but the dataset has {len(built.labels)} classes: "
                         "leave dataset.num_classes as it is.")
@@ -84,10 +82,10 @@ def cached(data: Dataset, cache: Any) -> Dataset:
     return Cached(data) if cache else data
 
 
-def augmentation(cfg: Any) -> Augmentation:
+def augmentation(cfg: Config[Any]) -> Augmentation:
     """Build the transforms of cfg.augmentation, in their order."""
     transforms = []
-    for name, node in to_container(cfg.augmentation).items():
+    for name, node in cfg.augmentation.items():
         key = f"augmentation.{name}"
         if not isinstance(node, dict):
             raise UserError(f"{key}={node} must be a transform: a mapping with a _target_ and its arguments.")
@@ -95,29 +93,28 @@ def augmentation(cfg: Any) -> Augmentation:
     return Augmentation(transforms)
 
 
-def normalize(cfg: Any, device: torch.device) -> Normalize:
+def normalize(cfg: Settled[Any], device: torch.device) -> Normalize:
     """Build the normalisation; the dataset's pictures have three channels, and so must the model."""
     in_channels = cfg.model.get("in_channels", 3)
     if in_channels != len(cfg.dataset.mean) or len(cfg.dataset.mean) != 3:
-        raise UserError(f"model.in_channels={in_channels} and dataset.mean={list(cfg.dataset.mean)}: "
+        raise UserError(f"model.in_channels={in_channels} and dataset.mean={cfg.dataset.mean}: "
                         "pictures are read as RGB, so both need 3 channels.")
-    return call({"_target_": "segtrain.data.transforms.Normalize", "mean": list(cfg.dataset.mean),
-                 "std": list(cfg.dataset.std)}, "dataset",
-                given={"device": device, "channels_last": cfg.runtime.channels_last})
+    return call({"_target_": "segtrain.data.transforms.Normalize", "mean": cfg.dataset.mean, "std": cfg.dataset.std},
+                "dataset", given={"device": device, "channels_last": cfg.runtime.channels_last})
 
 
-def model(cfg: Any, *, pretrained: bool = True) -> nn.Module:
+def model(cfg: Config[Any], *, pretrained: bool = True) -> nn.Module:
     """Build the network; without `pretrained`, for weights that are loaded afterwards anyway."""
-    node = to_container(cfg.model)
+    node = dict(cfg.model)
     if not pretrained and "pretrained" in node:
         node["pretrained"] = None
     with process_group.main_first():  # it may have to download weights
         return _of_kind(call(node, "model"), nn.Module, "model")
 
 
-def class_layer(cfg: Any) -> set[str]:
+def class_layer(cfg: Config[Any]) -> set[str]:
     """Return the state-dict keys of the model whose shapes depend on the number of classes."""
-    node = to_container(cfg.model)
+    node = dict(cfg.model)
     if "num_classes" not in node:
         return set()
     if "pretrained" in node:
@@ -137,13 +134,13 @@ def _shapes(node: dict[str, Any]) -> dict[str, torch.Size]:
     return {key: value.shape for key, value in built.state_dict().items()}
 
 
-def weighs_classes(cfg: Any) -> bool:
+def weighs_classes(cfg: Config[Any]) -> bool:
     """Say whether the loss has class weights, which are computed from the training split."""
     return any(key.rpartition(".")[2] == "class_weights" and isinstance(value, str) and value != "none"
-               for key, value in flatten(to_container(cfg.loss)).items())
+               for key, value in walk(cfg.loss))
 
 
-def loss(cfg: Any, class_pixels: Sequence[int] | None, image_pixels: Sequence[int] | None) -> losses.Loss:
+def loss(cfg: Config[Any], class_pixels: Sequence[int] | None, image_pixels: Sequence[int] | None) -> losses.Loss:
     """Build the loss, its class weights computed from the training split.
 
     Args:
@@ -158,19 +155,19 @@ def loss(cfg: Any, class_pixels: Sequence[int] | None, image_pixels: Sequence[in
         result = {name: weighted(value, f"{key}.{name}") for name, value in section.items()}
         if isinstance(result.get("class_weights"), str):
             result["class_weights"] = guarded(
-                f"{key}.class_weights", losses.class_weights, result["class_weights"], class_pixels or (),
-                image_pixels or ())
+                key, lambda: losses.class_weights(result["class_weights"], class_pixels or (), image_pixels or ()),
+                {"class_weights": result["class_weights"]})
         return result
 
-    return _of_kind(call(weighted(to_container(cfg.loss), "loss"), "loss"), losses.Loss, "loss")
+    return _of_kind(call(weighted(cfg.loss, "loss"), "loss"), losses.Loss, "loss")
 
 
-def optimizer(cfg: Any, network: nn.Module, device: torch.device) -> torch.optim.Optimizer:
+def optimizer(cfg: Config[Any], network: nn.Module, device: torch.device) -> torch.optim.Optimizer:
     """Build the optimizer of all parameters to train, in its fused form on a GPU where it has one.
 
     With train.encoder_lr or train.weight_decay_on=kernels they come in groups; that of optim.lr is the first.
     """
-    node = to_container(cfg.optim)
+    node = dict(cfg.optim)
     if device.type == "cuda" and "fused" in inspect.signature(locate(str(node.get("_target_")), "optim")).parameters:
         node.setdefault("fused", True)
     kernels_only = cfg.train.weight_decay_on == "kernels"
@@ -187,9 +184,9 @@ def optimizer(cfg: Any, network: nn.Module, device: torch.device) -> torch.optim
     return built
 
 
-def schedule(cfg: Any, total_steps: int, steps_per_epoch: int) -> Schedule:
+def schedule(cfg: Config[Any], total_steps: int, steps_per_epoch: int) -> Schedule:
     """Build the course of the learning rate."""
-    return call(to_container(cfg.scheduler), "scheduler",
+    return call(cfg.scheduler, "scheduler",
                 given={"total_steps": total_steps, "steps_per_epoch": steps_per_epoch})
 
 
@@ -203,7 +200,7 @@ def _of_kind(built: Any, kind: type, key: str) -> Any:
 # ---- what auto leaves open
 
 
-def device(cfg: Any) -> torch.device:
+def device(cfg: Config[Any]) -> torch.device:
     """Settle runtime.device, and set what belongs to the device: threads, matrix precision.
 
     Of several processes on a machine with GPUs each takes one of its own.
@@ -222,7 +219,7 @@ def device(cfg: Any) -> torch.device:
             raise RuntimeError(f"{found.type} is not supported")
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"runtime.device={name} is not to be had here ({str(error).splitlines()[0]}): "
+        raise UserError(f"runtime.device={name} is not available here ({str(error).splitlines()[0]}): "
                         "use runtime.device=auto or cpu.") from error
     if cfg.runtime.threads:
         torch.set_num_threads(cfg.runtime.threads)
@@ -232,26 +229,34 @@ def device(cfg: Any) -> torch.device:
     return found
 
 
-def settle(cfg: Any, on: torch.device, *, num_classes: int, cached_in_memory: bool, train_steps: int = 0) -> None:
-    """Replace every `auto` and open value of a config by what it means for this run and machine, in place."""
-    cfg.dataset.num_classes = num_classes
-    if cfg.dataset.std == "auto":
-        cfg.dataset.std = encoder_std(cfg) if cfg.model.get("pretrained") else [1.0] * len(cfg.dataset.mean)
-    cfg.runtime.device = on.type if process_group.is_started() else str(on)  # which one is this process's own matter
-    if cfg.runtime.precision == "auto":
-        cfg.runtime.precision = "bf16" if on.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    if cfg.runtime.workers == "auto":
+def settle(cfg: Config[TaskT], on: torch.device, *, num_classes: int, cached_in_memory: bool,
+           train_steps: int = 0) -> Settled[TaskT]:
+    """Return a config with every `auto` and open value replaced by what it means for this run and machine."""
+    runtime, std = cfg.runtime, cfg.dataset.std
+    if std == "auto":
+        std = encoder_std(cfg) if cfg.model.get("pretrained") else [1.0] * len(cfg.dataset.mean)
+    precision = runtime.precision
+    if precision == "auto":
+        precision = "bf16" if on.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    workers = runtime.workers
+    if workers == "auto":
         # On a CPU the loaders would take cores from the training itself, unless they decode files.
         cores = max(1, (os.cpu_count() or 1) // process_group.local_world_size())
-        cfg.runtime.workers = min(16, cores) if on.type != "cpu" else 0 if cached_in_memory else min(2, cores)
-    if cfg.runtime.sync_batchnorm == "auto":
-        cfg.runtime.sync_batchnorm = on.type == "cuda"  # torch has none for other devices
-    if cfg.runtime.compile == "auto":
+        workers = min(16, cores) if on.type != "cpu" else 0 if cached_in_memory else min(2, cores)
+    sync_batchnorm = runtime.sync_batchnorm
+    if sync_batchnorm == "auto":
+        sync_batchnorm = on.type == "cuda"  # torch has none for other devices
+    compiles = runtime.compile
+    if compiles == "auto":
         pixels = train_steps * cfg.train.batch_size * cfg.train.accumulate * math.prod(cfg.dataset.crop)
-        cfg.runtime.compile = on.type == "cuda" and _can_compile() and pixels >= COMPILE_FROM_PIXELS
+        compiles = on.type == "cuda" and _can_compile() and pixels >= COMPILE_FROM_PIXELS
+    return settle_values(cfg, {
+        "dataset.num_classes": num_classes, "dataset.std": std, "runtime.precision": precision,
+        "runtime.device": on.type if process_group.is_started() else str(on),  # which one is this process's own matter
+        "runtime.workers": workers, "runtime.sync_batchnorm": sync_batchnorm, "runtime.compile": compiles})
 
 
-def encoder_std(cfg: Any) -> list[float]:
+def encoder_std(cfg: Config[Any]) -> list[float]:
     """Return the standard deviation that a pretrained encoder expects; ImageNet's where the network does not say."""
     arguments = {name: value for name, value in cfg.model.items() if name != "_target_"}
     normalization = getattr(locate(cfg.model["_target_"], "model"), "normalization", None)
@@ -265,11 +270,11 @@ def _can_compile() -> bool:
             and any(shutil.which(name) for name in compilers if name))
 
 
-def memory_format(cfg: Any) -> torch.memory_format:
+def memory_format(cfg: Config[Any]) -> torch.memory_format:
     """Return the memory layout that runtime.channels_last asks for."""
     return torch.channels_last if cfg.runtime.channels_last else torch.contiguous_format
 
 
-def dataset_name(cfg: Any) -> str:
+def dataset_name(cfg: Config[Any]) -> str:
     """Return the name of a dataset in messages and results: that of its class, in lower case."""
-    return cfg.dataset._target_.rsplit(".", 1)[-1].lower()
+    return cfg.dataset.target.rsplit(".", 1)[-1].lower()

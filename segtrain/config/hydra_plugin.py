@@ -1,24 +1,259 @@
-"""What a command line could have meant: the keys of the config and the files of its groups, as Hydra finds them."""
+"""What segtrain adds to Hydra, and what it asks of it: resolvers, a callback, the command's arguments and its keys."""
 
 import contextlib
 import re
 import sys
+import traceback
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from segtrain.config import check
+from segtrain.config.messages import composition_error, value_error
+from segtrain.config.overrides import OPEN_GROUPS, RECIPE_GROUPS, override_key, walk
+from segtrain.distributed.launch import Processes
+from segtrain.errors import UserError
+from segtrain.metrics import comparison
+
+if TYPE_CHECKING:
+    from segtrain.config.schema import Config
+
+# What a job knows of its sweep, in hydra.job.env_set: the job may run in another process, which has another sys.argv.
+COMMAND, SWEPT = "SEGTRAIN_SWEEP", "SEGTRAIN_SWEPT"
+
+
+def register_resolvers() -> None:
+    """Make known what conf/ interpolates: ${if:x,yes,no}, ${better:score}, ${swept_keys:number}."""
+    OmegaConf.register_new_resolver("better", comparison.better, replace=True)
+    OmegaConf.register_new_resolver("if", lambda condition, yes, no: yes if condition else no, replace=True)
+    OmegaConf.register_new_resolver("swept_keys", _job_folder, replace=True)
+
+
+# ---- the command
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep, as the command that starts its jobs knows it.
+
+    Attributes:
+        directory: hydra.sweep.dir.
+        command: A name for this command; the same sweep started again has another.
+        with_report: Whether its end wants a report.
+    """
+
+    directory: Path
+    command: str
+    with_report: bool
+
+
+@dataclass
+class Command:
+    """What has become of the command so far, in the process that runs it.
+
+    Attributes:
+        processes: Those that torchrun has started.
+        made: The folders that it makes, outermost first.
+        sweep: The sweep that it is, if it is one.
+        failures: The errors of its jobs in this process: a sweep goes on after one.
+        has_ended_jobs: Whether a job of the sweep has ended in this process.
+    """
+
+    processes: Processes
+    made: list[Path] = field(default_factory=list)
+    sweep: Sweep | None = None
+    failures: list[Exception] = field(default_factory=list)
+    has_ended_jobs: bool = False
+
+
+_command: ContextVar[Command] = ContextVar("command")
+
+
+@contextlib.contextmanager
+def running(command: Command) -> Iterator[None]:
+    """Let what Hydra calls find the command: the callback, and the jobs of this process."""
+    token = _command.set(command)
+    try:
+        yield
+    finally:
+        _command.reset(token)
+
+
+def current_command() -> Command | None:
+    """Return the command that this process runs; None in one that runs jobs for a launcher."""
+    return _command.get(None)
+
+
+class NoteFolders(Callback):
+    """Note which folders a command is about to make, and tell the jobs of a sweep what it sweeps over."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._note(config.hydra.run)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._note(config.hydra.sweep)
+        with contextlib.suppress(OmegaConfBaseException):  # Hydra will say so itself
+            name = uuid.uuid4().hex[:12]
+            is_training = OmegaConf.select(config, "task.name", default="train") == "train"
+            _command.get().sweep = Sweep(Path(config.hydra.sweep.dir), name, is_training and bool(config.train.report))
+            config.hydra.overrides.hydra += [f"+hydra.job.env_set.{COMMAND}={name}",
+                                             f"+hydra.job.env_set.{SWEPT}='{','.join(_swept(sys.argv[1:]))}'"]
+
+    def _note(self, section: DictConfig) -> None:
+        with contextlib.suppress(OmegaConfBaseException, OSError):  # Hydra will say so itself
+            path = Path(section.dir).absolute()
+            _command.get().made = [each for each in (*reversed(path.parents), path) if not each.exists()]
+            if (path / "multirun.yaml").is_symlink():
+                (path / "multirun.yaml").unlink()  # Hydra is about to write it, wherever it leads
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run, or a job of a sweep, as Hydra starts it.
+
+    Attributes:
+        run_dir: Its directory.
+        overrides: The overrides that make its config.
+        sweep_dir: hydra.sweep.dir; None for a run that is not part of a sweep.
+        command: The name of the sweep's command, `Sweep.command`.
+        direction: Which end of a score the sweeper searches; None if it does not search.
+        has_search: Whether search= chooses what a sweep looks for.
+    """
+
+    run_dir: Path
+    overrides: list[str]
+    sweep_dir: Path | None
+    command: str | None
+    direction: str | None
+    has_search: bool
+
+
+def current_job() -> Job:
+    """Return the job that Hydra is running."""
+    hydra = HydraConfig.get()
+    direction = hydra.sweeper.get("direction")
+    return Job(
+        run_dir=Path(hydra.runtime.output_dir),
+        overrides=[override for override in _task_overrides(hydra.overrides) if override_key(override) != "resume"],
+        sweep_dir=Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None,
+        command=hydra.job.env_set.get(COMMAND),
+        direction=None if direction is None else str(getattr(direction, "name", direction)),
+        has_search=bool(hydra.runtime.choices.get("search")))
+
+
+def _task_overrides(overrides: Any) -> list[str]:
+    """Return a job's overrides as they were given, what they interpolate left alone."""
+    container: Any = OmegaConf.to_container(overrides)
+    return container["task"]
+
+
+def _job_folder(job_number: Any, *, _root_: DictConfig) -> str:
+    """Name a sweep job's folder from the keys that differ between the jobs, in at most 120 bytes."""
+    told = OmegaConf.select(_root_, f"hydra.job.env_set.{SWEPT}") or ""
+    keys = {*(OmegaConf.select(_root_, "hydra.sweeper.params") or ()), *told.split(",")}
+    overrides = _task_overrides(_root_.hydra.overrides)
+    given = ",".join(each for each in overrides if each.split("=", 1)[0] in keys) or str(job_number)
+    name = re.sub(r"[^\w.=,+\[\]-]", "_", given)
+    if name == given and len(name.encode()) <= 120:
+        return name
+    digest = sha256(given.encode()).hexdigest()[:8]  # a/b and a_b must not share a folder
+    return f"{name.encode()[:110].decode(errors='ignore')}-{digest}"
+
+
+def _swept(arguments: Iterable[str]) -> Iterator[str]:
+    """Yield the keys that a command line gives several values each."""
+    parser = OverridesParser.create()
+    for argument in arguments:
+        with contextlib.suppress(HydraException):  # a flag
+            override = parser.parse_override(argument)
+            if override.is_sweep_override():
+                yield override.get_key_element()
+
+
+# ---- its arguments
+
+
+def prepare_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments as Hydra needs them to continue a run or to use a checkpoint's config.
+
+    `resume=DIR` becomes the run directory, before Hydra makes a new one; DIR may have any name. What is overridden in
+    an open group need not be in the group's default file, for the saved config may have chosen another.
+
+    Raises:
+        UserError: If resume= names no run directory, or contradicts another argument.
+    """
+    given = [argument for argument in arguments if argument.startswith("resume=") and argument != "resume=null"]
+    uses_saved = (any(argument.startswith("task=") and argument != "task=train" for argument in arguments)
+                  and any(argument.startswith("checkpoint=") for argument in arguments))
+    if given or uses_saved:
+        inside = re.compile(rf"({'|'.join(OPEN_GROUPS)})\.")
+        arguments = [f"++{argument}" if inside.match(argument) else argument for argument in arguments]
+    if not given:
+        return list(arguments)
+    text = given[-1].removeprefix("resume=")
+    if not Path(text).is_dir() and len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1]  # quoted for Hydra
+    if not text or not Path(text).is_dir():
+        raise UserError(f"resume={text} is not a directory: give the run directory to continue.")
+    if not (Path(text) / "config.yaml").is_file():
+        raise UserError(f"resume={text} is not a run directory: it has no config.yaml.")
+    other = [argument for argument in arguments if argument.startswith("hydra.run.dir=")]
+    if other:
+        raise UserError(f"resume={text} continues the run in that directory: leave out {other[0]}.")
+    quoted = QuotedString(text, Quote.single).with_quotes()
+    rest = [argument for argument in arguments if argument not in given]
+    return [f"resume={quoted}", f"hydra.run.dir={quoted}", *rest]
+
+
+# ---- its errors
+
+
+def explain(error: Exception, *, is_of_job: bool) -> str | None:
+    """Return the message of an error that Hydra or OmegaConf raised; None if it is of another kind.
+
+    Args:
+        error: The error.
+        is_of_job: Whether a job raised it: then an error in Hydra's own code is not about the command's arguments.
+    """
+    if isinstance(error, OmegaConfBaseException):
+        return value_error(error, all_keys)
+    if isinstance(error, HydraException) or (not is_of_job and _is_raised_in_hydra(error)):
+        return composition_error(error, all_keys, files_in_folders)
+    if isinstance(error, yaml.YAMLError):
+        return f"a config file is not valid YAML: {' '.join(str(error).split())}"
+    return None
+
+
+def _is_raised_in_hydra(error: Exception) -> bool:
+    """Return whether Hydra says of odd input in Python's own exceptions."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and frames[-1][0].f_globals.get("__name__", "").startswith(("hydra.", "omegaconf."))
 
 
 def all_keys() -> list[str]:
     """Return every key of the config under the groups that the command line chooses, and the groups."""
-    chosen = [argument for argument in sys.argv[1:] if argument.split("=", 1)[0] in (*check.OPEN_GROUPS, "task")]
+    chosen = [argument for argument in sys.argv[1:] if argument.split("=", 1)[0] in (*OPEN_GROUPS, "task")]
     for overrides in ([*_own_files(), *chosen], []):
         GlobalHydra.instance().clear()
         with contextlib.suppress(Exception), initialize_config_module("segtrain.conf", version_base="1.3"):
-            return [*check.known_keys(compose("config", overrides)), *check.RECIPE_GROUPS]
+            tree: Any = OmegaConf.to_container(compose("config", overrides))
+            return [*(key for key, _ in walk(tree)), *RECIPE_GROUPS]
     return []
 
 
@@ -36,3 +271,19 @@ def files_in_folders(group: str) -> list[str]:
         return [f"{folder}/{name}" for folder in loader.get_group_options(group, ObjectType.GROUP)
                 for name in loader.get_group_options(f"{group}/{folder}")]
     return []
+
+
+# ---- configs without a command
+
+
+def compose_config(overrides: Sequence[str]) -> "Config[Any]":
+    """Compose and check the config that a command line with these overrides has.
+
+    Raises:
+        UserError: Names the first key at fault.
+    """
+    from segtrain.config.check import check_config
+
+    GlobalHydra.instance().clear()
+    with initialize_config_module("segtrain.conf", version_base="1.3"):
+        return check_config(compose("config", list(overrides)), overrides)

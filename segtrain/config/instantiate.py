@@ -7,6 +7,7 @@ What a config out of a checkpoint or a run directory may build: a file of others
 import importlib
 import inspect
 import math
+import re
 import traceback
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,10 +19,14 @@ import torch
 from torch import nn
 
 from segtrain import losses
-from segtrain.config.check import override_key, to_container
+from segtrain.config.check import replace_values
+from segtrain.config.overrides import override_key
+from segtrain.config.schema import Config, TaskT
 from segtrain.data.base import Dataset
-from segtrain.errors import UserError, did_you_mean
+from segtrain.errors import UserError, did_you_mean, show_value
 from segtrain.models.blocks import UnknownNameError
+
+SPELLED = {"lr": "learning rate", "eps": "epsilon", "betas": "beta"}  # arguments as messages of torch.optim call them
 
 
 def call(node: Mapping[str, Any], key: str, *, given: Mapping[str, Any] | None = None,
@@ -56,11 +61,11 @@ def call(node: Mapping[str, Any], key: str, *, given: Mapping[str, Any] | None =
         for name in names:
             if parameters[name].default is inspect.Parameter.empty and name not in arguments:
                 raise UserError(f"{key}.{name} has no value, but {path} needs it: {key}.{name}=...")
-    return guarded(key, target, **arguments, **given)
+    return guarded(key, lambda: target(**arguments, **given), node)
 
 
 def takes(node: Mapping[str, Any], argument: str, key: str) -> bool:
-    """Say whether a node's target has an argument of that name, as far as it tells.
+    """Return whether a node's target has an argument of that name, as far as it tells.
 
     Raises:
         UserError: If there is no such target.
@@ -80,19 +85,44 @@ def nested(value: Any, key: str) -> Any:
     return value
 
 
-def guarded(key: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function; the ValueError or TypeError it raises about its arguments is the user's to mend."""
+def guarded(key: str, function: Callable[[], Any], arguments: Mapping[str, Any]) -> Any:
+    """Call a function; the ValueError or TypeError it raises about its arguments becomes a UserError.
+
+    Args:
+        key: Where the arguments stand in the config.
+        function: What to call.
+        arguments: What the config says, by name.
+
+    Raises:
+        UserError: Names the key of the argument at fault where the function's message tells which it is, else `key`.
+    """
     try:
-        return function(*args, **kwargs)
+        return function()
     except (ValueError, TypeError) as error:
-        for each in (error, error.__cause__):  # albumentations wraps them
-            if isinstance(each, pydantic.ValidationError):
-                first = each.errors()[0]
+        for wrapped in (error, error.__cause__):  # albumentations wraps them
+            if isinstance(wrapped, pydantic.ValidationError):
+                first = wrapped.errors()[0]
                 where = ".".join([key, *(str(part) for part in first["loc"][:1])])
-                raise UserError(f"{where}={first['input']}: {first['msg']}.") from error
-        said = str(error).partition("\nException raised from")[0]  # torch adds where in its C++ code
-        hint = did_you_mean(error.name, error.known) if isinstance(error, UnknownNameError) else ""
-        raise UserError(f"{key}: {' '.join(said.split())[:500]}{hint}") from error
+                raise UserError(f"{where}={show_value(first['input'])}: {first['msg']}.") from error
+        said = " ".join(str(error).partition("\nException raised from")[0].split())[:500]  # torch adds where in its C++
+        if isinstance(error, UnknownNameError):
+            said += did_you_mean(error.name, error.known)
+        name = _named_argument(said, arguments)
+        if name is None:
+            raise UserError(f"{key}: {said}") from error
+        shown = show_value(arguments[name])
+        reason = re.sub(rf"^{name}(=\S+)?[: ]+", "", said)  # which stands before it already
+        raise UserError(f"{key}.{name}={shown}: {reason}") from error
+
+
+def _named_argument(said: str, arguments: Mapping[str, Any]) -> str | None:
+    """Return the argument that an error's text names first; None if it names none that a config can hold."""
+    places = {}
+    for name, value in arguments.items():
+        found = re.search(rf"\b({name}|{SPELLED.get(name, name)})\b", said, re.IGNORECASE)
+        if found and isinstance(value, str | int | float | list | tuple | None):
+            places[name] = found.start()
+    return min(places, key=places.__getitem__, default=None)
 
 
 def locate(path: str, key: str) -> Callable[..., Any]:
@@ -108,7 +138,7 @@ def locate(path: str, key: str) -> Callable[..., Any]:
         where = f"{where}.{name}"
         found = getattr(found, name) if hasattr(found, name) else _import(where, key, path, dir(found))
     if not callable(found):
-        raise UserError(f"{key}._target_={path} is no class or function.")
+        raise UserError(f"{key}._target_={path} is not a class or function.")
     return found
 
 
@@ -126,7 +156,7 @@ def _import(module: str, key: str, path: str, siblings: Iterable[str]) -> Any:
 
 
 def is_trusted(path: str, key: str, packages: Iterable[str], kind: type | None, own: Iterable[str]) -> bool:
-    """Say whether a path out of a file leads to something that may be built from it.
+    """Return whether a path out of a file leads to something that may be built from it.
 
     Nothing outside the packages is imported, and what the path leads to must be defined in them:
     torch.serialization.os would lead elsewhere.
@@ -191,11 +221,11 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
 
 def _checked(value: Any, hint: Any, key: str) -> Any:
     """Return a value as its annotation wants it, a list as a tuple where it says so."""
-    shown = str(value).lower() if isinstance(value, bool) else value
+    shown = show_value(value)
     if isinstance(value, bool) and not {bool, Any, object} & {hint, *typing.get_args(hint)} and _takes_number(hint):
         raise UserError(f"{key}={shown} has the wrong type: a number is needed.")
     if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{key}={value} is no finite number.")
+        raise UserError(f"{key}={value} is not a finite number.")
     try:
         # A name of digits (dataset.root=2024) is a number to YAML.
         adapter = pydantic.TypeAdapter(
@@ -212,7 +242,7 @@ def _takes_number(hint: Any) -> bool:
     return bool({int, float} & {hint, *typing.get_args(hint)})
 
 
-pass
+# ---- trust
 
 # What it may name: defined in these packages, and of this kind; None is a function.
 TRUSTED = {
@@ -225,12 +255,11 @@ TRUSTED = {
 }
 
 
-def check_trust(cfg: Any, overrides: Iterable[str], trusted: Iterable[str]) -> None:
-    """Check that a config out of a checkpoint or a run directory names only what it may build, and fetches nothing.
+def check_trust(config: Mapping[str, Any], overrides: Iterable[str], trusted: Iterable[str]) -> None:
+    """Check that a config out of a checkpoint or a run directory names only what it may build.
 
     Args:
-        cfg: The config. Its dataset.download is set to false unless the command line says otherwise: where data are
-            written is not for a file to choose.
+        config: The config as plain values; the rest of it need not be in order.
         overrides: The command line's overrides; what is chosen there is the user's own and not checked.
         trusted: The user's own packages (runtime.trusted on the command line).
 
@@ -238,14 +267,22 @@ def check_trust(cfg: Any, overrides: Iterable[str], trusted: Iterable[str]) -> N
         UserError: Names the key and the option that allows it. Nothing outside the trusted packages was imported.
     """
     chosen = tuple(f"{override_key(override)}." for override in overrides)
-    container = to_container(cfg)
     for group, (packages, kind) in TRUSTED.items():
-        for key, path in targets(container.get(group), group):
+        for key, path in targets(config.get(group), group):
             if f"{key}._target_.".startswith(chosen) or is_trusted(path, key, packages, kind, trusted):
                 continue
             raise UserError(
                 f"{key}._target_={path} in the saved configuration is not among what may be built from a file "
                 f"({', '.join(packages)}): if it is your own code, pass runtime.trusted=[{path.split('.')[0]}].")
-    data = container.get("dataset")
-    if isinstance(data, dict) and data.get("download") and not "dataset.download.".startswith(chosen):
-        cfg.dataset.download = False
+
+
+def without_download(cfg: Config[TaskT], overrides: Iterable[str] = ()) -> Config[TaskT]:
+    """Return a config whose dataset fetches nothing: where data are written is not for a file to choose.
+
+    Args:
+        cfg: The config.
+        overrides: The command line's overrides, which may say otherwise.
+    """
+    is_chosen = any("dataset.download.".startswith(f"{override_key(override)}.") for override in overrides)
+    return cfg if is_chosen or not cfg.dataset.arguments.get("download") else replace_values(
+        cfg, {"dataset.download": False})

@@ -15,7 +15,8 @@ REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, 
 PLUGINS = ("optuna", "joblib", "submitit_local", "submitit_slurm")
 
 
-def composition(error: Exception, known_keys: Keys, in_folders: Callable[[str], list[str]] = lambda group: []) -> str:
+def composition_error(error: Exception, known_keys: Keys,
+                      in_folders: Callable[[str], list[str]] = lambda group: []) -> str:
     """Explain an error of Hydra's.
 
     Args:
@@ -74,7 +75,11 @@ def value_error(error: Any, known_keys: Keys, prefix: str = "") -> str:
 
 def unknown_key(key: str, known_keys: Keys) -> str:
     """Say that a key does not exist, and which one is nearest."""
-    return f"{key} is not a key of the configuration.{did_you_mean_key(key.replace('/', '.'), known_keys())}"
+    known = list(known_keys())
+    section = key.rpartition(".")[0]
+    if section and key in known:  # another override has put a value in the section's place
+        return f"{section} has the wrong type: it is a section, set its values one by one, {key}=..."
+    return f"{key} is not a key of the configuration.{did_you_mean_key(key.replace('/', '.'), known)}"
 
 
 def machine(error: Exception) -> str | None:
@@ -108,10 +113,10 @@ def _missing_file(text: str, missing: str | None, options: Sequence[str] | None,
 
 def _syntax(override: str, text: str) -> str:
     if "=" not in override:
-        return f"{override} is no override: write key=value, or ~key to delete one."
+        return f"{override} is not an override: write key=value, or ~key to delete one."
     key, value = override.split("=", 1)
     if not key.strip("+~"):
-        return f"{override} is no override: it has no key, write key=value."
+        return f"{override} is not an override: it has no key, write key=value."
     reason = text.split(" See https://")[0].rpartition(f"Error parsing override '{override}' ")[2]
     return (f"{key}={value} cannot be read ({reason}): check its brackets; a value with spaces, commas, =, quotes or "
             f"letters beyond a-z needs quotes of its own, \"{key}='...'\".")

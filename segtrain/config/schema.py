@@ -1,162 +1,307 @@
-"""The fixed sections of the config: their keys, types and ranges. The values are in conf/."""
+"""The schema of the config: every fixed key with its type, its range and what it means. The values are in conf/.
 
-# ruff: noqa: RUF009  # value makes a dataclass field
+`Config` is what a command says, `Settled` the same without any `auto`. Both are frozen and generic in the section of
+their task: a task takes `Config[EvaluateTask]`. The groups model, optim, scheduler, loss and augmentation are plain
+mappings; what they hold is checked against the signatures of their targets when those are called.
+"""
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from omegaconf import MISSING
+from omegaconf import DictConfig, OmegaConf
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    SerializeAsAny,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-AUTO_OR_BOOL = ("auto", True, False)
+from segtrain.errors import UserError, show_value
+
+LEAST_SIDE = 32  # pixels; every network takes images from this size on
 
 
-def value(**limits: Any) -> Any:
-    """Declare a value that conf/ must give, with its limits: at_least, above, below, one_of.
+def _as_text(value: Any) -> Any:
+    """Return a name of digits as text: checkpoint=2024 is a number to YAML."""
+    return str(value) if type(value) in (int, float) else value
 
-    or_auto admits "auto"; image_size wants [height, width], at least as large as every network takes.
+
+def _as_size(value: Any) -> tuple[int, int]:
+    """Return [height, width] as a tuple."""
+    if not isinstance(value, list | tuple) or len(value) != 2 or any(
+            type(side) is not int or not LEAST_SIDE <= side < 2**31 for side in value):
+        raise ValueError(f"must be [height, width], each at least {LEAST_SIDE} pixels")
+    return value[0], value[1]
+
+
+Text = Annotated[str, BeforeValidator(_as_text)]
+Size = Annotated[tuple[int, int], BeforeValidator(_as_size), PlainSerializer(list)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
+Positive = Annotated[float, Field(gt=0)]
+AutoOrBool = bool | Literal["auto"]
+Score = Literal["miou", "macc", "pacc", "fwiou", "iiou", "loss"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+    def plain(self) -> dict[str, Any]:
+        """Return the values as plain dicts, lists and numbers, for config.yaml and checkpoints."""
+        return self.model_dump(by_alias=True)
+
+
+class TrainSection(Section):
+    epochs: Count = Field(description="passes over the training images")
+    max_steps: Count | None = Field(description="stop after this many optimizer steps")
+    max_minutes: Positive | None = Field(
+        description="stop after this many minutes of training, at the end of an epoch")
+    batch_size: Count = Field(
+        description="images at once, in each process under torchrun; evaluation uses the same")
+    accumulate: Count = Field(description="batches per optimizer step")
+    clip_norm: Positive | None = Field(description="largest norm of the whole gradient")
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        description="decay of an EMA of the weights, as 0.999; the EMA is scored and kept as the best checkpoint")
+    on_nonfinite: Literal["stop", "skip"] = Field(
+        description="a loss or gradient that is not finite: stop (saved as it was before that step) or skip the step")
+    save_every: Count = Field(
+        description="epochs between checkpoints to resume from; the last epoch and a stopped run always save")
+    save_steps: Count | None = Field(description="save after every so many optimizer steps too")
+    save_minutes: Positive | None = Field(description="save so many minutes after the last checkpoint too")
+    keep: Count = Field(
+        description="newest checkpoints to keep: last.pt, and those before it as step-*.pt; best.pt is always kept")
+    val_every: Count = Field(description="epochs between validations; the last epoch is always validated")
+    monitor: Score = Field(description="the score that makes a checkpoint the best")
+    patience: Count | None = Field(description="stop after this many validations without a new best")
+    new_head: bool = Field(description="start from a checkpoint of other classes: leave out its head")
+    freeze_encoder: bool = Field(
+        description="keep the encoder's weights and BatchNorm statistics as they were loaded, train the rest")
+    encoder_lr: Positive | None = Field(
+        description="learning rate of the encoder, under the same schedule; null: optim.lr")
+    weight_decay_on: Literal["all", "kernels"] = Field(
+        description="which weights optim.weight_decay is for: all, or kernels of convolutions and linear layers only")
+    num_images: Count | None = Field(description="train on the first images only")
+    examples: CountOrZero = Field(description="validation images shown in TensorBoard and the report")
+    report: bool = Field(description="write report.html at the end")
+
+
+class RuntimeSection(Section):
+    device: Text = Field(description="auto (cuda, else mps, else cpu), cpu, cuda, cuda:1 or mps")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(description="auto: bf16 on cuda, else fp32")
+    channels_last: bool = Field(description="memory layout; faster for every convolutional network measured")
+    compile: AutoOrBool = Field(description="torch.compile the training step; auto: long runs on cuda")
+    sync_batchnorm: AutoOrBool = Field(
+        description="under torchrun, BatchNorm over the images of all processes; auto: on cuda")
+    workers: Annotated[int, Field(ge=0, lt=1025)] | Literal["auto"] = Field(
+        description="processes that load images, for each process under torchrun")
+    threads: Annotated[int, Field(ge=1, lt=1025)] | None = Field(
+        description="CPU threads of torch; null: all cores, or as many as torchrun gives each process")
+    trusted: list[str] = Field(description="your own packages that a checkpoint's config may name, as [mypkg]")
+
+
+class DatasetSection(Section):
+    """What the files of conf/dataset hold: the same keys for every dataset, and the arguments of its class."""
+
+    model_config = ConfigDict(extra="allow")
+
+    target: Text = Field(alias="_target_", description="the class of the dataset")
+    num_classes: Count | None = Field(description="number of classes; null: as many as the class file lists")
+    split: Text = Field(description="the split that evaluate reads")
+    instances: Literal["maps", "components"] | None = Field(
+        description="iIoU from instance maps, or from connected regions as components; null: no iIoU")
+    cache: AutoOrBool = Field(description="keep decoded images in memory; auto: when they fit")
+    crop: Size = Field(description="height and width of training crops, pixels")
+    mean: list[float] = Field(description="for each channel, subtracted from x/255")
+    std: list[float] | Literal["auto"] = Field(
+        description="for each channel, divisor; auto: 1, or ImageNet's with a pretrained encoder")
+
+    @field_validator("std", mode="before")
+    @classmethod
+    def _check_std(cls, value: Any, info: ValidationInfo) -> Any:
+        mean = info.data.get("mean")
+        if mean is not None and value != "auto" and (not isinstance(value, list) or len(value) != len(mean) or not all(
+                type(each) in (int, float) and each > 0 for each in value)):
+            raise ValueError(f"must be auto or a list of {len(mean)} numbers above 0, one for each of dataset.mean")
+        return value
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the dataset's own class."""
+        return dict(self.model_extra or {})
+
+
+class TaskSection(Section):
+    name: str = Field(description="what to do")
+
+
+class TrainTask(TaskSection):
+    name: Literal["train"]
+
+
+class EvaluateTask(TaskSection):
+    name: Literal["evaluate"]
+    window: Size | None = Field(
+        description="height and width, pixels: cut images into overlapping windows, train.batch_size of them at once")
+    overlap: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        description="with window: least share of a window that the next one shows too, from 0 to below 1; null: 0.25")
+    flip: bool = Field(description="flip TTA: average the logits with those of the horizontally flipped image")
+    worst: CountOrZero = Field(description="images of the lowest mIoU that are drawn, with their errors, in worst/")
+    save_predictions: bool = Field(
+        description="write predictions/: a PNG of class ids for each image, as its dataset's benchmark wants it")
+
+
+class PredictTask(TaskSection):
+    name: Literal["predict"]
+    input: Text | None = Field(
+        description="an image, a video, a folder, a pattern, or a list of paths in a .txt or .csv file")
+    output: Text | None = Field(description="the folder that predictions/ and the like go to; null: the run directory")
+    overlays: bool = Field(
+        description="write overlays/: each image under the colours of its prediction, with a legend, as JPEG")
+    probabilities: bool = Field(
+        description="write probabilities/: for each image a float16 array (class, height, width), as .npy")
+    window: Size | None = Field(
+        description="height and width, pixels: cut images into overlapping windows; null: only those that are too "
+                    "large for the memory")
+    overlap: Annotated[float, Field(ge=0, lt=1)] = Field(
+        description="least share of a window that the next one shows too, from 0 to below 1")
+    flip: bool = Field(description="flip TTA: average the logits with those of the horizontally flipped image")
+    shard: Text | None = Field(description="i/n: only the i-th of n parts of the input, as 1/4")
+
+
+class BenchmarkTask(TaskSection):
+    name: Literal["benchmark"]
+    size: Size = Field(description="height and width of the images, pixels")
+    batch_size: Count = Field(description="images at once, for throughput and training")
+    train: bool = Field(description="measure training too: forward, backward and optimizer step")
+    repeats: Count = Field(
+        description="most timed runs of each figure; the median counts, and for latency the 95th percentile")
+    seconds: Positive = Field(
+        description="no run is started after so many seconds of a figure's runs, once there are 3")
+    layers: bool = Field(description="list every layer: output shape, parameters, multiply-adds")
+    sort: Text = Field(description="the column by which a sweep's table is sorted")
+
+
+class ConvertTask(TaskSection):
+    name: Literal["convert"]
+    weights: Text | None = Field(description="a .npz file, an array under each weight's Keras name")
+
+
+class DoctorTask(TaskSection):
+    name: Literal["doctor"]
+    splits: list[str] | None = Field(
+        description="splits that must be there; null: train and val, and test where there is one")
+    near_distance: Annotated[int, Field(ge=0, lt=65)] | None = Field(
+        description="images of two splits are near-duplicates if so few of the 64 bits of their hashes differ; "
+                    "null: off")
+    examples: CountOrZero = Field(description="images of each split in examples.png")
+
+
+class ExportTask(TaskSection):
+    name: Literal["export"]
+    format: Literal["onnx", "pt2"] = Field(description="onnx: model.onnx; pt2: model.pt2, for torch.export.load")
+    labels: bool = Field(
+        description="false: float32 (N, 3, H, W) -> logits; true: uint8 (N, H, W, 3) -> the class of each pixel, uint8")
+    size: Size | None = Field(
+        description="height and width, pixels: for images of this size alone, one at a time; null: any")
+    opencv: bool = Field(description="run model.onnx in OpenCV too; onnxruntime runs it anyway")
+
+
+class ReportTask(TaskSection):
+    name: Literal["report"]
+    run: Text | None = Field(description="the directory of a run, of a sweep, or of several runs")
+    output: Text | None = Field(description="the file to write; null: report.html in that directory")
+    evaluation: Text | None = Field(
+        description="of one run: the directory of an evaluation of it, whose scores and worst images are shown too")
+    jobs: bool = Field(description="of a sweep: write the report of every job too, which the sweep's links to")
+
+
+class ScoreTask(TaskSection):
+    name: Literal["score"]
+    predictions: Text | None = Field(
+        description="the folder of PNG files with one 8-bit class number a pixel, at the targets' size")
+    class_sizes: Any = Field(
+        description="mean pixels of an object, for iIoU: a results.json, or {Car: 1234.5}; null: those that the "
+                    "dataset fixes, else the means of dataset.split itself")
+
+
+TASKS: dict[str, type[TaskSection]] = {
+    "train": TrainTask, "evaluate": EvaluateTask, "predict": PredictTask, "score": ScoreTask,
+    "benchmark": BenchmarkTask, "convert": ConvertTask, "doctor": DoctorTask, "export": ExportTask,
+    "report": ReportTask}
+TaskT = TypeVar("TaskT", bound=TaskSection, covariant=True)
+
+
+class Config(Section, Generic[TaskT]):
+    """What a command says, checked.
+
+    Attributes:
+        overrides: The overrides of the command lines that made it.
     """
-    return field(default=MISSING, metadata=limits)
+
+    task: SerializeAsAny[TaskT]
+    train: TrainSection
+    runtime: RuntimeSection
+    dataset: DatasetSection
+    model: dict[str, Any] = Field(description="the network")
+    optim: dict[str, Any] = Field(description="the optimizer")
+    scheduler: dict[str, Any] = Field(description="the learning-rate schedule")
+    loss: dict[str, Any] = Field(description="the loss")
+    augmentation: dict[str, Any] = Field(description="transforms of the training images, by name, in their order")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        description="of the weights, the order of the images and their augmentation")
+    checkpoint: Text | None = Field(
+        description="a .pt file or a run directory (its best.pt): weights to evaluate, predict with or train on")
+    resume: Text | None = Field(description="a run directory to continue exactly; nothing else needs to be said")
+
+    _tree: DictConfig = PrivateAttr()  # as composed, its interpolations in place: they follow what is settled later
+    _overrides: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def overrides(self) -> Sequence[str]:
+        return self._overrides
+
+    def tree(self) -> dict[str, Any]:
+        """Return the config as it was composed, its interpolations in place."""
+        tree: Any = OmegaConf.to_container(self._tree)
+        return tree
+
+    @model_validator(mode="after")
+    def _check_training(self) -> "Config[TaskT]":
+        """Check what contradicts in a training; another task may take the values at fault from a checkpoint."""
+        train = self.train
+        if self.task.name != "train":
+            return self
+        if train.monitor == "iiou" and self.dataset.instances is None:
+            raise UserError("train.monitor=iiou needs instances: set dataset.instances=components, or monitor miou.")
+        if train.new_head and self.checkpoint is None:
+            raise UserError("train.new_head=true needs checkpoint=, the weights to start from.")
+        if train.freeze_encoder and train.encoder_lr is not None:
+            raise UserError(f"train.freeze_encoder=true and train.encoder_lr={show_value(train.encoder_lr)} "
+                            "contradict: a frozen encoder does not learn; leave one of them out.")
+        return self
 
 
-@dataclass
-class TrainSection:
-    epochs: int = value(at_least=1)
-    max_steps: int | None = value(at_least=1)
-    max_minutes: float | None = value(above=0)
-    batch_size: int = value(at_least=1)
-    accumulate: int = value(at_least=1)
-    clip_norm: float | None = value(above=0)
-    ema_decay: float | None = value(above=0, below=1)
-    on_nonfinite: str = value(one_of=("stop", "skip"))
-    save_every: int = value(at_least=1)
-    save_steps: int | None = value(at_least=1)
-    save_minutes: float | None = value(above=0)
-    keep: int = value(at_least=1)
-    val_every: int = value(at_least=1)
-    monitor: str = value(one_of=("miou", "macc", "pacc", "fwiou", "iiou", "loss"))
-    patience: int | None = value(at_least=1)
-    new_head: bool = value()
-    freeze_encoder: bool = value()
-    encoder_lr: float | None = value(above=0)
-    weight_decay_on: str = value(one_of=("all", "kernels"))
-    num_images: int | None = value(at_least=1)
-    examples: int = value(at_least=0)
-    report: bool = value()
+class SettledRuntime(RuntimeSection):
+    precision: Literal["fp32", "bf16", "fp16"]
+    compile: bool
+    sync_batchnorm: bool
+    workers: Annotated[int, Field(ge=0, lt=1025)]
 
 
-@dataclass
-class RuntimeSection:
-    device: str = value()
-    precision: str = value(one_of=("auto", "fp32", "bf16", "fp16"))
-    channels_last: bool = value()
-    compile: Any = value(one_of=AUTO_OR_BOOL)
-    sync_batchnorm: Any = value(one_of=AUTO_OR_BOOL)
-    workers: Any = value(at_least=0, below=1025, or_auto=True)
-    threads: int | None = value(at_least=1, below=1025)
-    trusted: list[str] = value()
+class SettledDataset(DatasetSection):
+    num_classes: Count
+    std: list[float]
 
 
-@dataclass
-class TaskSection:
-    name: str = value(one_of=("train", "evaluate", "predict", "score", "benchmark", "convert", "doctor", "export",
-                             "report"))
+class Settled(Config[TaskT], Generic[TaskT]):
+    """A config of which nothing is left open: every `auto` is replaced by what it means for this run and machine."""
 
-
-@dataclass
-class EvaluateSection(TaskSection):
-    window: list[int] | None = value(image_size=True)
-    overlap: float = value(at_least=0, below=1)
-    flip: bool = value()
-    worst: int = value(at_least=0)
-    save_predictions: bool = value()
-
-
-@dataclass
-class PredictSection(TaskSection):
-    input: str | None = value()
-    output: str | None = value()
-    overlays: bool = value()
-    probabilities: bool = value()
-    window: list[int] | None = value(image_size=True)
-    overlap: float = value(at_least=0, below=1)
-    flip: bool = value()
-    shard: str | None = value()
-
-
-@dataclass
-class BenchmarkSection(TaskSection):
-    size: list[int] = value(image_size=True)
-    batch_size: int = value(at_least=1)
-    train: bool = value()
-    repeats: int = value(at_least=1)
-    seconds: float = value(above=0)
-    layers: bool = value()
-    sort: str = value()
-
-
-@dataclass
-class ConvertSection(TaskSection):
-    weights: str | None = value()
-
-
-@dataclass
-class DoctorSection(TaskSection):
-    splits: list[str] | None = value()
-    near_distance: int | None = value(at_least=0, below=65)
-    examples: int = value(at_least=0)
-
-
-@dataclass
-class ExportSection(TaskSection):
-    format: str = value(one_of=("onnx", "pt2"))
-    labels: bool = value()
-    size: list[int] | None = value(image_size=True)
-    opencv: bool = value()
-
-
-@dataclass
-class ReportSection(TaskSection):
-    run: str | None = value()
-    output: str | None = value()
-    evaluation: str | None = value()
-    jobs: bool = value()
-
-
-@dataclass
-class ScoreSection(TaskSection):
-    predictions: str | None = value()
-    class_sizes: Any = value()
-
-
-# the tasks that have keys of their own
-TASKS = {"evaluate": EvaluateSection, "predict": PredictSection, "score": ScoreSection, "benchmark": BenchmarkSection,
-         "convert": ConvertSection, "doctor": DoctorSection, "export": ExportSection, "report": ReportSection}
-
-
-@dataclass
-class DatasetSettings:
-    """What conf/dataset/*.yaml hold beside the arguments of their class: the same for every dataset."""
-
-    num_classes: int | None = value(at_least=1)
-    split: str = value()
-    instances: str | None = value(one_of=("maps", "components"))
-    cache: Any = value(one_of=AUTO_OR_BOOL)
-    crop: list[int] = value(image_size=True)
-    mean: list[float] = value()
-    std: Any = value(or_auto=True)
-
-
-@dataclass
-class Config:
-    task: dict[str, Any] = field(default_factory=dict)  # one of TASKS, or a TaskSection
-    train: TrainSection = field(default_factory=TrainSection)
-    runtime: RuntimeSection = field(default_factory=RuntimeSection)
-    model: dict[str, Any] = field(default_factory=dict)
-    optim: dict[str, Any] = field(default_factory=dict)
-    scheduler: dict[str, Any] = field(default_factory=dict)
-    loss: dict[str, Any] = field(default_factory=dict)
-    dataset: dict[str, Any] = field(default_factory=dict)
-    augmentation: dict[str, Any] = field(default_factory=dict)
-    seed: int = value(at_least=0, below=2**63)
-    checkpoint: str | None = value()
-    resume: str | None = value()
+    runtime: SettledRuntime
+    dataset: SettledDataset

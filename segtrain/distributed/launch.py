@@ -8,7 +8,7 @@ import importlib
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,73 +18,72 @@ from segtrain.errors import UserError
 
 TASKS = ("train", "evaluate")
 
-_is_announced = False
-_has_job = False
-
 
 @dataclass
 class Job:
-    """What a task is run with: cfg with its interpolations, and what Hydra resolves some of them from."""
+    """What a task is run with: a typed config, and the run directory."""
 
     cfg: Any
     run_dir: Path
-    overrides: list[str]
-    hydra: Any
+
+
+class Processes:
+    """The processes that torchrun has started, as one of them sees them; without torchrun there is this one."""
+
+    def __init__(self) -> None:
+        self._is_announced = False
+        self._has_job = False
+
+    def announce(self, job: Job | None) -> None:
+        """Tell the other processes what to run; None if there is nothing.
+
+        Raises:
+            UserError: If it is a task of one process.
+        """
+        if job is not None and process_group.is_started() and job.cfg.task.name not in TASKS:
+            raise UserError(f"task={job.cfg.task.name} runs in one process: start it without torchrun "
+                            f"(in several run {' and '.join(TASKS)}).")
+        self._is_announced, self._has_job = True, job is not None
+        process_group.broadcast(job)
+
+    def follow(self) -> None:
+        """Run what the first process announces, in silence: that one reports."""
+        job: Job | None = process_group.broadcast(None)
+        if job is None:
+            return
+        self._has_job = True
+        logging.getLogger("segtrain").setLevel(logging.CRITICAL + 1)
+        importlib.import_module(f"segtrain.tasks.{job.cfg.task.name}").run(job.cfg, job.run_dir)
+
+    def release(self) -> None:
+        """See that no other process waits for a job in vain."""
+        if process_group.is_main() and not self._is_announced:
+            with contextlib.suppress(RuntimeError):  # they may be gone already
+                self.announce(None)
+
+    def part(self) -> None:
+        """Wait for the others, where there was a job that all have done."""
+        if self._has_job:
+            process_group.finish()
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[None]:
-    """Meet the other processes that torchrun has started, if any, and see that none of them waits for a job in vain."""
-    global _is_announced, _has_job
-    _is_announced = _has_job = False
+def joined(processes: Processes) -> Iterator[None]:
+    """Meet the other processes that torchrun has started, if any, and leave none of them waiting for a job."""
     if process_group.is_asked():
         process_group.start()
     try:
         yield
     finally:
-        if process_group.is_main() and not _is_announced:
-            with contextlib.suppress(RuntimeError):  # they may be gone already
-                announce(None)
+        processes.release()
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
     """Refuse a sweep in several processes: its jobs would have to begin anew within them."""
     if process_group.is_started() and any(
-            each == "-m" or each.lower().startswith(("--mu", "hydra.mode=multi")) for each in arguments):
+            argument == "-m" or argument.lower().startswith(("--mu", "hydra.mode=multi")) for argument in arguments):
         raise UserError("-m under torchrun: start each job with torchrun by itself, or run the sweep without torchrun "
                         "(docs/how-to/multi-gpu.md).")
-
-
-def announce(job: Job | None) -> None:
-    """Tell the other processes what to run; None if there is nothing.
-
-    Raises:
-        UserError: If it is a task of one process.
-    """
-    global _is_announced, _has_job
-    if job is not None and process_group.is_started() and job.cfg.task.name not in TASKS:
-        raise UserError(f"task={job.cfg.task.name} runs in one process: start it without torchrun "
-                        f"(in several run {' and '.join(TASKS)}).")
-    _is_announced, _has_job = True, job is not None
-    process_group.broadcast(job)
-
-
-def follow(set_hydra: Callable[[Any], None]) -> None:
-    """Run what the first process announces, in silence: that one reports."""
-    global _has_job
-    job: Job | None = process_group.broadcast(None)
-    if job is None:
-        return
-    _has_job = True
-    set_hydra(job.hydra)
-    logging.getLogger("segtrain").setLevel(logging.CRITICAL + 1)
-    importlib.import_module(f"segtrain.tasks.{job.cfg.task.name}").run(job.cfg, job.run_dir, job.overrides)
-
-
-def part() -> None:
-    """Wait for the others, where there was a job that all have done."""
-    if _has_job:
-        process_group.finish()
 
 
 # ---- what to tell the user

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segtrain.config import check
+from segtrain.config.saved import read_config
 from segtrain.errors import UserError
 from segtrain.run import checkpoint
 from segtrain.run.trackers import read_metrics
@@ -69,7 +69,7 @@ def read_run(folder: Path) -> Run:
         raise UserError(f"{folder} is no run directory: it has no config.yaml. Give a directory that segtrain made, of "
                         "a run or of a sweep.")
     path = folder / "config.yaml"
-    settings = check.to_container(check.read_yaml(path)) if path.is_file() else {}
+    settings = read_config(path) if path.is_file() else {}
     name = (settings.get("task") or {}).get("name", "train")
     if name not in TASKS:
         raise UserError(f"{folder} holds a run of task={name}: a report is of runs with scores of classes: give "

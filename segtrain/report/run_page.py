@@ -1,5 +1,6 @@
 """What the report of one run shows."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 import numpy as np
 import yaml
 
-from segtrain.config import overrides
 from segtrain.errors import UserError
 from segtrain.report import images
 from segtrain.report.charts import Line, chart, sparkline
@@ -52,7 +52,6 @@ def page(run: Run, evaluated: Run | None) -> dict[str, Any]:
     results, names = run.results or {}, run.class_names
     shown, of_step = images.examples(run.folder, run.steps) if run.task == "train" else ([], None)
     worst, num_worst = images.worst((evaluated or run).folder)
-    command, newer = _command(run.settings)
     matrix = results.get("confusion_matrix")
     epochs_done = int(run.epochs[-1]["epoch"] or 0) if run.epochs else 0
     return {
@@ -64,7 +63,7 @@ def page(run: Run, evaluated: Run | None) -> dict[str, Any]:
         "num_classes": len(names), "confused": _confused(matrix, names), "examples": shown, "examples_step": of_step,
         "worst": worst, "num_worst": num_worst, "evaluated": evaluated,
         "evaluated_classes": [] if evaluated is None else _classes(evaluated, evaluated.class_names),
-        "cost": _cost(run), "environment": _environment(run), "command": command, "newer": newer,
+        "cost": _cost(run), "environment": _environment(run), "command": _command(run.settings),
         "yaml": yaml.safe_dump(run.settings, sort_keys=False, allow_unicode=True) if run.settings else "",
         "warnings": [*run.remarks, *_warnings(run, evaluated)],
     }
@@ -258,5 +257,6 @@ def _environment(run: Run) -> list[tuple[str, str]]:
              else str(value)) for name, value, missing in rows]
 
 
-def _command(settings: Mapping[str, Any]) -> tuple[str, list[str]]:
-    return overrides.command(settings) if settings else ("", [])
+def _command(settings: Mapping[str, Any]) -> str:
+    """Return the command of a run as a shell reads it."""
+    return shlex.join(["segtrain", *settings["overrides"]]) if settings else ""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segtrain.config.schema import Config
 from segtrain.distributed import process_group
 from segtrain.files import write_file, write_text
 from segtrain.terminal import percent
@@ -25,12 +26,13 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
-    """Write config.yaml, from the first of several processes: every value resolved, and the versions it ran with."""
+def write_config(run_dir: Path, cfg: Config[Any]) -> None:
+    """Write config.yaml, from the first of several processes: every value, the overrides it came from, the versions."""
     import yaml
 
     if process_group.is_main():
-        write_text(run_dir / CONFIG, yaml.safe_dump({**config, "versions": versions()}, sort_keys=False))
+        write_text(run_dir / CONFIG, yaml.safe_dump(
+            {**cfg.plain(), "overrides": list(cfg.overrides), "versions": versions()}, sort_keys=False))
 
 
 def versions() -> dict[str, str | None]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from segtrain.config.check import flatten
+from segtrain.config.overrides import flatten
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.files import MAX_BYTES, read_text

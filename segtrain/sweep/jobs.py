@@ -10,7 +10,6 @@ from pathlib import Path
 from segtrain.errors import UserError
 from segtrain.files import read_json, write_text
 from segtrain.metrics import comparison
-from segtrain.run.directory import Sweep
 from segtrain.sweep import leaderboard, table
 
 
@@ -33,10 +32,7 @@ class Ended:
     is_bug: bool
 
 
-ended_here: list[Ended] = []  # in this process, since its command began
-
-
-def check_direction(direction: object, monitor: str, task: str) -> None:
+def check_direction(direction: str | None, monitor: str, task: str) -> None:
     """Check that a sweeper that searches looks for the better end of the score that jobs return.
 
     Args:
@@ -53,9 +49,8 @@ def check_direction(direction: object, monitor: str, task: str) -> None:
         raise UserError(f"task={task} has no score that a sweeper could search by: use task=train, or "
                         "hydra/sweeper=basic.")
     right = comparison.better(monitor)
-    given = str(getattr(direction, "name", direction))
-    if given != right:
-        raise UserError(f"hydra.sweeper.direction={given} looks for the worst train.monitor={monitor}: set "
+    if direction != right:
+        raise UserError(f"hydra.sweeper.direction={direction} looks for the worst train.monitor={monitor}: set "
                         f"hydra.sweeper.direction={right}, or use search=optuna, which does so.")
 
 
@@ -78,38 +73,36 @@ def enter(sweep_dir: Path, run_dir: Path, task: str, overrides: Sequence[str], *
         rows = leaderboard.update(sweep_dir, run_dir, task, overrides, sort=sort, error=error)
         done = sum(row["status"] == "done" for row in rows)
         print(f"\nsweep: {done} jobs done, {len(rows) - done} failed; {sweep_dir / 'leaderboard.csv'}\n", flush=True)
-    ended = Ended(run_dir.name, error, is_bug)
     if command is None:
-        ended_here.append(ended)
         return
     path = _journal(sweep_dir, command)
     with leaderboard.locked(sweep_dir):
         earlier = read_json(path) if path.exists() else []
-        write_text(path, json.dumps([*earlier, vars(ended)]))
+        write_text(path, json.dumps([*earlier, vars(Ended(run_dir.name, error, is_bug))]))
 
 
-def end(commands: Sequence[Sweep], *, is_stopped: bool = False) -> list[Exception]:
-    """Show the leaderboard of sweeps of which jobs have ended, and write the reports that are wanted.
+def end(sweep_dir: Path, command: str, *, has_ended_jobs: bool, with_report: bool) -> list[Exception]:
+    """Show the leaderboard of a sweep of which jobs have ended, and write its report if that is wanted.
 
     Args:
-        commands: Sweeps that this process leads.
-        is_stopped: Whether they were stopped: then there is no report yet.
+        sweep_dir: The sweep's directory.
+        command: The name of the command that this process runs.
+        has_ended_jobs: Whether jobs have ended in this process.
+        with_report: Whether to write the report.
 
     Returns:
         The errors of jobs that ran in other processes.
     """
     errors: list[Exception] = []
-    for sweep in commands:
-        path = _journal(sweep.directory, sweep.command)
-        elsewhere = [Ended(**each) for each in read_json(path)] if path.exists() else []
-        path.unlink(missing_ok=True)
-        for ended in elsewhere:
-            if ended.message is not None:
-                bug = f"a bug of segtrain, of which the log in {sweep.directory / ended.job} has more: {ended.message}"
-                errors.append(BugElsewhereError(bug) if ended.is_bug else UserError(ended.message))
-        if (elsewhere or ended_here) and (sweep.directory / leaderboard.NAME).exists():
-            _show(sweep.directory, with_report=sweep.with_report and not is_stopped)
-    ended_here.clear()
+    path = _journal(sweep_dir, command)
+    elsewhere = [Ended(**entry) for entry in read_json(path)] if path.exists() else []
+    path.unlink(missing_ok=True)
+    for ended in elsewhere:
+        if ended.message is not None:
+            bug = f"a bug of segtrain, of which the log in {sweep_dir / ended.job} has more: {ended.message}"
+            errors.append(BugElsewhereError(bug) if ended.is_bug else UserError(ended.message))
+    if (elsewhere or has_ended_jobs) and (sweep_dir / leaderboard.NAME).exists():
+        _show(sweep_dir, with_report=with_report)
     return errors
 
 

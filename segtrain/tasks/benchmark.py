@@ -13,7 +13,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from segtrain.config import build, check
+from segtrain.config import build
+from segtrain.config.schema import BenchmarkTask, Config, Settled
 from segtrain.data.loading import Batch
 from segtrain.errors import UserError, did_you_mean
 from segtrain.inference.forward import autocast
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 WARMUP = 2  # runs before the first that counts
 
 
-def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
+def run(cfg: Config[BenchmarkTask], run_dir: Path) -> float | None:
     """Measure cfg.model on random images and write results.json.
 
     Returns:
@@ -44,13 +45,18 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
         raise UserError(f"task.sort={cfg.task.sort} is no column of the table: use one of {', '.join(sortable)}."
                         f"{did_you_mean(cfg.task.sort, sortable)}")
     device = build.device(cfg)
-    build.settle(cfg, device, num_classes=cfg.dataset.num_classes, cached_in_memory=True)
+    settled = build.settle(cfg, device, num_classes=cfg.dataset.num_classes or num_classes, cached_in_memory=True)
+    return _measure(settled, run_dir, device, num_classes)
+
+
+def _measure(cfg: Settled[BenchmarkTask], run_dir: Path, device: torch.device, num_classes: int) -> float:
+    """Measure the network and write what was found; return the median latency in milliseconds."""
     meter = MemoryMeter(device)
     torch.manual_seed(cfg.seed)
     network = build.model(cfg, pretrained=False).to(device).to(memory_format=build.memory_format(cfg))
-    size, in_channels = tuple(cfg.task.size), cfg.model.get("in_channels", 3)
+    size, in_channels = cfg.task.size, cfg.model.get("in_channels", 3)
     name = type(network).__name__
-    check_logits(network, cfg.model._target_, size, in_channels=in_channels, num_classes=num_classes)
+    check_logits(network, cfg.model["_target_"], size, in_channels=in_channels, num_classes=num_classes)
 
     costs = cost(network, size, in_channels)
     rows = layers(network, size, in_channels) if cfg.task.layers else None
@@ -67,20 +73,20 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
         **_training(cfg, network, compiled, device, in_channels, meter),
         "layers": None if rows is None else [asdict(row) for row in rows],
     }
-    write_config(run_dir, check.to_container(cfg))
+    write_config(run_dir, cfg)
     write_json(run_dir / "results.json", results)
     log.info("\n%s\n\nresults: %s", _summary(results), run_dir / "results.json")
     return results["latency_ms"]
 
 
-def _sought(cfg: Any) -> dict[str, Any]:
+def _sought(cfg: Settled[BenchmarkTask]) -> dict[str, Any]:
     """Return the settings that the figures depend on."""
     task, runtime = cfg.task, cfg.runtime
     return {"size": list(task.size), "batch_size": task.batch_size, "device": runtime.device,
             "precision": runtime.precision, "channels_last": runtime.channels_last, "compile": runtime.compile}
 
 
-def _inference(cfg: Any, network: nn.Module, device: torch.device, in_channels: int,
+def _inference(cfg: Settled[BenchmarkTask], network: nn.Module, device: torch.device, in_channels: int,
                meter: MemoryMeter) -> dict[str, Any]:
     """Time the forward pass on images that are on the device already, normalised."""
     network.eval()
@@ -96,7 +102,7 @@ def _inference(cfg: Any, network: nn.Module, device: torch.device, in_channels: 
     }
 
 
-def _forward(cfg: Any, network: nn.Module, device: torch.device, batch_size: int,
+def _forward(cfg: Settled[BenchmarkTask], network: nn.Module, device: torch.device, batch_size: int,
              in_channels: int) -> Callable[[], Tensor]:
     images = torch.randn(batch_size, in_channels, *cfg.task.size, device=device)
     images = images.to(memory_format=build.memory_format(cfg))
@@ -109,8 +115,8 @@ def _forward(cfg: Any, network: nn.Module, device: torch.device, batch_size: int
     return forward
 
 
-def _training(cfg: Any, network: nn.Module, step_network: nn.Module, device: torch.device, in_channels: int,
-              meter: MemoryMeter) -> dict[str, Any]:
+def _training(cfg: Settled[BenchmarkTask], network: nn.Module, step_network: nn.Module, device: torch.device,
+              in_channels: int, meter: MemoryMeter) -> dict[str, Any]:
     """Time whole training steps on a batch that is on the device already: no loading, no augmentation."""
     if not cfg.task.train:
         return {"train_images_per_second": None, "train_runs": None, "train_memory_bytes": None}
@@ -133,7 +139,7 @@ def _training(cfg: Any, network: nn.Module, step_network: nn.Module, device: tor
             "train_memory_bytes": meter.peak()}
 
 
-def _time(cfg: Any, function: Callable[[], object], device: torch.device) -> list[float]:
+def _time(cfg: Settled[BenchmarkTask], function: Callable[[], object], device: torch.device) -> list[float]:
     return timed(function, device, warmup=WARMUP, repeats=cfg.task.repeats, seconds=cfg.task.seconds)
 
 

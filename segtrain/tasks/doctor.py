@@ -10,7 +10,8 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
-from segtrain.config import build, check
+from segtrain.config import build
+from segtrain.config.schema import Config, DoctorTask
 from segtrain.data.base import Dataset
 from segtrain.data.doctor.advice import advise
 from segtrain.data.doctor.findings import ERROR, WARNING, Finding, in_split, merged, unused_files
@@ -29,7 +30,7 @@ PICTURES = "examples.png"
 CHECKED = Path("conf", "dataset", "checked.yaml")  # below the run directory
 
 
-def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
+def run(cfg: Config[DoctorTask], run_dir: Path) -> float | None:
     """Check cfg.dataset; write results.json, examples.png and conf/dataset/checked.yaml.
 
     Returns:
@@ -55,7 +56,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     advice = None if train is None else advise(train)
     errors, warnings = ([each for each in findings if each.severity == severity] for severity in (ERROR, WARNING))
     results = {
-        "task": "doctor", "dataset": build.dataset_name(cfg), "settings": check.to_container(cfg.dataset),
+        "task": "doctor", "dataset": build.dataset_name(cfg), "settings": cfg.dataset.plain(),
         "errors": len(errors), "warnings": len(warnings), "num_images": num_images, "seconds": seconds,
         "images_per_second": num_images / seconds, "left_out": left_out,
         "splits": {split.name: summary(split) for split in splits}, "leaks": leaks, "advice": advice,
@@ -64,7 +65,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     _draw(cfg, run_dir, opened, splits)
     if not errors:
         _write_checked(cfg, run_dir, train, advice)
-        write_config(run_dir, check.to_container(cfg))
+        write_config(run_dir, cfg)
     write_json(run_dir / "results.json", results)
     log.info("%s\n%s", tables(results), findings_text(findings))
     log.info("\nreport: %s", run_dir / "results.json")
@@ -79,7 +80,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     return float(len(warnings))
 
 
-def _open(cfg: Any) -> tuple[dict[str, Dataset], list[Finding], dict[str, str]]:
+def _open(cfg: Config[DoctorTask]) -> tuple[dict[str, Dataset], list[Finding], dict[str, str]]:
     """Build the splits.
 
     Returns:
@@ -110,21 +111,21 @@ def _read(name: str, data: Dataset, instances: str | None) -> Split:
     return Split(name, data.labels, seen, data.remarks())
 
 
-def _write_checked(cfg: Any, run_dir: Path, train: Split | None, advice: dict[str, Any] | None) -> None:
+def _write_checked(cfg: Config[DoctorTask], run_dir: Path, train: Split | None, advice: dict[str, Any] | None) -> None:
     """Write the dataset's section with what was found, to be used with --config-dir."""
     if train is None or advice is None or advice["crop"] is None:
         return
     found = {"num_classes": len(train.labels), "crop": advice["crop"], "mean": advice["mean"]}
     if min(advice["std"]) > 0:  # else all pictures are of one colour
         found["std"] = advice["std"]
-    text = yaml.safe_dump({**check.to_container(cfg.dataset), **found}, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump({**cfg.dataset.plain(), **found}, sort_keys=False, allow_unicode=True)
     path = run_dir / CHECKED
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, f"# Found by task=doctor: {', '.join(found)}. An encoder with ImageNet weights wants ImageNet's\n"
                      "# values: dataset.mean=[0.485,0.456,0.406] dataset.std=auto\n" + text)
 
 
-def _draw(cfg: Any, run_dir: Path, opened: dict[str, Dataset], splits: list[Split]) -> None:
+def _draw(cfg: Config[DoctorTask], run_dir: Path, opened: dict[str, Dataset], splits: list[Split]) -> None:
     """Draw some samples of each split, evenly spaced, with a legend of the classes."""
     rows = []
     for split in splits:

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segtrain.config import build, check
+from segtrain.config import build
 from segtrain.config.build import memory_format
+from segtrain.config.schema import Config, EvaluateTask
 from segtrain.data.base import Dataset
 from segtrain.data.label_files import prediction_path, write_prediction
 from segtrain.data.statistics import DatasetStatistics, all_void, compute_statistics
@@ -19,12 +20,12 @@ from segtrain.inference.worst_images import draw_worst
 from segtrain.profiling import cost
 from segtrain.run import checkpoint
 from segtrain.run.results import results_table, write_config, write_confusion, write_json, write_rows
-from segtrain.run.trained import load_network, saved_config
+from segtrain.run.trained import load_network
 
 log = logging.getLogger(__name__)
 
 
-def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
+def run(cfg: Config[EvaluateTask], run_dir: Path) -> float | None:
     """Evaluate cfg.checkpoint on cfg.dataset.split: results.json, per_image.csv, pictures, and predictions if wanted.
 
     Returns:
@@ -32,23 +33,22 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     """
     if cfg.checkpoint is None:
         raise UserError("task=evaluate needs checkpoint=, a .pt file or a run directory.")
-    inference = _inference(cfg.task, overrides)
+    inference = _inference(cfg.task)
     path = checkpoint.find(cfg.checkpoint)
     saved = checkpoint.load(path)
-    cfg = saved_config(saved, path, cfg, overrides)
     options = cfg.task
 
     device = build.device(cfg)
     data = build.cached(build.dataset(cfg, cfg.dataset.split), cfg.dataset.cache)
     found = _statistics(cfg, data, options.save_predictions)
-    build.settle(cfg, device, num_classes=len(data.labels), cached_in_memory=True)
+    cfg = build.settle(cfg, device, num_classes=len(data.labels), cached_in_memory=True)
     log.info("evaluating %s on %d images of %s %s", path, len(data.names), build.dataset_name(cfg), cfg.dataset.split)
     for remark in found.remarks:
         log.warning("warning: %s", remark)
 
     network = load_network(cfg, saved, path).to(device).to(memory_format=memory_format(cfg))
     pass_size = inference.input_size(found.sizes[0])
-    check_logits(network, cfg.model._target_, pass_size, in_channels=len(cfg.dataset.mean),
+    check_logits(network, cfg.model["_target_"], pass_size, in_channels=len(cfg.dataset.mean),
                  num_classes=len(data.labels))
     known = _known_of_training(saved, path, cfg, data)
     normalize = build.normalize(cfg, device)
@@ -66,7 +66,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
                "checkpoint": str(path), "epoch": saved["epoch"], "step": saved["step"], **scored.results, **costs}
     if not process_group.is_main():
         return results[cfg.train.monitor]
-    write_config(run_dir, check.to_container(cfg))
+    write_config(run_dir, cfg)
     write_rows(run_dir / "per_image.csv", list(scored.images[0]), scored.images)
     if results["pacc"] is not None:  # else no pixel has a class
         write_confusion(run_dir, results["confusion_matrix"], list(results["iou_per_class"]))
@@ -78,21 +78,21 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     return results[cfg.train.monitor]
 
 
-def _inference(options: Any, overrides: list[str]) -> InferenceSettings:
+def _inference(options: EvaluateTask) -> InferenceSettings:
     """Return how logits are to be made.
 
     Raises:
         UserError: If an option of windows is given without windows.
     """
     if options.window is not None:
-        return InferenceSettings((options.window[0], options.window[1]), options.overlap, options.flip)
-    if any(check.override_key(override) == "task.overlap" for override in overrides):
+        return InferenceSettings(options.window, 0.25 if options.overlap is None else options.overlap, options.flip)
+    if options.overlap is not None:
         raise UserError(f"task.overlap={options.overlap} is for windows: set task.window=[height,width], "
                         "or leave task.overlap out.")
     return InferenceSettings(flip=options.flip)
 
 
-def _statistics(cfg: Any, data: Dataset, saves_predictions: bool) -> DatasetStatistics:
+def _statistics(cfg: Config[Any], data: Dataset, saves_predictions: bool) -> DatasetStatistics:
     """Read the split; without any labelled pixel it is of use for predictions only."""
     found = compute_statistics(data, cfg.dataset.instances, may_be_void=True)
     if saves_predictions:
@@ -106,7 +106,7 @@ def _statistics(cfg: Any, data: Dataset, saves_predictions: bool) -> DatasetStat
     return found
 
 
-def _known_of_training(saved: Mapping[str, Any], path: Path, cfg: Any, data: Dataset) -> dict[str, Any]:
+def _known_of_training(saved: Mapping[str, Any], path: Path, cfg: Config[Any], data: Dataset) -> dict[str, Any]:
     """Return the statistics of the training split that the scores need; read it where the checkpoint lacks them."""
     known = {name: saved[name] for name in ("class_sizes", "class_pixels", "image_pixels")}
     foreign = sorted({*(known["class_sizes"] or ())} - {label.name for label in data.labels})
@@ -123,7 +123,7 @@ def _known_of_training(saved: Mapping[str, Any], path: Path, cfg: Any, data: Dat
     return known
 
 
-def _log_end(run_dir: Path, results: Mapping[str, Any], options: Any) -> None:
+def _log_end(run_dir: Path, results: Mapping[str, Any], options: EvaluateTask) -> None:
     """Print the scores, and where everything is."""
     log.info("\n%s\n", results_table(results))
     log.info("scores       %s\nevery image  %s", run_dir / "results.json", run_dir / "per_image.csv")

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from segtrain.config import build, check
+from segtrain.config import build
+from segtrain.config.instantiate import without_download
+from segtrain.config.schema import Config, ExportTask, Settled
 from segtrain.data.streets import draw_scene
 from segtrain.errors import UserError
 from segtrain.export.traced import (
@@ -40,7 +42,7 @@ from segtrain.inference.sliding_window import PredictFn
 from segtrain.labels import Label
 from segtrain.run import checkpoint
 from segtrain.run.results import versions, write_config, write_json
-from segtrain.run.trained import load_network, saved_classes, saved_config
+from segtrain.run.trained import load_network, saved_classes
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ SCENE_SIZE = (192, 256)  # of pictures that are drawn for it
 PACKAGES = ("onnx", "onnxscript", "onnxruntime", "opencv-python-headless")
 
 
-def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
+def run(cfg: Config[ExportTask], run_dir: Path) -> float | None:
     """Export cfg.checkpoint to model.onnx or model.pt2, check it in its runtimes, and write results.json.
 
     Returns:
@@ -63,13 +65,13 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
         need_export_extra()
     path = checkpoint.find(cfg.checkpoint)
     saved = checkpoint.load(path)
-    cfg = saved_config(saved, path, cfg, overrides)
     build.device(cfg)  # it sets the threads too
-    build.settle(cfg, CPU, num_classes=cfg.dataset.num_classes, cached_in_memory=True)
-    size = None if options.size is None else (options.size[0], options.size[1])
+    assert cfg.dataset.num_classes is not None, "a checkpoint's is settled"
+    cfg = build.settle(cfg, CPU, num_classes=cfg.dataset.num_classes, cached_in_memory=True)
+    size = options.size
 
     network = load_network(cfg, saved, path)
-    name, target, num_classes = type(network).__name__, cfg.model._target_, cfg.dataset.num_classes
+    name, target, num_classes = type(network).__name__, cfg.model["_target_"], cfg.dataset.num_classes
     labels, _, remark = saved_classes(saved, path, cfg)
     pictures, origin = _pictures(cfg, size)
     check_logits(network, target, pictures[0].shape[1:3], in_channels=len(cfg.dataset.mean), num_classes=num_classes)
@@ -78,7 +80,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
         log.warning("warning: %s", remark)
 
     metadata = _metadata(cfg, path, name, labels)
-    program = trace(Portable(network, list(cfg.dataset.mean), list(cfg.dataset.std), labels=options.labels), size,
+    program = trace(Portable(network, cfg.dataset.mean, cfg.dataset.std, labels=options.labels), size,
                     target)
     unchecked, opset = run_dir / f"unchecked.{options.format}", None
     if options.format == "onnx":
@@ -97,7 +99,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
         raise
     final = unchecked.replace(run_dir / f"model.{options.format}")
 
-    write_config(run_dir, check.to_container(cfg))
+    write_config(run_dir, cfg)
     write_json(run_dir / "results.json", {
         "task": "export", "model": name, "checkpoint": str(path), "epoch": saved["epoch"], "file": str(final),
         "format": options.format, "bytes": final.stat().st_size, "opset": opset, "metadata": metadata,
@@ -108,7 +110,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     return None
 
 
-def _metadata(cfg: Any, path: Path, model: str, labels: Sequence[Label]) -> dict[str, str]:
+def _metadata(cfg: Settled[ExportTask], path: Path, model: str, labels: Sequence[Label]) -> dict[str, str]:
     """Return what the file says of itself: text, lists as JSON."""
     options = cfg.task
     batch, rows = ("1", "{}, {}".format(*options.size)) if options.size else ("N", "H, W")
@@ -124,23 +126,21 @@ def _metadata(cfg: Any, path: Path, model: str, labels: Sequence[Label]) -> dict
         "colors": json.dumps([list(label.color) for label in labels]),
         "label_ids": json.dumps([label.label_id for label in labels]),
         "normalization": "inside: (image / 255 - mean) / std",
-        "mean": json.dumps(list(cfg.dataset.mean)), "std": json.dumps(list(cfg.dataset.std)),
+        "mean": json.dumps(cfg.dataset.mean), "std": json.dumps(cfg.dataset.std),
     }
 
 
 # ---- what it is checked with
 
 
-def _pictures(cfg: Any, size: tuple[int, int] | None) -> tuple[list[np.ndarray], str]:
+def _pictures(cfg: Settled[ExportTask], size: tuple[int, int] | None) -> tuple[list[np.ndarray], str]:
     """Return batches of pictures to check with, uint8 (N, H, W, 3), and where they are from.
 
     They come from the checkpoint's dataset. If that is not here, embedded street scenes will do: what is compared is
     the arithmetic of runtimes.
     """
-    there = check.from_container(check.to_container(cfg))
-    there.dataset.pop("download", None)  # nothing is fetched for a check
     try:
-        data = build.dataset(there, cfg.dataset.split)
+        data = build.dataset(without_download(cfg), cfg.dataset.split)
         images = [data.read(index).image for index in range(min(NUM_PICTURES, len(data.names)))]
         origin = f"images of {build.dataset_name(cfg)} {cfg.dataset.split}"
     except (UserError, OSError) as error:
@@ -153,7 +153,7 @@ def _pictures(cfg: Any, size: tuple[int, int] | None) -> tuple[list[np.ndarray],
 # ---- the checks
 
 
-def _checked(path: Path, options: Any, predict: PredictFn, pictures: Sequence[np.ndarray], *,
+def _checked(path: Path, options: ExportTask, predict: PredictFn, pictures: Sequence[np.ndarray], *,
              places: bool) -> dict[str, Any]:
     """Run a file in its runtimes and time it; the entries of results.json.
 

@@ -13,7 +13,8 @@ from filelock import FileLock
 from PIL import Image
 from tqdm import tqdm
 
-from segtrain.config import build, check
+from segtrain.config import build
+from segtrain.config.schema import Config, PredictTask, Settled
 from segtrain.data.label_files import MARKER, file_values, make_folder
 from segtrain.errors import UserError
 from segtrain.inference.forward import InferenceSettings
@@ -23,12 +24,12 @@ from segtrain.inference.predictor import MIN_SIDE, Predictor
 from segtrain.inference.sanity_check import check_logits
 from segtrain.run import checkpoint
 from segtrain.run.results import write_config, write_json
-from segtrain.run.trained import load_network, saved_classes, saved_config
+from segtrain.run.trained import load_network, saved_classes
 
 log = logging.getLogger(__name__)
 
 
-def run(cfg: Any, run_dir: Path, overrides: list[str]) -> None:
+def run(cfg: Config[PredictTask], run_dir: Path) -> None:
     """Predict cfg.task.input with cfg.checkpoint, into cfg.task.output or the run directory.
 
     Raises:
@@ -37,27 +38,26 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> None:
     """
     if cfg.checkpoint is None:
         raise UserError("task=predict needs checkpoint=, a .pt file or a run directory.")
-    if cfg.task.input is None:
+    source = cfg.task.input
+    if source is None:
         raise UserError("task.input is needed: a picture, a video, a folder, a pattern or a list of paths, "
                         "task.input=/data/photos")
     path = checkpoint.find(cfg.checkpoint)
     saved = checkpoint.load(path)
-    if not (run_dir / "config.yaml").exists():  # else resumed, and cfg is what it was
-        cfg = saved_config(saved, path, cfg, overrides)
     options = cfg.task
     output = run_dir if options.output is None else Path(options.output).expanduser()
-    found = find_inputs(options.input, MARKER, FOLDERS, output)
+    found = find_inputs(source, MARKER, FOLDERS, output)
     items = found.items if options.shard is None else shard(found.items, options.shard)
     _check_options(options, found.items)
 
     device = build.device(cfg)
     labels, form, remark = saved_classes(saved, path, cfg)
-    build.settle(cfg, device, num_classes=len(labels), cached_in_memory=True)
+    cfg = build.settle(cfg, device, num_classes=len(labels), cached_in_memory=True)
     network = load_network(cfg, saved, path).to(device).to(memory_format=build.memory_format(cfg))
     in_channels = len(cfg.dataset.mean)
-    check_logits(network, cfg.model._target_, (2 * MIN_SIDE, 2 * MIN_SIDE), in_channels=in_channels,
+    check_logits(network, cfg.model["_target_"], (2 * MIN_SIDE, 2 * MIN_SIDE), in_channels=in_channels,
             num_classes=len(labels))
-    inference = InferenceSettings(None if options.window is None else (options.window[0], options.window[1]),
+    inference = InferenceSettings(None if options.window is None else options.window,
                                   options.overlap, options.flip)
     predictor = Predictor(network, build.normalize(cfg, device), inference, device=device,
                           precision=cfg.runtime.precision, batch_size=cfg.train.batch_size, num_classes=len(labels),
@@ -65,9 +65,9 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> None:
     values = file_values(labels, form)
     classes = [{"name": label.name, "value": int(values[label.train_id]), "color": list(label.color)}
                for label in labels]
-    _claim(output, {"checkpoint": str(path), "sha256": _digest(path), "input": str(Path(options.input).absolute()),
+    _claim(output, {"checkpoint": str(path), "sha256": _digest(path), "input": str(Path(source).absolute()),
                     "inference": {**inference.as_results(), "overlap": options.overlap}, "classes": classes})
-    write_config(run_dir, check.to_container(cfg))
+    write_config(run_dir, cfg)
 
     outputs = Outputs(output, labels, form, options.overlays, options.probabilities)
     to_do = [item for item in items if not outputs.is_done(item)]
@@ -94,8 +94,8 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> None:
 class _Work:
     """Predict files one after another and note what comes of them."""
 
-    def __init__(self, cfg: Any, predictor: Predictor, outputs: Outputs) -> None:
-        self._bits = cfg.dataset.get("image_bits")
+    def __init__(self, cfg: Settled[PredictTask], predictor: Predictor, outputs: Outputs) -> None:
+        self._bits = cfg.dataset.arguments.get("image_bits")
         self._predictor, self._outputs = predictor, outputs
         self.failed: list[dict[str, str]] = []
         self._num_images = self._num_windowed = self._num_videos = self._num_frames = 0
@@ -154,7 +154,7 @@ class _Work:
                 "frames_per_second": self._num_frames / self._video_seconds if self._num_frames else None}
 
 
-def _check_options(options: Any, items: list[Item]) -> None:
+def _check_options(options: PredictTask, items: list[Item]) -> None:
     videos = [item for item in items if item.is_video]
     for name in ("overlays", "probabilities"):
         if getattr(options, name) and len(videos) == len(items):

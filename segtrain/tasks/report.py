@@ -2,9 +2,8 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 
-from segtrain.config import check
+from segtrain.config.schema import Config, ReportTask
 from segtrain.errors import UserError
 from segtrain.report.run_page import write_run
 from segtrain.report.sweep_page import is_sweep, job_folders, write_sweep
@@ -13,7 +12,7 @@ from segtrain.run.results import write_config, write_json
 log = logging.getLogger(__name__)
 
 
-def run(cfg: Any, run_dir: Path, overrides: list[str]) -> None:
+def run(cfg: Config[ReportTask], run_dir: Path) -> None:
     """Write report.html of the run or the sweep in cfg.task.run, and those of a sweep's jobs.
 
     Raises:
@@ -40,7 +39,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> None:
         path, warnings = write_run(folder, output, evaluation)
     for warning in warnings:
         log.warning("warning: %s", warning)
-    write_config(run_dir, check.to_container(cfg))
+    write_config(run_dir, cfg)
     write_json(run_dir / "results.json", {"task": "report", "report": str(path), "warnings": warnings})
     log.info("report: %s", path)
 

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from segtrain.config import build, check
+from segtrain.config import build
+from segtrain.config.schema import Config, ScoreTask
 from segtrain.data.base import Dataset
 from segtrain.data.images import read_mask
 from segtrain.data.label_files import UNKNOWN, find_predictions, other_labels, predicted_ids
@@ -37,7 +38,7 @@ from segtrain.run.results import results_table, write_config, write_confusion, w
 log = logging.getLogger(__name__)
 
 
-def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
+def run(cfg: Config[ScoreTask], run_dir: Path) -> float | None:
     """Score the files below cfg.task.predictions on cfg.dataset.split and write results.json.
 
     Returns:
@@ -51,9 +52,9 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     folder = Path(cfg.task.predictions).expanduser()
     data = build.dataset(cfg, cfg.dataset.split, targets_only=True)
     check_instances(data.labels, cfg.dataset.instances)
-    class_sizes, source = _class_sizes(check.to_container(cfg.task)["class_sizes"], data, cfg.dataset.instances)
+    class_sizes, source = _class_sizes(cfg.task.class_sizes, data, cfg.dataset.instances)
     paths, unused = find_predictions(data, folder)
-    build.settle(cfg, torch.device("cpu"), num_classes=len(data.labels), cached_in_memory=True)
+    cfg = build.settle(cfg, torch.device("cpu"), num_classes=len(data.labels), cached_in_memory=True)
     log.info("scoring the predictions in %s on %d targets of %s %s", folder, len(paths), build.dataset_name(cfg),
              cfg.dataset.split)
     if unused:
@@ -78,7 +79,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
                "predictions": str(folder), "checkpoint": None, "epoch": None, "step": None, **of_split,
                "params": None, "macs": None}
     rows = image_rows(data, class_counts(confusion).numpy(), [None] * len(paths))
-    write_config(run_dir, check.to_container(cfg))
+    write_config(run_dir, cfg)
     write_rows(run_dir / "per_image.csv", list(rows[0]), rows)
     write_confusion(run_dir, results["confusion_matrix"], list(results["iou_per_class"]))
     write_json(run_dir / "results.json", results)

@@ -9,7 +9,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from segtrain.config import build, check
+from segtrain.config import build
+from segtrain.config.schema import Config, TrainTask
 from segtrain.distributed import ddp, process_group
 from segtrain.errors import Stopped, UserError
 from segtrain.inference.evaluator import Scored, score_split
@@ -28,13 +29,14 @@ log = logging.getLogger(__name__)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
-def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
+def run(cfg: Config[TrainTask], run_dir: Path) -> float | None:
     """Train as cfg says, or go on where the checkpoint in run_dir stopped.
 
     Returns:
         The best value of train.monitor.
     """
     training = _begin(cfg, run_dir)
+    cfg = training.cfg
     step_network = ddp.wrapped(training.network, sync_batchnorm=cfg.runtime.sync_batchnorm)
     if cfg.runtime.compile:
         step_network = cast(nn.Module, torch.compile(step_network))
@@ -69,7 +71,7 @@ def run(cfg: Any, run_dir: Path, overrides: list[str]) -> float | None:
     return _finish(training)
 
 
-def _begin(cfg: Any, run_dir: Path) -> Training:
+def _begin(cfg: Config[TrainTask], run_dir: Path) -> Training:
     """Prepare a training, or restore the one in run_dir; only when all is well is the directory written to."""
     found = checkpoint.find_last(run_dir / "checkpoints")
     saved, path, faults = found or (None, None, [])
@@ -83,7 +85,7 @@ def _begin(cfg: Any, run_dir: Path) -> Training:
                         "for: raise train.epochs, train.max_steps or train.max_minutes.")
     if process_group.is_main():
         (run_dir / "results.json").unlink(missing_ok=True)  # of a finished run that shall go on: now it is not
-    write_config(run_dir, check.to_container(cfg))
+    write_config(run_dir, training.cfg)
     log_start(training)
     return training
 
@@ -197,7 +199,7 @@ def _finish(training: Training) -> float | None:
     if progress.skipped:
         results["skipped_steps"] = progress.skipped
     scores = {name: results[name] for name in ("loss", "miou", "iiou", "macc", "pacc")}
-    add_hparams(run_dir, check.to_container(cfg), scores, results["step"])
+    add_hparams(run_dir, cfg.plain(), scores, results["step"])
     write_json(run_dir / "results.json", results)
     report = report_run(run_dir) if cfg.train.report and process_group.is_main() else None
     log.info("\n%s\n", results_table(results))

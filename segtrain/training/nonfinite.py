@@ -94,7 +94,7 @@ def _train_on(training: Training, step_network: nn.Module, request: StopRequest,
         progress.done += 1
         bar.n = progress.done
         bar.update(0)
-        if training.average is not None and not step.skipped:
+        if training.average is not None and cfg.train.ema_decay is not None and not step.skipped:
             update_average(training.average, training.network, cfg.train.ema_decay)
         unread.append(step)
         is_save_due = state.is_due(training)
@@ -191,7 +191,7 @@ def _files(training: Training, step: Step) -> str:
 
 
 def _remedy(training: Training) -> str:
-    changes = [f"optim.lr={training.cfg.optim.lr / 10:g}"] if "lr" in training.cfg.optim else []
+    changes = [f"optim.lr={training.cfg.optim['lr'] / 10:g}"] if "lr" in training.cfg.optim else []
     changes += ["train.clip_norm=1"] if training.cfg.train.clip_norm is None else []
     changes += ["train.on_nonfinite=skip"] if training.cfg.train.on_nonfinite == "stop" else []
     best = training.run_dir / "checkpoints" / checkpoint.BEST

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from segtrain.config import check
-from segtrain.config.check import flatten
+from segtrain.config.overrides import flatten
+from segtrain.config.schema import Settled
 from segtrain.distributed import process_group
-from segtrain.errors import UserError
+from segtrain.errors import UserError, show_value
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,8 @@ HARMLESS = ("dataset.root", "dataset.split", "dataset.download", "dataset.cache"
             "train.save_every", "train.save_minutes", "train.save_steps")
 
 
-def check_changes(saved: Mapping[str, Any], cfg: Any, *, steps_per_epoch: int, names: Mapping[str, str]) -> None:
+def check_changes(saved: Mapping[str, Any], cfg: Settled[Any], *, steps_per_epoch: int,
+                  names: Mapping[str, str]) -> None:
     """Refuse what a run cannot be continued with, and log the rest of what differs from its checkpoint.
 
     Args:
@@ -41,15 +42,15 @@ def check_changes(saved: Mapping[str, Any], cfg: Any, *, steps_per_epoch: int, n
     Raises:
         UserError: Names the key and the reason.
     """
-    before, now = (flatten(each) for each in (saved["config"], check.to_container(cfg)))
-    before = {**check.FORMERLY, **before}
+    before, now = (flatten(each) for each in (saved["config"], cfg.plain()))
     changed = {key: (before.get(key), now.get(key)) for key in {**now, **before}
                if before.get(key) != now.get(key) and key != "runtime.trusted"}
     for key, (old, new) in changed.items():
         reason = _why_not(key, old, new)
         if reason is not None:
-            raise UserError(f"{key} cannot change from {_shown(old)} to {_shown(new)} while a run goes on: {reason}. "
-                            "Leave it as it is, or start a new run from the weights of this one with checkpoint=.")
+            raise UserError(f"{key} cannot change from {show_value(old)} to {show_value(new)} while a run goes on: "
+                            f"{reason}. Leave it as it is, or start a new run from the weights of this one with "
+                            "checkpoint=.")
     former, images = (each["train.batch_size"] * each["train.accumulate"] for each in (before, now))
     former_steps = (saved["progress"] or {}).get("steps_per_epoch", steps_per_epoch)
     former_processes, processes = saved.get("processes", 1), process_group.world_size()
@@ -91,9 +92,5 @@ def _log_changes(changed: Mapping[str, tuple[Any, Any]]) -> None:
                         "changed since the checkpoint, so no longer bit-identical to an unbroken run"),
                        ([key for key in changed if key in HARMLESS], "changed since the checkpoint")):
         if keys:
-            log.info("%s: %s", said, ", ".join(f"{key} {_shown(old)} -> {_shown(new)}"
+            log.info("%s: %s", said, ", ".join(f"{key} {show_value(old)} -> {show_value(new)}"
                                                for key, (old, new) in changed.items() if key in keys))
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -17,7 +17,8 @@ import pydantic
 import torch
 from torch import nn
 
-from segtrain.config import build, check
+from segtrain.config import build
+from segtrain.config.schema import Config, Settled, TrainTask
 from segtrain.data.base import Cached, Dataset
 from segtrain.data.label_files import file_form
 from segtrain.data.loading import TrainingLoader
@@ -76,7 +77,7 @@ class Progress:
 class Training:
     """Everything a run is made of; cfg holds no `auto` any more."""
 
-    cfg: Any
+    cfg: Settled[TrainTask]
     run_dir: Path
     device: torch.device
     train_data: Dataset
@@ -110,11 +111,12 @@ class Training:
         return self.network if self.average is None else self.average
 
 
-def prepare(cfg: Any, run_dir: Path, saved: dict[str, Any] | None = None, saved_in: Path | None = None) -> Training:
+def prepare(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | None = None,
+            saved_in: Path | None = None) -> Training:
     """Read the data, settle what cfg leaves open, build the parts.
 
     Args:
-        cfg: The config; every `auto` in it is replaced.
+        cfg: The config; that of the training is the same without any `auto`.
         run_dir: The run directory, which is left as it is.
         saved: The checkpoint to go on from, whose state `saving.restore` then puts into the parts.
         saved_in: Its file.
@@ -136,9 +138,11 @@ def prepare(cfg: Any, run_dir: Path, saved: dict[str, Any] | None = None, saved_
             progress = _progress(saved, steps_per_epoch, images_per_batch * cfg.train.accumulate)
     # Fewer or more processes make steps of another size: the run has then made more or fewer than its epochs have.
     shift = progress.step - progress.epoch * steps_per_epoch - progress.done
-    total_steps = min(cfg.train.epochs * steps_per_epoch + shift, cfg.train.max_steps or math.inf)
-    build.settle(cfg, device, num_classes=len(train_data.labels), cached_in_memory=isinstance(train_data, Cached),
-                 train_steps=total_steps)
+    total_steps = cfg.train.epochs * steps_per_epoch + shift
+    if cfg.train.max_steps is not None:
+        total_steps = min(total_steps, cfg.train.max_steps)
+    cfg = build.settle(cfg, device, num_classes=len(train_data.labels),
+                       cached_in_memory=isinstance(train_data, Cached), train_steps=total_steps)
     names = {"train": _digest(train_data.names), "val": _digest(val_data.names)}
     if saved is not None:
         check_changes(saved, cfg, steps_per_epoch=steps_per_epoch, names=names)
@@ -146,7 +150,7 @@ def prepare(cfg: Any, run_dir: Path, saved: dict[str, Any] | None = None, saved_
     torch.manual_seed(cfg.seed)
     network = build.model(cfg, pretrained=saved is None and cfg.checkpoint is None)
     if saved is None and cfg.checkpoint is not None:
-        _start_from(cfg, network)
+        _start_from(cfg, cfg.checkpoint, network)
     network = network.to(device).to(memory_format=build.memory_format(cfg))
     optimizer = build.optimizer(cfg, network, device)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, build.schedule(cfg, total_steps - shift, steps_per_epoch))
@@ -189,7 +193,7 @@ def _digest(names: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def _check_options(cfg: Any, train_data: Dataset) -> None:
+def _check_options(cfg: Config[TrainTask], train_data: Dataset) -> None:
     num_images, num_processes = len(train_data.names), process_group.world_size()
     if num_processes > num_images:
         raise UserError(f"{num_processes} processes, but {num_images} training images: start fewer processes.")
@@ -199,7 +203,7 @@ def _check_options(cfg: Any, train_data: Dataset) -> None:
                         f"{num_images} images: use train.batch_size={num_images // num_processes} or less.")
 
 
-def _check_frozen(cfg: Any) -> None:
+def _check_frozen(cfg: Config[TrainTask]) -> None:
     """Refuse to freeze an encoder whose weights are random; a class of the user's may load weights in its own way."""
     may_load = "pretrained" not in cfg.model and not str(cfg.model.get("_target_")).startswith("segtrain.")
     if cfg.train.freeze_encoder and cfg.checkpoint is None and not cfg.model.get("pretrained") and not may_load:
@@ -207,22 +211,22 @@ def _check_frozen(cfg: Any) -> None:
                         "model.pretrained=DEFAULT (where the model has it) or checkpoint=.")
 
 
-def _check_model(cfg: Any, network: nn.Module, augmentation: Augmentation, train_data: Dataset,
+def _check_model(cfg: Config[TrainTask], network: nn.Module, augmentation: Augmentation, train_data: Dataset,
              val_found: DatasetStatistics) -> None:
     """Run the network once as it is trained, and once as it is validated."""
     sample = train_data.read(0)
     crop, _ = augmentation(sample.image, sample.target, (cfg.seed, 0, 0))
     for size, training in (((crop.shape[0], crop.shape[1]), True), (val_found.sizes[0], False)):
-        check_logits(network, cfg.model._target_, size, in_channels=len(cfg.dataset.mean),
+        check_logits(network, cfg.model["_target_"], size, in_channels=len(cfg.dataset.mean),
                 num_classes=len(train_data.labels), training=training)
 
 
-def _start_from(cfg: Any, network: nn.Module) -> None:
-    path = checkpoint.find(cfg.checkpoint)
+def _start_from(cfg: Config[TrainTask], weights: str, network: nn.Module) -> None:
+    path = checkpoint.find(weights)
     class_layer = build.class_layer(cfg)
     if cfg.train.new_head and not class_layer:
         raise UserError(f"train.new_head=true needs a model whose last layer follows model.num_classes, but no weight "
-                        f"of model._target_={cfg.model._target_} does.")
+                        f"of model._target_={cfg.model['_target_']} does.")
     checkpoint.load_weights(network, checkpoint.load(path)["model"], path, class_layer=class_layer,
                             new_head=cfg.train.new_head)
     left_out = f", new: {', '.join(sorted(class_layer))}" if cfg.train.new_head else ""
@@ -303,7 +307,7 @@ def _resumable(training: Training) -> Iterator[None]:
 def _about(training: Training) -> dict[str, Any]:
     found = training.train_found
     return {"epoch": training.progress.epoch, "step": training.progress.step, "names": training.names,
-            "config": check.to_container(training.cfg), "processes": process_group.world_size(),
+            "config": training.cfg.plain(), "processes": process_group.world_size(),
             "class_sizes": found.class_sizes, "class_pixels": found.class_pixels, "image_pixels": found.image_pixels,
             "labels": [asdict(label) for label in training.train_data.labels],
             "file_form": asdict(file_form(training.train_data))}
@@ -365,7 +369,7 @@ def _restore(training: Training, saved: dict[str, Any], path: Path) -> None:
     if lr != former_lr:
         log.info("the learning rate goes on at %g, the checkpoint's was %g: step %d of %d under %s", lr, former_lr,
                  training.progress.step, training.total_steps,
-                 training.cfg.scheduler._target_.rpartition(".")[2])
+                 training.cfg.scheduler["_target_"].rpartition(".")[2])
 
 
 def is_finite(training: Training) -> bool:

@@ -1,6 +1,5 @@
 """From config to objects: every group builds, what does not fit is named, and files cannot smuggle code in."""
 
-import copy
 import functools
 import sys
 from pathlib import Path
@@ -12,8 +11,10 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from segtrain import losses
-from segtrain.config import build, check, instantiate
-from segtrain.config.instantiate import call
+from segtrain.config import build
+from segtrain.config.check import replace_values
+from segtrain.config.instantiate import call, check_trust
+from segtrain.config.overrides import OPEN_GROUPS, walk
 from segtrain.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -70,7 +71,7 @@ def test_class_weights_are_computed_wherever_they_stand():
     cfg = composed("loss=cross_entropy_dice", "loss.losses.cross_entropy.class_weights=median_frequency")
     weights = build.loss(cfg, [100, 200, *PIXELS[2:]], [1000] * 11).state_dict()
     assert any(len(value) == 11 and value[0] == 2 * value[1] for value in weights.values() if value.ndim)
-    with pytest.raises(UserError, match=r"loss\.class_weights: .*median_frequency"):
+    with pytest.raises(UserError, match=r"loss\.class_weights=median: .*median_frequency"):
         build.loss(composed("loss.class_weights=median"), PIXELS, PIXELS)
 
 
@@ -97,7 +98,7 @@ def build_all(cfg):
     """Build as a training does, in its order, without reading an image."""
     build.device(cfg)
     build.dataset(cfg, "train")
-    build.settle(cfg, CPU, num_classes=11, cached_in_memory=True)
+    cfg = build.settle(cfg, CPU, num_classes=11, cached_in_memory=True)
     with torch.device("meta"):
         network = build.model(cfg)
     build.optimizer(cfg, network, CPU)
@@ -110,29 +111,29 @@ def build_all(cfg):
 @pytest.mark.parametrize(("override", "said"), [
     ("optim.lr=fast", "optim.lr=fast has the wrong type"),
     ("optim.lr=true", "optim.lr=true has the wrong type"),
-    ("optim.lr=-1", "optim: Invalid learning rate"),
+    ("optim.lr=-1", "optim.lr=-1: Invalid learning rate: -1"),
     ("+optim.lrr=3", "optim.lrr is not an argument of torch.optim.RMSprop. Did you mean 'lr'?"),
     ("+optim.params=3", "optim.params is not an argument of torch.optim.RMSprop."),
     ("optim._target_=torch.optim.RMSProp", "Did you mean 'RMSprop'?"),
     ("optim._target_=torch.optm.SGD", "optim._target_=torch.optm.SGD cannot be imported"),
     ("optim._target_=nopackage.SGD", "optim._target_=nopackage.SGD cannot be imported (No module named 'nopackage')"),
-    ("optim._target_=torch.pi", "optim._target_=torch.pi is no class or function."),
+    ("optim._target_=torch.pi", "optim._target_=torch.pi is not a class or function."),
     ("optim._target_=null", "optim._target_ has no value"),
     ("optim={_target_:torch.optim.LBFGS}", "optim.alpha is not an argument of torch.optim.LBFGS."),
     ("model._target_=builtins.dict", "model._target_ gave an object of type dict, but model must be a torch.nn"),
     ("+model.encodr=resnet34", "model.encodr is not an argument of segtrain.models.linknet.LinkNet. Did you mean 'enc"),
-    ("model.encoder=resnet19", "model: "),
+    ("model.encoder=resnet19", "model.encoder=resnet19: "),
     ("model.num_classes=eleven", "model.num_classes=eleven has the wrong type"),
     ("model.in_channels=1", "model.in_channels=1 and dataset.mean="),
     ("+loss.gama=3", "loss.gama is not an argument of segtrain.losses.CrossEntropy."),
-    ("loss.label_smoothing=2", "loss: label_smoothing must be in [0, 1), not 2"),
+    ("loss.label_smoothing=2", "loss.label_smoothing=2: must be in [0, 1), not 2"),
     ("loss._target_=torch.nn.CrossEntropyLoss", "loss.class_weights is not an argument of torch.nn.CrossEntropyLoss."),
-    ("scheduler.warmup_epochs=-1", "scheduler: warmup_epochs=-1"),
+    ("scheduler.warmup_epochs=-1", "scheduler.warmup_epochs=-1"),
     ("+dataset.hight=3",
      "dataset.hight is not an argument of segtrain.data.streets.dataset.Streets. Did you mean 'heigh"),
     ("+dataset.spilt=val", "Did you mean 'split'?"),
-    ("dataset.height=0", "dataset: height=0 must be at least 32"),
-    ("dataset.num_train=-1", "dataset: num_train=-1 must be at least 1"),
+    ("dataset.height=0", "dataset.height=0: must be at least 32"),
+    ("dataset.num_train=-1", "dataset.num_train=-1: must be at least 1"),
     ("dataset.num_train=1.5", "dataset.num_train=1.5 has the wrong type"),
     ("dataset.num_classes=5", "dataset.num_classes=5, but the dataset has 11 classes"),
     ("dataset._target_=builtins.dict", "dataset._target_=builtins.dict is not a dataset"),
@@ -143,9 +144,9 @@ def build_all(cfg):
     ("+augmentation.flp.p=1", "augmentation.flp._target_ has no value"),
     ("+augmentation.flp=1", "augmentation.flp=1 must be a transform"),
     ("+augmentation.more={_target_:torch.nn.Identity}", "augmentation.more._target_ gave an object of type Identity"),
-    ("runtime.device=foo", "runtime.device=foo is not to be had here"),
-    ("runtime.device=meta", "runtime.device=meta is not to be had here"),
-    pytest.param("runtime.device=cuda", "runtime.device=cuda is not to be had here",
+    ("runtime.device=foo", "runtime.device=foo is not available here"),
+    ("runtime.device=meta", "runtime.device=meta is not available here"),
+    pytest.param("runtime.device=cuda", "runtime.device=cuda is not available here",
                  marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")),
 ])
 def test_what_does_not_fit_is_named(override, said):
@@ -156,8 +157,7 @@ def test_what_does_not_fit_is_named(override, said):
 
 
 def test_an_optimizer_that_needs_a_closure_is_refused():
-    cfg = composed()
-    cfg.optim = {"_target_": "torch.optim.LBFGS"}
+    cfg = replace_values(composed(), {"optim": {"_target_": "torch.optim.LBFGS"}})
     with pytest.raises(UserError, match="choose another optimizer"):
         build.optimizer(cfg, nn.Linear(2, 2), CPU)
 
@@ -250,8 +250,7 @@ def test_what_cannot_be_grouped_is_refused():
         build.optimizer(composed("train.freeze_encoder=true"), only, CPU)
     with pytest.raises(UserError, match="Identity has no parameter to train"):
         build.optimizer(composed(), nn.Identity(), CPU)
-    cfg = composed("train.weight_decay_on=kernels")
-    cfg.optim = {"_target_": "torch.optim.Rprop"}
+    cfg = replace_values(composed("train.weight_decay_on=kernels"), {"optim": {"_target_": "torch.optim.Rprop"}})
     with pytest.raises(UserError, match=r"torch\.optim\.Rprop has no weight_decay"):
         build.optimizer(cfg, Halves(), CPU)
 
@@ -298,16 +297,15 @@ def own(tmp_path, monkeypatch):
 
 
 def test_own_classes_and_functions_build(own):
-    cfg = composed()
-    cfg.model = {"_target_": "own_package.Own", "num_classes": 4}
+    cfg = replace_values(composed(), {"model": {"_target_": "own_package.Own", "num_classes": 4}})
     assert build.model(cfg, pretrained=False).head.out_channels == 4
     assert build.class_layer(cfg) == {"head.weight", "head.bias"}
-    cfg.model = {"_target_": "own_package.make", "num_classes": 4}
+    cfg = replace_values(cfg, {"model": {"_target_": "own_package.make", "num_classes": 4}})
     assert build.model(cfg).head.out_channels == 4
-    cfg.model = {"_target_": "own_package.fixed"}
+    cfg = replace_values(cfg, {"model": {"_target_": "own_package.fixed"}})
     assert build.class_layer(cfg) == set()
     state = torch.get_rng_state()
-    cfg.model = {"_target_": "own_package.Reader", "num_classes": 4}
+    cfg = replace_values(cfg, {"model": {"_target_": "own_package.Reader", "num_classes": 4}})
     assert build.class_layer(cfg) == {"head.weight", "head.bias"}
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -332,9 +330,8 @@ def test_nested_nodes_are_built_in_mappings_and_lists():
 
 
 def settled(*overrides, on=CPU, **given):
-    cfg = composed(*overrides)
-    build.settle(cfg, on, **{"num_classes": 11, "cached_in_memory": True, "train_steps": 10, **given})
-    return cfg
+    return build.settle(composed(*overrides), on,
+                        **{"num_classes": 11, "cached_in_memory": True, "train_steps": 10, **given})
 
 
 def test_auto_on_a_cpu():
@@ -342,9 +339,9 @@ def test_auto_on_a_cpu():
     assert (cfg.runtime.device, cfg.runtime.precision, cfg.runtime.workers) == ("cpu", "fp32", 0)
     assert cfg.runtime.compile is False, "ten steps do not pay for it"
     assert list(cfg.dataset.std) == [1.0, 1.0, 1.0]
-    assert "auto" not in check.to_container(cfg).values()
+    assert [key for key, value in walk(cfg.plain()) if value == "auto"] == ["dataset.cache"]
     assert settled(cached_in_memory=False).runtime.workers in (1, 2)
-    assert settled("dataset=folder", num_classes=3).model.num_classes == 3
+    assert settled("dataset=folder", num_classes=3).model["num_classes"] == 3
 
 
 def test_auto_compiles_long_runs_on_gpus(monkeypatch):
@@ -381,13 +378,13 @@ def test_cache(monkeypatch):
 
 @functools.cache
 def saved_container():
-    return check.to_container(composed("loss=cross_entropy_dice"))
+    return composed("loss=cross_entropy_dice").plain()
 
 
 def saved(key, node):
-    cfg = check.from_container(copy.deepcopy(saved_container()))
+    cfg = OmegaConf.create(saved_container())
     OmegaConf.update(cfg, key, node, merge=False, force_add=True)
-    return cfg
+    return OmegaConf.to_container(cfg)
 
 
 @pytest.mark.parametrize("key", ["model", "optim", "scheduler", "loss", "dataset", "augmentation.crop",
@@ -400,7 +397,7 @@ def test_a_foreign_target_is_refused_before_it_is_imported(tmp_path, monkeypatch
     (tmp_path / "trap.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError) as refused:
-        instantiate.check_trust(saved(key, {"_target_": target, "command": "touch x"}), [], [])
+        check_trust(saved(key, {"_target_": target, "command": "touch x"}), [], [])
     assert f"{key}._target_={target} in the saved configuration" in str(refused.value)
     assert f"runtime.trusted=[{target.split('.')[0]}]" in str(refused.value)
 
@@ -411,27 +408,27 @@ def test_a_foreign_target_is_refused_before_it_is_imported(tmp_path, monkeypatch
     ("dataset", "segtrain.data.images.read_pair")])
 def test_a_target_of_another_kind_is_refused(group, target):
     with pytest.raises(UserError, match="_target_="):
-        instantiate.check_trust(saved(group, {"_target_": target}), [], [])
+        check_trust(saved(group, {"_target_": target}), [], [])
 
 
-@pytest.mark.parametrize("choice", [f"{group}={choice}" for group in check.OPEN_GROUPS for choice in choices(group)])
+@pytest.mark.parametrize("choice", [f"{group}={choice}" for group in OPEN_GROUPS for choice in choices(group)])
 def test_own_configs_are_trusted(choice):
-    instantiate.check_trust(check.from_container(check.to_container(composed(choice))), [], [])
+    check_trust(composed(choice).plain(), [], [])
 
 
 def test_torchvisions_networks_are_trusted():
-    instantiate.check_trust(saved("model", {"_target_": "torchvision.models.resnet18"}), [], [])
-    instantiate.check_trust(saved("model", {"_target_": "torchvision.models.ResNet"}), [], [])
+    check_trust(saved("model", {"_target_": "torchvision.models.resnet18"}), [], [])
+    check_trust(saved("model", {"_target_": "torchvision.models.ResNet"}), [], [])
 
 
 def test_own_packages_are_trusted_when_named(own):
     cfg = saved("model", {"_target_": "own_package.make", "num_classes": 3})
     with pytest.raises(UserError, match=r"runtime\.trusted=\[own_package\]"):
-        instantiate.check_trust(cfg, [], [])
+        check_trust(cfg, [], [])
     assert "own_package" not in sys.modules
-    instantiate.check_trust(cfg, [], ["own_package"])
+    check_trust(cfg, [], ["own_package"])
     with pytest.raises(UserError):  # what a module imports is not its own
-        instantiate.check_trust(saved("model", {"_target_": "own_package.torch.load"}), [], ["own_package"])
+        check_trust(saved("model", {"_target_": "own_package.torch.load"}), [], ["own_package"])
 
 
 @pytest.mark.parametrize(("overrides", "is_trusted"), [
@@ -440,7 +437,7 @@ def test_own_packages_are_trusted_when_named(own):
 def test_what_the_command_line_chooses_is_the_users_own(own, overrides, is_trusted):
     cfg = saved("model", {"_target_": "own_package.make", "num_classes": 3})
     if is_trusted:
-        instantiate.check_trust(cfg, overrides, [])
+        check_trust(cfg, overrides, [])
     else:
         with pytest.raises(UserError):
-            instantiate.check_trust(cfg, overrides, [])
+            check_trust(cfg, overrides, [])

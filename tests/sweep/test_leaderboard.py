@@ -5,10 +5,11 @@ import json
 import statistics
 import threading
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from segtrain.config import check, schema
+from segtrain.config import schema
 from segtrain.errors import UserError
 from segtrain.metrics import comparison
 from segtrain.run.results import write_config, write_json
@@ -24,9 +25,9 @@ def scores(monkeypatch):
     """Replace training by what only leaves the results that this mapping holds by (optimizer, seed)."""
     found = {}
 
-    def run(cfg, run_dir, overrides):
-        write_config(run_dir, check.to_container(cfg))
-        results = found[cfg.optim._target_.rpartition(".")[2], cfg.seed]
+    def run(cfg, run_dir):
+        write_config(run_dir, cfg)
+        results = found[cfg.optim["_target_"].rpartition(".")[2], cfg.seed]
         if isinstance(results, Exception):
             raise results
         write_json(run_dir / "results.json", results)
@@ -118,10 +119,10 @@ def test_the_best_by_the_monitored_score_comes_first(segtrain, scores, monitor, 
 
 
 def test_every_monitored_score_is_sorted_and_searched_in_its_direction():
-    (limits,) = [item.metadata for item in schema.TrainSection.__dataclass_fields__.values() if item.name == "monitor"]
+    monitors = get_args(schema.Score)
     known = {column.name: column.descending for column in leaderboard.SCORES}
-    assert {name: comparison.better(name) == "maximize" for name in limits["one_of"]} == {
-        name: known[name] for name in limits["one_of"]} == {name: name != "loss" for name in limits["one_of"]}
+    assert {name: comparison.better(name) == "maximize" for name in monitors} == {
+        name: known[name] for name in monitors} == {name: name != "loss" for name in monitors}
 
 
 def test_jobs_that_were_not_scored_alike_stand_in_tables_of_their_own(segtrain, scores):

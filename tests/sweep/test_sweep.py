@@ -9,7 +9,6 @@ import pytest
 from helpers import TINY
 
 from segtrain import cli
-from segtrain.config import check
 from segtrain.errors import Stopped, UserError
 from segtrain.run.results import write_config, write_json
 from segtrain.sweep import jobs as sweep_jobs
@@ -37,9 +36,9 @@ class _Jobs:
         monkeypatch.setattr(train, "run", self.run)
         monkeypatch.setattr(sweep_jobs, "free_memory", lambda: None)  # takes longer than the rest
 
-    def run(self, cfg, run_dir, overrides):
+    def run(self, cfg, run_dir):
         self.ran.append(run_dir.name)
-        write_config(run_dir, check.to_container(cfg))
+        write_config(run_dir, cfg)
         if cfg.seed in self.errors:
             raise self.errors[cfg.seed]
         results = {"miou": cfg.seed / 10, "iiou": None, "macc": 0.5, "loss": 1.0, "epoch": 1, "params": 9,
@@ -188,7 +187,7 @@ def test_a_restart_may_use_the_machine_otherwise(segtrain, jobs, monkeypatch):
     jobs.errors = {1: Stopped(15)}
     assert segtrain(*SWEEP, "seed=0,1", "dataset.std=auto") == 143
     seen = []
-    monkeypatch.setattr(train, "run", lambda cfg, run_dir, overrides: seen.append((cfg.runtime.workers, run_dir.name)))
+    monkeypatch.setattr(train, "run", lambda cfg, run_dir: seen.append((cfg.runtime.workers, run_dir.name)))
     monkeypatch.setattr(leaderboard, "update", lambda *args, **kwargs: [])
     assert segtrain(*SWEEP, "seed=0,1", "dataset.std=auto", "runtime.workers=3") == 0
     assert seen == [(3, "seed=1")]

@@ -1,5 +1,6 @@
 """Sweeps by plugins of Hydra's: jobs in other processes, searches with Optuna, and plugins that are missing."""
 
+import contextvars
 import importlib.util
 import json
 import math
@@ -7,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra.core.plugins import Plugins
 from hydra.errors import MissingConfigException
 
-from segtrain import cli
-from segtrain.config import check, messages
+from segtrain.config import messages
 from segtrain.errors import UserError
 from segtrain.run.results import write_config, write_json
 from segtrain.sweep import jobs
@@ -33,12 +34,12 @@ def ran(monkeypatch):
     noted = []
     errors = {1: UserError("mend this"), 2: ZeroDivisionError("ours")}
 
-    def run(cfg, run_dir, overrides):
+    def run(cfg, run_dir):
         noted.append(run_dir.name)
-        write_config(run_dir, check.to_container(cfg))
+        write_config(run_dir, cfg)
         if cfg.seed in errors:
             raise errors[cfg.seed]
-        far = abs(math.log10(cfg.optim.lr) + 2)
+        far = abs(math.log10(cfg.optim["lr"]) + 2)
         write_json(run_dir / "results.json", {"miou": 1 - far / 10, "loss": far, "params": 9, "seconds": 2.0})
         return {"miou": 1 - far / 10, "loss": far}[cfg.train.monitor]
 
@@ -62,12 +63,8 @@ def apart(monkeypatch):
 
     def launched(*args, **kwargs):
         launches.append(args)
-        here = sys.argv, cli.leads, cli.failures
-        sys.argv, cli.leads, cli.failures = ["worker"], False, []
-        try:
-            return launch(*args, **kwargs)
-        finally:
-            sys.argv, cli.leads, cli.failures = here
+        monkeypatch.setattr(sys, "argv", ["worker"])
+        return contextvars.Context().run(launch, *args, **kwargs)
 
     monkeypatch.setattr(launcher, "launch", launched)
     yield
@@ -157,8 +154,8 @@ def test_a_search_finds_the_best_and_goes_on_where_it_was(segtrain, ran, monitor
     assert len(rates) == 3
     assert all(1e-5 <= rate <= 1e-1 for rate in rates)
     assert rates == sorted(rates, key=lambda rate: abs(math.log10(rate) + 2))
-    found = check.read_yaml(Path("sweep/optimization_results.yaml"))
-    assert found.best_params["optim.lr"] == pytest.approx(rates[0])
+    found = yaml.safe_load(Path("sweep/optimization_results.yaml").read_text())
+    assert found["best_params"]["optim.lr"] == pytest.approx(rates[0])
 
 
 @needs("hydra_optuna_sweeper")
@@ -181,7 +178,7 @@ def test_the_plugin_s_own_direction_is_refused_for_the_miou(segtrain, ran, capsy
 @pytest.mark.parametrize("choice", ["hydra/sweeper/optuna", "hydra/launcher/joblib", "hydra/launcher/submitit_slurm"])
 def test_a_missing_plugin_is_named_with_what_installs_it(choice):
     error = MissingConfigException(f"Could not find '{choice}'", missing_cfg_file=choice, options=["basic"])
-    assert "pip install '.[sweep]'" in messages.composition(error, list)
+    assert "pip install '.[sweep]'" in messages.composition_error(error, list)
 
 
 def test_an_unknown_launcher_is_refused(segtrain, capsys):

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import segtrain_exits
+from helpers import composed, segtrain_exits
 from PIL import Image
 from torch import nn
 
-from segtrain.config import check
+from segtrain.config.check import replace_values
 from segtrain.data.camvid import CAMVID
 from segtrain.data.cityscapes import CITYSCAPES
 from segtrain.data.label_files import MARKER, FileForm, file_values
@@ -417,7 +417,7 @@ def test_a_checkpoint_that_is_none_is_refused(segtrain, tmp_path, monkeypatch, c
 def test_a_checkpoint_keeps_what_its_dataset_wants_in_files():
     form = FileForm(label_ids=True)
     saved = {"labels": [asdict(label) for label in CITYSCAPES], "file_form": asdict(form)}
-    cfg = check.from_container({"dataset": {"num_classes": len(CITYSCAPES)}})
+    cfg = composed("dataset=cityscapes")
     labels, found, remark = saved_classes(saved, Path("best.pt"), cfg)
     assert (labels, found, remark) == (CITYSCAPES, form, None)
     assert file_values(labels, found)[:19].tolist() == [label.label_id for label in CITYSCAPES]
@@ -425,8 +425,10 @@ def test_a_checkpoint_keeps_what_its_dataset_wants_in_files():
 
 
 def without_labels(target, num_classes, **values):
-    dataset = {"_target_": f"segtrain.data.{target}", "num_classes": num_classes, "split": "val", **values}
-    return saved_classes({"labels": None}, Path("best.pt"), check.from_container({"dataset": dataset, "train": {}}))
+    values = {"_target_": f"segtrain.data.{target}", "num_classes": num_classes, **values}
+    cfg = replace_values(composed(f"dataset={target.split('.')[0]}"),
+                         {f"dataset.{key}": value for key, value in values.items()})
+    return saved_classes({"labels": None}, Path("best.pt"), cfg)
 
 
 def test_old_checkpoints_get_their_classes_from_elsewhere():

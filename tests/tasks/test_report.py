@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 import yaml
 from helpers import composed
-from hydra import compose, initialize_config_module
+from hydra import initialize_config_module
 
-from segtrain.config import check, overrides
 from segtrain.report import automatic, render, run_page
 from segtrain.report.charts import MOST_LINES, Line, chart
 from segtrain.report.images import examples
@@ -71,7 +70,7 @@ def write_run(folder, *settings, results=True, dataset="streets", names=("Road",
     folder.mkdir(parents=True)
     with initialize_config_module("segtrain.conf", version_base="1.3"):
         cfg = composed("model=enet", "train.epochs=3", *settings)
-    write_config(folder, check.to_container(cfg))
+    write_config(folder, cfg)
     columns = ["epoch", "step", "train/loss", "train/lr", "train/images_per_second", "train/data_wait", "val/loss",
                "val/miou", "val/iiou", "val/macc", *(f"val/iou/{name}" for name in names)]
     rows = [dict.fromkeys(columns) | {"epoch": epoch, "step": epoch, "train/loss": 3 / epoch, "train/lr": 0.1,
@@ -224,13 +223,9 @@ def test_what_is_no_run_is_refused_and_leaves_nothing(segtrain, run_dir, tmp_pat
     ("dataset=camvid", "dataset.root='/data/my set, [1]/it\\'s'", "train.clip_norm=1", "augmentation=none"),
     ("experiment=camvid_linknet", "dataset.root=/data", "seed=7", "train.max_minutes=1.5", "augmentation.flip.p=0.25")])
 def test_the_command_composes_the_same_configuration(hydra, given):
-    saved = check.to_container(composed(*given))
-    command, newer = overrides.command(saved)
-    assert newer == []
-    words = shlex.split(command)
-    again = check.to_container(check.check(compose("config", words[1:])))
-    assert again == saved
-    assert len(words) <= len(given) + 1 or given[0].startswith("experiment=")
+    cfg = composed(*given)
+    words = shlex.split(run_page._command({**cfg.plain(), "overrides": list(cfg.overrides)}))
+    assert words == ["segtrain", *given]
 
 
 # ---- sweeps

@@ -1,0 +1,141 @@
+"""Configs that were saved with a run or in a checkpoint: read, laid under a command's overrides, compared."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from segtrain.config.check import check_config, replace_values
+from segtrain.config.instantiate import check_trust, without_download
+from segtrain.config.overrides import lay_over, merge_overrides, override_key, walk
+from segtrain.config.schema import Config
+from segtrain.errors import UserError
+from segtrain.files import check_plain, read_yaml_text
+
+# What a run takes from its data and model, where the config leaves it open.
+SETTLED = ("dataset.num_classes", "dataset.std", "model.num_classes")
+# What ends a run: a finished one goes on where one of them was raised.
+ENDS = ("epochs", "max_steps", "max_minutes", "patience")
+WITHOUT_EFFECT = ("task.sort", "train.report", "runtime.trusted")  # on weights and scores
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read the config.yaml of a run: the config, and the `overrides` and `versions` that it was run with.
+
+    Raises:
+        UserError: If the file cannot be read, or holds anything but a mapping of plain values.
+    """
+    text = read_yaml_text(path)
+    try:
+        tree = OmegaConf.load(io.StringIO(text))  # which refuses a key that is there twice, as yaml does not
+    except (OSError, ValueError, OmegaConfBaseException, yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, DictConfig):
+        raise UserError(f"{path} is not a YAML mapping")
+    plain: Any = OmegaConf.to_container(tree)
+    check_plain(plain, str(path))
+    overrides = plain.get("overrides", [])
+    if not isinstance(overrides, list) or not all(isinstance(override, str) for override in overrides):
+        raise UserError(f"{path}: overrides is not a list of a command's overrides: choose a file that segtrain wrote.")
+    return plain
+
+
+def saved_run(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Read the config.yaml of a run: its config alone, and the overrides of the commands that made it."""
+    plain = read_config(path)
+    plain.pop("versions", None)
+    return plain, plain.pop("overrides", [])
+
+
+def from_checkpoint(config: Mapping[str, Any], path: Path, cfg: Config[Any]) -> Config[Any]:
+    """Return a checkpoint's config under a command's overrides, with the command's task and this machine's runtime.
+
+    Args:
+        config: The checkpoint's, as its file holds it.
+        path: Its file, for messages.
+        cfg: The command's own.
+
+    Raises:
+        UserError: Names the key at fault; or a `_target_` of the file that may not be built.
+    """
+    check_plain(config, str(path))
+    try:
+        laid = lay_over(config, cfg.tree(), cfg.overrides)
+        laid |= {section: cfg.tree()[section] for section in ("task", "runtime")}
+        check_trust(laid, cfg.overrides, cfg.runtime.trusted)
+        return without_download(check_config(laid, cfg.overrides), cfg.overrides)
+    except UserError as error:
+        raise UserError(f"the configuration in {path} under this command's overrides: {error}") from error
+
+
+def continued(path: Path, cfg: Config[Any]) -> Config[Any]:
+    """Return the config of the run to continue under a command's overrides.
+
+    Args:
+        path: The run's config.yaml.
+        cfg: The command's own.
+
+    Raises:
+        UserError: Names the file, and the key at fault.
+    """
+    saved, former = saved_run(path)
+    try:
+        laid = lay_over(saved, cfg.tree(), cfg.overrides)
+        check_trust(laid, cfg.overrides, cfg.runtime.trusted)
+        checked = without_download(check_config(laid, merge_overrides(former, cfg.overrides)), cfg.overrides)
+        # trust is given on the command line, never by a file
+        return replace_values(checked, {"runtime.trusted": cfg.runtime.trusted})
+    except UserError as error:
+        raise UserError(f"{path} under this command's overrides: {error}") from error
+
+
+def started_again(path: Path, cfg: Config[Any]) -> Config[Any]:
+    """Return the config of a run that the same command starts again: the run's own, on this machine's runtime.
+
+    Args:
+        path: The run's config.yaml.
+        cfg: The command's own.
+
+    Raises:
+        UserError: If the run is not what this command would run; names the first key that differs.
+    """
+    saved, former = saved_run(path)
+    different = difference(cfg.plain(), saved)
+    if different is not None:
+        raise UserError(f"{path.parent} holds a run of another configuration ({different} differs): choose another "
+                        "hydra.sweep.dir=, or hydra.run.dir= for a single run.")
+    of_machine = [override for override in cfg.overrides if override_key(override).startswith("runtime.")]
+    return check_config(lay_over(saved, cfg.tree(), of_machine), former)
+
+
+def difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
+    """Return the first key in which a run's saved config is not what this command would run.
+
+    Args:
+        wanted: This command's config.
+        found: The run's: the same, with what was left open settled. `runtime` belongs to the machine, and what is
+            WITHOUT_EFFECT may differ.
+    """
+    one, other = dict(walk(wanted)), dict(walk(found))
+    for key in sorted(one.keys() | other.keys()):
+        if isinstance(one.get(key), dict) and isinstance(other.get(key), dict):
+            continue
+        was_open = key in SETTLED and one.get(key) in (None, "auto")
+        if not was_open and not key.startswith("runtime.") and key not in WITHOUT_EFFECT and (
+                one.get(key) != other.get(key)):
+            return key
+    return None
+
+
+def is_prolonged(cfg: Config[Any], saved: Mapping[str, Any]) -> bool:
+    """Return whether a config lets a training go on for longer than its saved one: one of ENDS is raised, or null."""
+    train = saved.get("train")
+    if cfg.task.name != "train" or not isinstance(train, dict):
+        return False
+    pairs = [(train.get(key), getattr(cfg.train, key)) for key in ENDS]
+    return any(old is not None and (new is None or new > old) for old, new in pairs)
+
