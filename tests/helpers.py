@@ -6,16 +6,22 @@ from pathlib import Path
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from matplotlib.figure import Figure
 
 from segtrain import cli
 from segtrain.config.hydra_plugin import compose_config
 from segtrain.config.schema import Config
 from segtrain.errors import UserError
+from segtrain.run import trackers
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 TINY = ("dataset.height=32", "dataset.width=48", "dataset.num_train=5", "dataset.num_val=3", "dataset.crop=[32,32]",
         "train.batch_size=2", "train.report=false", "runtime.workers=0", "runtime.threads=1")
+UNET = ("model=unet", "model.width=4", "model.batch_norm=true")  # a checkpoint of the default network has 140 MB
+SHARED_RUN = (*TINY, *UNET, "train.epochs=4", "dataset.num_train=12", "dataset.std=[0.229,0.224,0.225]",
+              "train.accumulate=2", "train.ema_decay=0.9", "scheduler=poly", "scheduler.warmup_epochs=1",
+              "loss=cross_entropy_dice", "augmentation=strong")  # what the fixture shared_run trains
 
 
 def composed(*overrides: str) -> Config:
@@ -31,6 +37,11 @@ def segtrain_exits(*arguments: str) -> int:
         with pytest.raises(SystemExit) as ended:
             cli.main()
     return ended.value.code
+
+
+def draw_no_confusion_matrix(monkeypatch):
+    """Show an empty figure in TensorBoard after each validation: a confusion matrix takes longer than a tiny epoch."""
+    monkeypatch.setattr(trackers, "confusion_figure", lambda matrix, class_names: Figure(figsize=(1, 1)))
 
 
 @contextmanager

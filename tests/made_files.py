@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 
 import numpy as np
+from helpers import UNET
 from PIL import Image
 
 from segtrain.data.base import Dataset, Sample
@@ -81,7 +82,7 @@ def constant_masks(root, targets):
                 root / split / "images" / f"{number}.png")
             Image.fromarray(mask).save(root / split / "masks" / f"{number}.png")
     (root / "classes.csv").write_text("name\nbackground\nthing\n")
-    return ("dataset=folder", f"dataset.root={root}", "dataset.crop=[32,32]", "model=enet", "runtime.workers=0",
+    return ("dataset=folder", f"dataset.root={root}", "dataset.crop=[32,32]", *UNET, "runtime.workers=0",
             "runtime.threads=1", "train.epochs=1", "train.batch_size=2", "augmentation=none")
 
 

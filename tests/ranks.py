@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import draw_no_confusion_matrix
 
 from segtrain import cli
 from segtrain.distributed import process_group
@@ -150,5 +151,6 @@ def _run(variables: dict[str, str], arguments: tuple[str, ...], output: str, eve
             return original(self)
 
         StopRequest.is_made = is_made
+    draw_no_confusion_matrix(pytest.MonkeyPatch())
     sys.argv = ["segtrain", *arguments]
     cli.main()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import TINY, segtrain_exits
+from helpers import segtrain_exits
 from PIL import Image
 from sklearn.metrics import accuracy_score, jaccard_score
 
@@ -22,11 +23,10 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A folder with outputs/first, a run on street scenes, its evaluation, and a picture."""
+def trained(shared_run, tmp_path_factory):
+    """A folder with outputs/first, a run on street scenes, its evaluation, and an image."""
     root = tmp_path_factory.mktemp("api")
-    run = root / "outputs" / "first"
-    assert segtrain_exits(*TINY, "model=enet", "train.epochs=1", f"hydra.run.dir={run}") == 0
+    run = shutil.copytree(shared_run, root / "outputs" / "first")
     assert segtrain_exits("task=evaluate", f"checkpoint={run}", "task.save_predictions=true", "task.worst=0",
                           "runtime.workers=0", f"hydra.run.dir={root}/evaluated") == 0
     Image.fromarray(scenes()[0].image).save(root / "street.png")

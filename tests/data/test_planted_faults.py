@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers import UNET
 from PIL import Image
 
 from segtrain.data.camvid import CAMVID
@@ -775,7 +776,7 @@ def test_a_fault_is_named_with_its_remedy(plant, segtrain, tmp_path, capsys, lay
     if errors and is_trained:
         out = tmp_path / "trained"
         assert segtrain(f"dataset={tree.layout}", f"dataset.root={tree.root}", *tree.options, "dataset.crop=[64,64]",
-                        "model=enet", "train.batch_size=1", "debug=smoke", "runtime.workers=0",
+                        *UNET, "train.batch_size=1", "debug=smoke", "runtime.workers=0",
                         f"hydra.run.dir={out}") == 2
         said = capsys.readouterr().err
         assert any(message in said for message in errors)

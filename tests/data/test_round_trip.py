@@ -6,6 +6,7 @@ import shlex
 import cv2
 import numpy as np
 import pytest
+from helpers import UNET
 from made_files import save_image
 
 COLORS = {"road": (128, 64, 128), "car": (64, 0, 128), "tree": (128, 128, 0)}
@@ -56,7 +57,7 @@ def test_a_folder_of_colored_masks_is_checked_trained_on_and_scored(root, segtra
         found = report["splits"][split]
         assert [*found["class_pixels"].values(), found["void_pixels"]] == counted(root, split)
 
-    assert segtrain("--config-dir", "checkup/conf", "dataset=checked", "model=enet", "train.epochs=2",
+    assert segtrain("--config-dir", "checkup/conf", "dataset=checked", *UNET, "train.epochs=2",
                     "train.batch_size=2", "runtime.workers=0", "hydra.run.dir=trained") == 0
     assert segtrain("task=evaluate", "checkpoint=trained", "runtime.workers=0", "hydra.run.dir=scored") == 0
     trained, scored = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("trained", "scored"))

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from helpers import TINY
+from helpers import TINY, UNET
 from made_files import Memory, make_sample, save_image
 from PIL import Image
 
@@ -112,7 +112,7 @@ def test_settled_settings_train(root, doctor, segtrain, tmp_path):
     assert (settled["num_classes"], settled["crop"], settled["root"]) == (2, [32, 64], str(root))
     out = tmp_path / "trained"
     assert segtrain("--config-dir", str(tmp_path / "run" / "conf"), "dataset=checked", "debug=smoke",
-                    "train.batch_size=2", "runtime.workers=0", "model=enet", f"hydra.run.dir={out}") == 0
+                    "train.batch_size=2", "runtime.workers=0", *UNET, f"hydra.run.dir={out}") == 0
     used = yaml.safe_load((out / "config.yaml").read_text())["dataset"]
     assert (used["mean"], used["std"], used["crop"]) == (settled["mean"], settled["std"], [32, 64])
 
@@ -212,7 +212,7 @@ def test_training_fails_with_the_same_message(root, doctor, segtrain, tmp_path, 
     plant(root)
     message = next(each["message"] for each in doctor(root)[1]["findings"] if each["severity"] == "error")
     capsys.readouterr()
-    assert segtrain("dataset=folder", f"dataset.root={root}", "debug=smoke", "model=enet", "train.batch_size=1",
+    assert segtrain("dataset=folder", f"dataset.root={root}", "debug=smoke", *UNET, "train.batch_size=1",
                     "runtime.workers=0", "dataset.crop=[32,32]", f"hydra.run.dir={tmp_path / 'trained'}") == 2
     assert message in capsys.readouterr().err
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import refused, segtrain_exits
+from helpers import UNET, refused, segtrain_exits
 from made_files import LABELS, Memory, cityscapes_frame, cityscapes_ids, make_image, make_sample, save_image
 from PIL import Image
 from torch import nn
@@ -47,7 +47,7 @@ def trained(tmp_path_factory):
             save_image(root / "data" / split / "masks" / f"{name}.png", target)
     rows = "".join(f"{name},{name != 'floor'}\n" for name in CLASSES)
     (root / "data" / "classes.csv").write_text(f"name,has_instances\n{rows}")
-    assert segtrain_exits("dataset=folder", f"dataset.root={root}/data", "dataset.instances=components", "model=enet",
+    assert segtrain_exits("dataset=folder", f"dataset.root={root}/data", "dataset.instances=components", *UNET,
                           "dataset.crop=[32,32]", "train.batch_size=4", "train.epochs=2", "runtime.workers=0",
                           f"hydra.run.dir={root}/run") == 0
     return root
@@ -250,7 +250,7 @@ def city_run(tmp_path_factory):
             instances = np.where(labels >= 24, numbers, labels)
             cityscapes_frame(root, f"aachen_00000{number}_000019", split, labels=labels, instances=instances)
     cityscapes_frame(root, "berlin_000000_000019", "test")
-    assert segtrain_exits("dataset=cityscapes", f"dataset.root={root}", "model=enet", "dataset.crop=[32,32]",
+    assert segtrain_exits("dataset=cityscapes", f"dataset.root={root}", *UNET, "dataset.crop=[32,32]",
                           "train.batch_size=2", "train.epochs=1", "runtime.workers=0",
                           f"hydra.run.dir={root}/run") == 0
     return root

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import TINY, segtrain_exits
+from helpers import segtrain_exits
 from PIL import Image
 from torch import nn
 
@@ -37,36 +37,29 @@ COLORS = np.array([label.color for label in CAMVID], dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A run of a tiny U-Net on street scenes, with a normalisation that is no identity."""
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    assert segtrain_exits("model=unet", "model.width=4", *TINY, "train.epochs=1", "optim=adam",
-                          f"dataset.std={list(STD)}".replace(" ", ""), f"hydra.run.dir={folder}") == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def network(trained):
-    """What was trained, built by hand."""
-    model = UNet(11, width=4)
-    model.load_state_dict(checkpoint.load(trained / "checkpoints" / "best.pt")["model"])
+def network(shared_run):
+    """What was shared_run, built by hand."""
+    model = UNet(11, width=4, batch_norm=True)
+    model.load_state_dict(checkpoint.load(shared_run / "checkpoints" / "best.pt")["model"])
     return model.eval()
 
 
 @pytest.fixture(scope="module")
-def exported(trained):
+def exported(shared_run, tmp_path_factory):
     """The run as model.onnx, made by the command."""
-    assert segtrain_exits("task=export", f"checkpoint={trained}", "runtime.threads=1",
-                          f"hydra.run.dir={trained.parent / 'onnx'}") == 0
-    return trained.parent / "onnx"
+    folder = tmp_path_factory.mktemp("exported") / "onnx"
+    assert segtrain_exits("task=export", f"checkpoint={shared_run}", "runtime.threads=1",
+                          f"hydra.run.dir={folder}") == 0
+    return folder
 
 
 @pytest.fixture(scope="module")
-def with_labels(trained):
+def with_labels(shared_run, tmp_path_factory):
     """The run as a model.onnx that gives labels."""
-    assert segtrain_exits("task=export", "task.labels=true", f"checkpoint={trained}", "runtime.threads=1",
-                          f"hydra.run.dir={trained.parent / 'labels'}") == 0
-    return trained.parent / "labels"
+    folder = tmp_path_factory.mktemp("exported") / "labels"
+    assert segtrain_exits("task=export", "task.labels=true", f"checkpoint={shared_run}", "runtime.threads=1",
+                          f"hydra.run.dir={folder}") == 0
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +110,7 @@ def test_onnx_gives_the_classes_of_the_checkpoint_if_labels_are_wanted(with_labe
     assert session.get_inputs()[0].type == session.get_outputs()[0].type == "tensor(uint8)"
 
 
-def test_the_file_says_what_it_is(exported, trained):
+def test_the_file_says_what_it_is(exported, shared_run):
     session = onnxruntime.InferenceSession(exported / "model.onnx")
     image, logits = session.get_inputs()[0], session.get_outputs()[0]
     assert (image.name, image.type, image.shape) == ("image", "tensor(float)", ["batch", 3, "height", "width"])
@@ -129,7 +122,7 @@ def test_the_file_says_what_it_is(exported, trained):
     assert (json.loads(about["mean"]), json.loads(about["std"])) == (list(MEAN), list(STD))
     assert about["input"] == "image: float32 (N, 3, H, W), RGB, 0..255"
     assert about["output"] == "logits: float32 (N, 11, H, W)"
-    assert about["checkpoint"] == str(trained / "checkpoints" / "best.pt")
+    assert about["checkpoint"] == str(shared_run / "checkpoints" / "best.pt")
     assert about["model"] == "UNet"
     assert "segtrain" in about
 
@@ -152,8 +145,8 @@ def test_results_of_an_export(exported):
     assert found["versions"]["onnxruntime"] == onnxruntime.__version__
 
 
-def test_a_file_for_one_size(segtrain, trained, network):
-    assert segtrain("task=export", f"checkpoint={trained}", "task.size=[40,70]", "hydra.run.dir=out") == 0
+def test_a_file_for_one_size(segtrain, shared_run, network):
+    assert segtrain("task=export", f"checkpoint={shared_run}", "task.size=[40,70]", "hydra.run.dir=out") == 0
     session = onnxruntime.InferenceSession("out/model.onnx")
     assert session.get_inputs()[0].shape == [1, 3, 40, 70]
     assert session.get_outputs()[0].shape == [1, 11, 40, 70]
@@ -196,8 +189,8 @@ def test_a_network_whose_upsampling_is_channels_last_takes_any_size_with_labels_
 
 
 @pytest.mark.parametrize("labels", [False, True])
-def test_pt2_computes_what_the_checkpoint_does(segtrain, trained, network, labels):
-    assert segtrain("task=export", f"checkpoint={trained}", "task.format=pt2", f"task.labels={labels}",
+def test_pt2_computes_what_the_checkpoint_does(segtrain, shared_run, network, labels):
+    assert segtrain("task=export", f"checkpoint={shared_run}", "task.format=pt2", f"task.labels={labels}",
                     "hydra.run.dir=out") == 0
     notes = {"segtrain.json": ""}
     module = torch.export.load("out/model.pt2", extra_files=notes).module()
@@ -341,11 +334,11 @@ def shifted(maker):
     ("opencv", (), "task.opencv=false exports it for other runtimes"),
     ("pt2", ("task.format=pt2",), "another version of torch.export or of torch"),
 ])
-def test_a_file_that_computes_something_else_is_not_kept(segtrain, trained, exported, monkeypatch, capsys, name, given,
-                                                         remedy):
+def test_a_file_that_computes_something_else_is_not_kept(segtrain, shared_run, exported, monkeypatch, capsys, name,
+                                                         given, remedy):
     reuse(monkeypatch, exported)
     monkeypatch.setattr(export, f"{name}_runner", shifted(getattr(export, f"{name}_runner")))
-    assert segtrain("task=export", f"checkpoint={trained}", *given, "hydra.run.dir=out") == 2
+    assert segtrain("task=export", f"checkpoint={shared_run}", *given, "hydra.run.dir=out") == 2
     said = capsys.readouterr().err
     assert remedy in said
     assert "1 image of 48x32" in said
@@ -353,13 +346,13 @@ def test_a_file_that_computes_something_else_is_not_kept(segtrain, trained, expo
     assert not Path("out").exists()
 
 
-def test_what_opencv_cannot_run_is_said_and_kept(segtrain, trained, exported, monkeypatch, capsys):
+def test_what_opencv_cannot_run_is_said_and_kept(segtrain, shared_run, exported, monkeypatch, capsys):
     reuse(monkeypatch, exported)
     def make(path):
         raise cv2.error("unsupported layer Foo")
 
     monkeypatch.setattr(export, "opencv_runner", make)
-    assert segtrain("task=export", f"checkpoint={trained}", "hydra.run.dir=out") == 0
+    assert segtrain("task=export", f"checkpoint={shared_run}", "hydra.run.dir=out") == 0
     assert "OpenCV cannot run it (unsupported layer Foo)" in capsys.readouterr().out
     assert results(Path("out"))["opencv_error"] == "unsupported layer Foo"
     assert results(Path("out"))["checks"].keys() == {"onnxruntime"}
@@ -408,19 +401,19 @@ def test_one_size_may_be_traced_where_all_may_not():
     (("checkpoint=CHECKPOINT", "task.format=onxx"), "Did you mean 'onnx'"),
     (("checkpoint=CHECKPOINT", "task.size=[16,64]"), "task.size=[16, 64] must be [height, width]"),
 ])
-def test_arguments_that_are_refused(segtrain, trained, capsys, given, message):
-    given = [argument.replace("CHECKPOINT", str(trained)) for argument in given]
+def test_arguments_that_are_refused(segtrain, shared_run, capsys, given, message):
+    given = [argument.replace("CHECKPOINT", str(shared_run)) for argument in given]
     assert segtrain("task=export", *given, "hydra.run.dir=out") == 2
     assert message in capsys.readouterr().err
     assert not Path("out").exists()
 
 
-def test_without_the_extra_the_message_says_how_to_install_it(segtrain, trained, monkeypatch, capsys):
+def test_without_the_extra_the_message_says_how_to_install_it(segtrain, shared_run, monkeypatch, capsys):
     import importlib.util
 
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "onnxruntime"
                         else find(name, *rest))
-    assert segtrain("task=export", f"checkpoint={trained}", "hydra.run.dir=out") == 2
+    assert segtrain("task=export", f"checkpoint={shared_run}", "hydra.run.dir=out") == 2
     assert "needs onnxruntime: pip install '.[export]'" in capsys.readouterr().err
     assert not Path("out").exists()

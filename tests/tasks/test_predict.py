@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import composed, segtrain_exits
+from helpers import UNET, composed, segtrain_exits
 from PIL import Image
 from torch import nn
 
@@ -57,7 +57,7 @@ def trained(tmp_path_factory):
             save(root / "data" / split / "images" / f"{number}.png", image)
             save(root / "data" / split / "masks" / f"{number}.png", (image[..., 0] // 64 % 3).astype(np.uint8))
     (root / "data" / "classes.csv").write_text("name,color\nwall,#ff0000\nfloor,#00ff00\ndoor,#0000ff\n")
-    assert segtrain_exits("dataset=folder", f"dataset.root={root}/data", "model=enet", "dataset.crop=[32,32]",
+    assert segtrain_exits("dataset=folder", f"dataset.root={root}/data", *UNET, "dataset.crop=[32,32]",
                           "train.batch_size=2", "train.epochs=2", "runtime.workers=0", f"hydra.run.dir={root}/run") == 0
     assert segtrain_exits("task=evaluate", f"checkpoint={root}/run", "task.save_predictions=true", "task.worst=0",
                           "runtime.workers=0", f"hydra.run.dir={root}/evaluated") == 0

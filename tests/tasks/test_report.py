@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from helpers import composed
+from helpers import UNET, composed
 from hydra import initialize_config_module
 
 from segtrain.report import automatic, render, run_page
@@ -278,7 +278,7 @@ def test_runs_that_were_not_scored_alike_get_tables_of_their_own(segtrain, tmp_p
 
 def test_a_training_and_a_sweep_write_their_reports(segtrain, capsys):
     tiny = ("dataset.height=32", "dataset.width=48", "dataset.num_train=4", "dataset.num_val=2", "dataset.crop=[32,32]",
-            "train.batch_size=2", "runtime.workers=0", "runtime.threads=1", "train.epochs=1", "model=enet")
+            "train.batch_size=2", "runtime.workers=0", "runtime.threads=1", "train.epochs=1", *UNET)
     assert segtrain("-m", "seed=0,1", "hydra.sweep.dir=sweep", *tiny) == 0
     page = needs_nothing(Page("sweep/seed=0/report.html"))
     assert len(page.all("img")) == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import TINY
+from helpers import TINY, UNET
 from PIL import Image
 
 from segtrain.data.cityscapes import CITYSCAPES, CITYSCAPES_LABELS, CITYSCAPES_SIZES
@@ -301,7 +301,7 @@ def agree(found, expected):
 
 def evaluated(segtrain, *arguments):
     """Train a step, evaluate with saved predictions, and return results.json."""
-    small = ("dataset.crop=[32,32]", "train.batch_size=2", "train.max_steps=1", "runtime.workers=0", "model=enet")
+    small = ("dataset.crop=[32,32]", "train.batch_size=2", "train.max_steps=1", "runtime.workers=0", *UNET)
     assert segtrain("hydra.run.dir=outputs/trained", *small, *arguments) == 0
     assert segtrain("task=evaluate", "checkpoint=outputs/trained", "hydra.run.dir=outputs/evaluated", "task.worst=0",
                     "task.save_predictions=true") == 0

@@ -13,7 +13,7 @@ import pytest
 import ranks
 import torch
 import yaml
-from helpers import TINY, segtrain_exits
+from helpers import SHARED_RUN, TINY, UNET
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -27,7 +27,6 @@ RESULT_KEYS = {
     "seconds", "images_per_second"}
 TIMES = {"train/images_per_second", "train/data_wait"}
 
-UNET = ("model=unet", "model.width=4", "model.batch_norm=true")  # a checkpoint of the default network has 140 MB
 SMALL = (*TINY, *UNET)
 
 
@@ -56,19 +55,19 @@ def same_weights(one, other):
     return first["step"] == second["step"] and first["progress"]["best"]["step"] == second["progress"]["best"]["step"]
 
 
-def resume_and_compare(run_dir, whole_run):
+def resume_and_compare(run_dir, shared_run):
     """Resume a run in another process: it must end as the one that nothing stopped."""
     resumed = ranks.start(run_dir.parent / "said", 1, f"resume={run_dir}")
     assert resumed.wait() == [0], resumed.said(0)
-    assert same_weights(whole_run, run_dir)
-    assert rows(run_dir) == rows(whole_run)
-    assert events(run_dir) == events(whole_run)
+    assert same_weights(shared_run, run_dir)
+    assert rows(run_dir) == rows(shared_run)
+    assert events(run_dir) == events(shared_run)
 
 
 def paused(tmp_path, run_dir, step):
     """Start a run in another process and wait until it pauses; return it, and the file that it waits to be gone."""
     mark, deadline = tmp_path / "paused", time.monotonic() + 120
-    job = ranks.start(tmp_path / "said", 1, *TINY, *LONGER, f"hydra.run.dir='{run_dir}'",
+    job = ranks.start(tmp_path / "said", 1, *SHARED_RUN, f"hydra.run.dir='{run_dir}'",
                       at_step=(step, 0, ranks.pause, str(mark)))
     while not mark.exists():
         assert job.processes[0].is_alive(), job.said(0)
@@ -77,20 +76,8 @@ def paused(tmp_path, run_dir, step):
     return job, mark
 
 
-@pytest.fixture(scope="module")
-def whole_run(tmp_path_factory):
-    """A run of 4 epochs that nothing stopped: with accumulation, a moving average, a schedule and augmentation."""
-    run_dir = tmp_path_factory.mktemp("whole") / "run"
-    assert segtrain_exits(*TINY, *LONGER, f"hydra.run.dir={run_dir}") == 0
-    return run_dir
-
-
-LONGER = (*UNET, "train.epochs=4", "dataset.num_train=12", "train.accumulate=2", "train.ema_decay=0.9",
-          "scheduler=poly", "scheduler.warmup_epochs=1", "loss=cross_entropy_dice", "augmentation=strong")
-
-
-def test_run_directory(whole_run):
-    results = read(whole_run / "results.json")
+def test_run_directory(shared_run):
+    results = read(shared_run / "results.json")
     assert set(results) >= RESULT_KEYS
     assert results["task"] == "train"
     assert results["iiou_source"] == "instances"
@@ -98,37 +85,37 @@ def test_run_directory(whole_run):
                                         "class_sizes"}
     assert len(results["confusion_matrix"]) == len(results["predicted_void"]) == 11
     assert results["params"] == 122_511  # of that U-Net with 11 classes
-    assert Path(results["checkpoint"]) == whole_run / "checkpoints" / "best.pt"
+    assert Path(results["checkpoint"]) == shared_run / "checkpoints" / "best.pt"
 
-    numbers = rows(whole_run)
+    numbers = rows(shared_run)
     assert [(row["epoch"], row["step"]) for row in numbers] == [("1", "3"), ("2", "6"), ("3", "9"), ("4", "12")]
     best = max(numbers, key=lambda row: float(row["val/miou"]))
     assert float(best["val/miou"]) == results["miou"]
     assert int(best["epoch"]) == results["epoch"]
 
-    saved = yaml.safe_load((whole_run / "config.yaml").read_text())
+    saved = yaml.safe_load((shared_run / "config.yaml").read_text())
     assert torch.__version__.startswith(saved["versions"]["torch"])
     assert saved["runtime"]["device"] != "auto"
     assert saved["model"]["num_classes"] == 11
-    assert "epoch 4/4" in (whole_run / "train.log").read_text()
-    assert "\r" not in (whole_run / "train.log").read_text()
+    assert "epoch 4/4" in (shared_run / "train.log").read_text()
+    assert "\r" not in (shared_run / "train.log").read_text()
 
 
-def test_tensorboard(whole_run):
-    accumulator = EventAccumulator(str(whole_run)).Reload()
+def test_tensorboard(shared_run):
+    accumulator = EventAccumulator(str(shared_run)).Reload()
     tags = accumulator.Tags()
     expected = {"train/loss", "train/lr", "train/images_per_second", "train/data_wait", "val/loss", "val/miou",
                 "val/iiou", "val/macc", "val/iou/Car", "val/iou/Sky"}
     assert expected <= set(tags["scalars"])
     assert {"val/confusion_matrix", "val/examples"} <= set(tags["images"])
     assert {event.step: event.value for event in accumulator.Scalars("val/miou")} == pytest.approx(
-        {int(row["step"]): float(row["val/miou"]) for row in rows(whole_run)})
+        {int(row["step"]): float(row["val/miou"]) for row in rows(shared_run)})
 
 
-def test_tensorboard_shows_the_same_images_with_a_legend_after_every_validation_and_the_config(whole_run):
-    accumulator = EventAccumulator(str(whole_run), size_guidance={"images": 0}).Reload()
+def test_tensorboard_shows_the_same_images_with_a_legend_after_every_validation_and_the_config(shared_run):
+    accumulator = EventAccumulator(str(shared_run), size_guidance={"images": 0}).Reload()
     shown = accumulator.Images("val/examples")
-    assert [event.step for event in shown] == [int(row["step"]) for row in rows(whole_run)]
+    assert [event.step for event in shown] == [int(row["step"]) for row in rows(shared_run)]
     sheets = [np.asarray(Image.open(io.BytesIO(event.encoded_image_string))) for event in shown]
     heading, column = 17, 48 + 4  # 32 x 48 pixels an image: input, target, prediction, then the legend
     for sheet in sheets:
@@ -141,7 +128,7 @@ def test_tensorboard_shows_the_same_images_with_a_legend_after_every_validation_
     (text,) = told.tensor_proto.string_val
     lines = text.decode().splitlines()
     assert all(line.startswith("    ") for line in lines)  # Markdown's form of what is shown as it is
-    assert "\n".join(line[4:] for line in lines) == (whole_run / "config.yaml").read_text().rstrip("\n")
+    assert "\n".join(line[4:] for line in lines) == (shared_run / "config.yaml").read_text().rstrip("\n")
 
 
 @pytest.mark.parametrize("names", [("first",), ("optim=adam", "optim=sgd")])
@@ -167,30 +154,30 @@ def test_tensorboard_compares_runs_by_what_they_differ_in_and_by_their_best_scor
     assert [each.name.tag for each in columns.metric_infos] == ["best/miou", "best/pacc"]
 
 
-def test_warm_up_and_schedule_reach_the_optimizer(whole_run):
-    rates = [float(row["train/lr"]) for row in rows(whole_run)]
+def test_warm_up_and_schedule_reach_the_optimizer(shared_run):
+    rates = [float(row["train/lr"]) for row in rows(shared_run)]
     assert rates == pytest.approx([5e-4 * (1 - step / 12) ** 0.9 for step in (3, 6, 9, 12)])
 
 
-def test_checkpoint_is_plain(whole_run):
+def test_checkpoint_is_plain(shared_run):
     for name in ("last.pt", "best.pt"):
-        state = torch.load(whole_run / "checkpoints" / name, weights_only=True)
+        state = torch.load(shared_run / "checkpoints" / name, weights_only=True)
         assert {"model", "optimizer", "scheduler", "scaler", "ema", "epoch", "step", "rng", "config", "class_sizes",
                 "format"} <= set(state)
         assert type(state["config"]) is dict
     assert set(state["class_sizes"]) == {"Car", "Pedestrian", "Bicyclist", "SignSymbol"}
 
 
-def test_best_holds_the_average(whole_run):
-    last = torch.load(whole_run / "checkpoints" / "last.pt", weights_only=True)
+def test_best_holds_the_average(shared_run):
+    last = torch.load(shared_run / "checkpoints" / "last.pt", weights_only=True)
     name = "decoder.0.0.0.weight" if "decoder.0.0.0.weight" in last["model"] else next(iter(last["model"]))
     assert not torch.equal(last["model"][name], last["ema"][name])
     if last["progress"]["best"]["epoch"] == last["epoch"]:
-        best = torch.load(whole_run / "checkpoints" / "best.pt", weights_only=True)
+        best = torch.load(shared_run / "checkpoints" / "best.pt", weights_only=True)
         assert torch.equal(best["model"][name], last["ema"][name])
 
 
-def test_killed_in_mid_epoch_and_resumed_is_bit_identical(whole_run, tmp_path):
+def test_killed_in_mid_epoch_and_resumed_is_bit_identical(shared_run, tmp_path):
     run_dir = tmp_path / "killed run"  # a name with a space
     job, _ = paused(tmp_path, run_dir, step=16)
     job.processes[0].kill()
@@ -201,15 +188,15 @@ def test_killed_in_mid_epoch_and_resumed_is_bit_identical(whole_run, tmp_path):
     # what a crash may leave behind: a row of an epoch whose checkpoint was never written
     with metrics.open("a") as file:
         file.write("4,12," + ",".join(["0.5"] * 19) + "\n4,12,0.")
-    resume_and_compare(run_dir, whole_run)
-    first, second = read(run_dir / "results.json"), read(whole_run / "results.json")
+    resume_and_compare(run_dir, shared_run)
+    first, second = read(run_dir / "results.json"), read(shared_run / "results.json")
     for varying in ("seconds", "images_per_second", "checkpoint"):
         first.pop(varying), second.pop(varying)
     assert first == second
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signals_save_within_a_step_and_resume_exactly(whole_run, tmp_path, signum, code):
+def test_signals_save_within_a_step_and_resume_exactly(shared_run, tmp_path, signum, code):
     run_dir = tmp_path / "stopped"
     job, mark = paused(tmp_path, run_dir, step=9)
     os.kill(job.processes[0].pid, signum)
@@ -217,10 +204,10 @@ def test_signals_save_within_a_step_and_resume_exactly(whole_run, tmp_path, sign
     assert job.wait() == [code], job.said(0)
     assert f"segtrain resume={run_dir}" in job.said(0)
     assert not (run_dir / "results.json").exists()
-    resume_and_compare(run_dir, whole_run)
+    resume_and_compare(run_dir, shared_run)
 
 
-def test_a_stop_between_steps_of_an_epoch_is_exact(segtrain, whole_run, tmp_path, monkeypatch):
+def test_a_stop_between_steps_of_an_epoch_is_exact(segtrain, shared_run, tmp_path, monkeypatch):
     """The signal comes after the second of an epoch's three steps: the resume starts with the third."""
     from segtrain.training import nonfinite
 
@@ -234,14 +221,14 @@ def test_a_stop_between_steps_of_an_epoch_is_exact(segtrain, whole_run, tmp_path
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(nonfinite, "_read", stop_after_the_fifth)
-    assert segtrain(*TINY, *LONGER, f"hydra.run.dir={run_dir}") == 143
+    assert segtrain(*SHARED_RUN, f"hydra.run.dir={run_dir}") == 143
     assert torch.load(run_dir / "checkpoints" / "last.pt", weights_only=True)["step"] == 5
     assert segtrain(f"resume={run_dir}") == 0
-    assert same_weights(whole_run, run_dir)
-    assert rows(run_dir) == rows(whole_run)
+    assert same_weights(shared_run, run_dir)
+    assert rows(run_dir) == rows(shared_run)
 
 
-def test_a_stop_in_the_validation_is_exact(segtrain, whole_run, tmp_path, monkeypatch):
+def test_a_stop_in_the_validation_is_exact(segtrain, shared_run, tmp_path, monkeypatch):
     from segtrain.tasks import train
 
     run_dir, stops = tmp_path / "run", []
@@ -254,32 +241,32 @@ def test_a_stop_in_the_validation_is_exact(segtrain, whole_run, tmp_path, monkey
         return original(*args, after_batch=after_batch, **kwargs)
 
     monkeypatch.setattr(train, "score_split", stop_in_it)
-    assert segtrain(*TINY, *LONGER, f"hydra.run.dir={run_dir}") == 143
+    assert segtrain(*SHARED_RUN, f"hydra.run.dir={run_dir}") == 143
     assert segtrain(f"resume={run_dir}") == 0
-    assert same_weights(whole_run, run_dir)
-    assert rows(run_dir) == rows(whole_run)
+    assert same_weights(shared_run, run_dir)
+    assert rows(run_dir) == rows(shared_run)
 
 
-def test_resume_before_the_first_checkpoint(segtrain, whole_run, tmp_path):
+def test_resume_before_the_first_checkpoint(segtrain, shared_run, tmp_path):
     run_dir = tmp_path / "run"
     run_dir.mkdir()
-    (run_dir / "config.yaml").write_text((whole_run / "config.yaml").read_text())
+    (run_dir / "config.yaml").write_text((shared_run / "config.yaml").read_text())
     assert segtrain(f"resume={run_dir}") == 0
-    assert same_weights(whole_run, run_dir)
+    assert same_weights(shared_run, run_dir)
 
 
-def test_resume_of_a_finished_run_changes_nothing(segtrain, whole_run, capsys):
-    before = {path: path.stat().st_mtime_ns for path in whole_run.rglob("*")}
-    assert segtrain(f"resume={whole_run}") == 0
+def test_resume_of_a_finished_run_changes_nothing(segtrain, shared_run, capsys):
+    before = {path: path.stat().st_mtime_ns for path in shared_run.rglob("*")}
+    assert segtrain(f"resume={shared_run}") == 0
     assert "finished" in capsys.readouterr().out
-    assert {path: path.stat().st_mtime_ns for path in whole_run.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in shared_run.rglob("*")} == before
 
 
-def test_a_change_on_resume_is_logged(segtrain, whole_run, tmp_path):
+def test_a_change_on_resume_is_logged(segtrain, shared_run, tmp_path):
     run_dir = tmp_path / "run"
     (run_dir / "checkpoints").mkdir(parents=True)
     for name in ("config.yaml", "metrics.csv", "checkpoints/last.pt"):
-        (run_dir / name).write_bytes((whole_run / name).read_bytes())
+        (run_dir / name).write_bytes((shared_run / name).read_bytes())
     assert segtrain(f"resume={run_dir}", "train.epochs=5") == 0
     log = (run_dir / "train.log").read_text()
     assert "train.epochs 4 -> 5" in log
@@ -287,18 +274,18 @@ def test_a_change_on_resume_is_logged(segtrain, whole_run, tmp_path):
     assert [row["epoch"] for row in rows(run_dir)] == ["1", "2", "3", "4", "5"]
 
 
-def test_evaluate_equals_training(segtrain, whole_run, tmp_path):
+def test_evaluate_equals_training(segtrain, shared_run, tmp_path):
     run_dir = tmp_path / "evaluated"
-    assert segtrain("task=evaluate", f"checkpoint={whole_run}", f"hydra.run.dir={run_dir}", "runtime.threads=1") == 0
-    trained, evaluated = read(whole_run / "results.json"), read(run_dir / "results.json")
+    assert segtrain("task=evaluate", f"checkpoint={shared_run}", f"hydra.run.dir={run_dir}", "runtime.threads=1") == 0
+    trained, evaluated = read(shared_run / "results.json"), read(run_dir / "results.json")
     assert evaluated["task"] == "evaluate"
     for varying in ("task", "seconds", "images_per_second"):
         trained.pop(varying), evaluated.pop(varying)
     assert evaluated == trained
 
 
-def test_evaluate_takes_overrides_on_top(segtrain, whole_run, tmp_path):
-    checkpoint = whole_run / "checkpoints" / "best.pt"
+def test_evaluate_takes_overrides_on_top(segtrain, shared_run, tmp_path):
+    checkpoint = shared_run / "checkpoints" / "best.pt"
     assert segtrain("task=evaluate", f"checkpoint={checkpoint}", f"hydra.run.dir={tmp_path / 'a'}",
                     "dataset.num_val=2", "dataset.instances=null") == 0
     results = read(tmp_path / "a" / "results.json")
@@ -309,11 +296,11 @@ def test_evaluate_takes_overrides_on_top(segtrain, whole_run, tmp_path):
     assert read(tmp_path / "b" / "results.json")["num_images"] == 12
 
 
-def test_the_score_does_not_depend_on_the_batch_size(segtrain, whole_run, tmp_path):
+def test_the_score_does_not_depend_on_the_batch_size(segtrain, shared_run, tmp_path):
     found = []
     for size in (1, 3):
         run_dir = tmp_path / str(size)
-        assert segtrain("task=evaluate", f"checkpoint={whole_run}", f"hydra.run.dir={run_dir}",
+        assert segtrain("task=evaluate", f"checkpoint={shared_run}", f"hydra.run.dir={run_dir}",
                         f"train.batch_size={size}") == 0
         found.append(read(run_dir / "results.json"))
     assert found[0]["confusion_matrix"] == found[1]["confusion_matrix"]
@@ -395,16 +382,16 @@ def folder_of_two_classes(root):
             "runtime.workers=0", "train.report=false", "debug=smoke")
 
 
-def test_new_head(segtrain, whole_run, tmp_path, capsys):
+def test_new_head(segtrain, shared_run, tmp_path, capsys):
     folder = folder_of_two_classes(tmp_path / "data")
-    assert segtrain(*folder, *UNET, f"checkpoint={whole_run}", f"hydra.run.dir={tmp_path / 'refused'}") == 2
+    assert segtrain(*folder, *UNET, f"checkpoint={shared_run}", f"hydra.run.dir={tmp_path / 'refused'}") == 2
     assert "train.new_head=true" in capsys.readouterr().err
     assert not (tmp_path / "refused").exists()
-    assert segtrain(*folder, *UNET, f"checkpoint={whole_run}", "train.new_head=true", "optim.lr=1e-12",
+    assert segtrain(*folder, *UNET, f"checkpoint={shared_run}", "train.new_head=true", "optim.lr=1e-12",
                     f"hydra.run.dir={tmp_path / 'run'}") == 0
     log = (tmp_path / "run" / "train.log").read_text()
     assert "head" in log  # what was left out is listed
-    started = torch.load(whole_run / "checkpoints" / "best.pt", weights_only=True)["model"]
+    started = torch.load(shared_run / "checkpoints" / "best.pt", weights_only=True)["model"]
     new = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)["model"]
     differing = [key for key in new if new[key].shape != started[key].shape]
     assert differing
@@ -414,19 +401,19 @@ def test_new_head(segtrain, whole_run, tmp_path, capsys):
                           else next(iter(started.values())), atol=1e-9)
 
 
-def test_checkpoint_starts_a_new_run(segtrain, whole_run, tmp_path):
-    assert segtrain(*SMALL, "debug=smoke", "optim.lr=1e-12", f"checkpoint={whole_run}",
+def test_checkpoint_starts_a_new_run(segtrain, shared_run, tmp_path):
+    assert segtrain(*SMALL, "debug=smoke", "optim.lr=1e-12", f"checkpoint={shared_run}",
                     f"hydra.run.dir={tmp_path / 'run'}") == 0
     results = read(tmp_path / "run" / "results.json")
     assert results["step"] == 1
-    assert results["miou"] == pytest.approx(read(whole_run / "results.json")["miou"], abs=0.05)
+    assert results["miou"] == pytest.approx(read(shared_run / "results.json")["miou"], abs=0.05)
 
 
 # ---- bad input
 
 
-def damaged(path, whole_run, how):
-    good = whole_run / "checkpoints" / "best.pt"
+def damaged(path, shared_run, how):
+    good = shared_run / "checkpoints" / "best.pt"
     if how == "missing":
         return path
     if how == "text":
@@ -442,8 +429,8 @@ def damaged(path, whole_run, how):
 
 @pytest.mark.parametrize("how", ["missing", "text", "truncated", "foreign", "pickle"])
 @pytest.mark.parametrize("task", ["train", "evaluate"])
-def test_wrong_checkpoints_are_refused(segtrain, whole_run, tmp_path, capsys, how, task):
-    path = damaged(tmp_path / "x.pt", whole_run, how)
+def test_wrong_checkpoints_are_refused(segtrain, shared_run, tmp_path, capsys, how, task):
+    path = damaged(tmp_path / "x.pt", shared_run, how)
     assert segtrain(*TINY, f"task={task}", f"checkpoint={path}", f"hydra.run.dir={tmp_path / 'run'}") == 2
     message = capsys.readouterr().err
     assert str(path) in message
@@ -451,8 +438,8 @@ def test_wrong_checkpoints_are_refused(segtrain, whole_run, tmp_path, capsys, ho
     assert not (tmp_path / "run").exists()
 
 
-def test_checkpoint_of_another_model_is_refused(segtrain, whole_run, tmp_path, capsys):
-    assert segtrain(*TINY, "model.encoder=resnet34", f"checkpoint={whole_run}",
+def test_checkpoint_of_another_model_is_refused(segtrain, shared_run, tmp_path, capsys):
+    assert segtrain(*TINY, "model.encoder=resnet34", f"checkpoint={shared_run}",
                     f"hydra.run.dir={tmp_path / 'run'}") == 2
     assert "another model" in capsys.readouterr().err
 

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from helpers import TINY
+from helpers import TINY, UNET
 from made_files import constant_masks
 from torch import nn
 
@@ -139,7 +139,7 @@ def test_looking_first_changes_no_number():
 
 # ---- whole runs
 
-SMALL = (*TINY, "model=enet", "train.examples=0", "dataset.num_train=12", "train.epochs=2", "train.ema_decay=0.9")
+SMALL = (*TINY, *UNET, "train.examples=0", "dataset.num_train=12", "train.epochs=2", "train.ema_decay=0.9")
 
 
 def poison(monkeypatch, bad_steps, every_time=True):
@@ -311,7 +311,7 @@ def test_a_split_of_void_alone_is_refused(segtrain, tmp_path, capsys, train, val
 
 def test_images_left_over_wait_for_another_epoch(segtrain, tmp_path):
     """Five images in batches of two: two steps an epoch, and no lone image for BatchNorm."""
-    assert segtrain(*TINY, "model=enet", "train.epochs=1", f"hydra.run.dir={tmp_path / 'run'}") == 0
+    assert segtrain(*TINY, *UNET, "train.epochs=1", f"hydra.run.dir={tmp_path / 'run'}") == 0
     assert [row["step"] for row in rows(tmp_path / "run")] == ["2"]
 
 

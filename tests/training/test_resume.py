@@ -12,7 +12,7 @@ import time
 import pytest
 import ranks
 import torch
-from helpers import TINY
+from helpers import TINY, UNET
 from made_files import constant_masks
 
 from segtrain.errors import UserError
@@ -21,7 +21,7 @@ from segtrain.run.logging import start_log, stop_log
 from segtrain.run.results import csv_text
 from segtrain.training import nonfinite, state
 
-SMALL = (*TINY, "model=enet", "train.examples=0", "dataset.num_train=8", "dataset.num_val=2", "train.epochs=2")
+SMALL = (*TINY, *UNET, "train.examples=0", "dataset.num_train=8", "dataset.num_val=2", "train.epochs=2")
 
 
 def last(run_dir):
