@@ -99,7 +99,7 @@ def test_evaluation_is_exactly_that_of_one_process(segtrain, tmp_path):
         assert all(job.said(rank) == "" for rank in range(1, number))
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_two_processes_with_half_the_batch_take_the_same_steps(segtrain, tmp_path, accumulate):
     """Half of the images are void, in some steps all those of one process."""
     void = {1, 3, 5, 6, 8, 9, 10, 15}
@@ -156,7 +156,7 @@ def test_one_run_directory_of_the_first_process(whole_run):
 # ---- stop and resume
 
 
-@pytest.mark.parametrize("step", [2, 5])  # in an epoch; in its validation
+@pytest.mark.parametrize("step", [2, pytest.param(5, marks=pytest.mark.slow)])  # in an epoch; in its validation
 def test_a_signal_to_one_process_stops_all_and_the_resume_is_exact(whole_run, tmp_path, step):
     run_dir = tmp_path / "run"
     job = ranks.start(tmp_path / "said", 3, *LONGER, f"hydra.run.dir={run_dir}",
@@ -172,6 +172,7 @@ def test_a_signal_to_one_process_stops_all_and_the_resume_is_exact(whole_run, tm
     assert results(run_dir) == results(whole_run)
 
 
+@pytest.mark.slow
 def test_a_resume_with_fewer_processes_goes_on_with_the_next_images(segtrain, tmp_path):
     run_dir = tmp_path / "run"
     job = ranks.start(tmp_path / "said", 3, *TINY, *UNET, "train.epochs=2", f"hydra.run.dir={run_dir}",
@@ -189,6 +190,7 @@ def test_a_resume_with_fewer_processes_goes_on_with_the_next_images(segtrain, tm
     assert second == 0
 
 
+@pytest.mark.slow
 def test_who_is_told_to_stop_does_not_wait_for_ever_for_one_that_hangs(tmp_path):
     started = tmp_path / "started"
     job = ranks.start(tmp_path / "said", 2, *TINY, *UNET, "train.epochs=1000", f"hydra.run.dir={tmp_path / 'run'}",
@@ -205,6 +207,7 @@ def test_who_is_told_to_stop_does_not_wait_for_ever_for_one_that_hangs(tmp_path)
     assert waiting.exitcode == -signal.SIGALRM, job.everything()
 
 
+@pytest.mark.slow
 def test_a_restarted_job_goes_on_by_itself(tmp_path, whole_run):
     run_dir = tmp_path / "run"
     command = (*LONGER, f"hydra.run.dir={run_dir}")
@@ -258,6 +261,7 @@ def test_one_process_under_torchrun_is_a_plain_run(segtrain, monkeypatch, tmp_pa
     assert not process_group.is_started()
 
 
+@pytest.mark.slow
 def test_a_file_that_one_process_misses_is_named_by_it(tmp_path):
     """The second process is to read a file in the second epoch that was deleted in the first."""
     data = folder(tmp_path / "data", 8, 2)
@@ -277,6 +281,7 @@ def test_a_file_that_one_process_misses_is_named_by_it(tmp_path):
     assert (tmp_path / "run" / "checkpoints" / "last.pt").exists()
 
 
+@pytest.mark.slow
 def test_a_parameter_without_part_in_the_loss_is_named(tmp_path):
     own = tmp_path / "own"
     (own / "model").mkdir(parents=True)
@@ -294,6 +299,7 @@ def test_a_parameter_without_part_in_the_loss_is_named(tmp_path):
 # ---- torchrun itself
 
 
+@pytest.mark.slow
 def test_torchrun(tmp_path):
     """A run by the real launcher, stopped by a SIGTERM to it; it can be resumed."""
     run_dir = tmp_path / "run"

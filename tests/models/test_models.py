@@ -84,12 +84,18 @@ def smallest_of_each_class():
     return [row for row in MODELS if row in rows.values()]
 
 
-def parametrized(rows):
-    return pytest.mark.parametrize(("make", "kwargs"), [pytest.param(*row[1:3], id=row[0]) for row in rows])
+def parametrized(rows, fast=None):
+    """Run a test on networks; on those that are not `fast`, if that is given, only with the slow tests."""
+    return pytest.mark.parametrize(("make", "kwargs"), [
+        pytest.param(*row[1:3], id=row[0], marks=() if fast is None or row[0] in fast else pytest.mark.slow)
+        for row in rows])
 
 
-every_model = parametrized([row for row in MODELS if row[3] < 45e6])  # larger ones only repeat their blocks
-every_class = parametrized(smallest_of_each_class())
+SMALLEST = smallest_of_each_class()
+every_model = parametrized([row for row in MODELS if row[3] < 45e6],  # larger ones only repeat their blocks
+                           fast=[row[0] for row in SMALLEST])
+every_class = parametrized(SMALLEST)
+every_class_slowly = parametrized(SMALLEST, fast=["unet_width16"])
 
 
 def build(make, kwargs, num_classes=5, seed=0, **more):
@@ -258,7 +264,7 @@ def test_channels_last_gives_the_same(make, kwargs):
     assert_close(actual, expected)
 
 
-@every_class
+@every_class_slowly
 @torch.no_grad()
 def test_bfloat16_is_close(make, kwargs):
     """After training: in a new network, the place of a maximum, which SegNet and ENet hand on, is up to rounding."""
@@ -270,13 +276,13 @@ def test_bfloat16_is_close(make, kwargs):
     assert (actual - expected).abs().mean() < 0.1 * expected.std()
 
 
-@every_class
+@every_class_slowly
 def test_learns_one_batch(make, kwargs):
     *_, losses = trained(make, **kwargs)
     assert losses[-1] < 0.15 * losses[0], losses
 
 
-@every_class
+@every_class_slowly
 @torch.no_grad()
 def test_export_with_any_size(make, kwargs):
     # Torch fixes a side that becomes a single cell in the example: 64 pixels in a network of stride 64.
@@ -287,7 +293,7 @@ def test_export_with_any_size(make, kwargs):
         assert_close(program(x), model(x))
 
 
-@every_class
+@every_class_slowly
 @torch.no_grad()
 def test_compiles_as_one_graph(make, kwargs):
     """As a training does it, for one size: that a network can be traced for all, its export shows at half the cost."""

@@ -25,7 +25,8 @@ SWEEP = ("-m", "hydra.sweep.dir=sweep", "train.report=false")
 def needs(plugin):
     missing = importlib.util.find_spec("hydra_plugins") is None or importlib.util.find_spec(
         f"hydra_plugins.{plugin}") is None
-    return pytest.mark.skipif(missing, reason=f"{plugin} is not installed: pip install '.[sweep]'")
+    skipped = pytest.mark.skipif(missing, reason=f"{plugin} is not installed: pip install '.[sweep]'")
+    return lambda test: pytest.mark.slow(skipped(test))
 
 
 @pytest.fixture

@@ -98,6 +98,7 @@ def test_onnx_gives_the_logits_of_the_checkpoint_for_any_batch_and_size(exported
         np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * expected.std())
 
 
+@pytest.mark.slow
 def test_onnx_gives_the_classes_of_the_checkpoint_if_labels_are_wanted(with_labels, network):
     session = onnxruntime.InferenceSession(with_labels / "model.onnx")
     for shape in ((1, 32, 32), (3, 50, 77)):
@@ -145,6 +146,7 @@ def test_results_of_an_export(exported):
     assert found["versions"]["onnxruntime"] == onnxruntime.__version__
 
 
+@pytest.mark.slow
 def test_a_file_for_one_size(segtrain, shared_run, network):
     assert segtrain("task=export", f"checkpoint={shared_run}", "task.size=[40,70]", "hydra.run.dir=out") == 0
     session = onnxruntime.InferenceSession("out/model.onnx")
@@ -157,6 +159,7 @@ def test_a_file_for_one_size(segtrain, shared_run, network):
     assert [check["size"] for check in results(Path("out"))["checks"]["onnxruntime"]] == [[40, 70]] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [LinkNet, ENet, lambda classes: SegNet(classes, width=4)],
                          ids=["LinkNet", "ENet", "SegNet"])
 def test_onnxruntime_and_opencv_compute_what_torch_does(make, tmp_path):
@@ -179,6 +182,7 @@ def test_onnxruntime_and_opencv_compute_what_torch_does(make, tmp_path):
             assert check.passed, check
 
 
+@pytest.mark.slow
 def test_a_network_whose_upsampling_is_channels_last_takes_any_size_with_labels_too():
     program = trace(Portable(LinkNet(5).eval(), MEAN, STD, labels=True), None, "mine")
     image = pictures(1, 50, 77)
@@ -188,6 +192,7 @@ def test_a_network_whose_upsampling_is_channels_last_takes_any_size_with_labels_
 # ---- torch.export
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [False, True])
 def test_pt2_computes_what_the_checkpoint_does(segtrain, shared_run, network, labels):
     assert segtrain("task=export", f"checkpoint={shared_run}", "task.format=pt2", f"task.labels={labels}",
@@ -211,7 +216,7 @@ def test_pt2_computes_what_the_checkpoint_does(segtrain, shared_run, network, la
 # ---- the example
 
 
-@pytest.mark.parametrize("kind", ["exported", "with_labels"])
+@pytest.mark.parametrize("kind", ["exported", pytest.param("with_labels", marks=pytest.mark.slow)])
 def test_the_example_needs_neither_torch_nor_segtrain(kind, request, network, tmp_path):
     images = pictures(1, 61, 83)
     Image.fromarray(images[0]).save("picture.png")
@@ -246,6 +251,7 @@ def test_segtrain_keeps_onnxruntime_from_reporting():
 # ---- without the data
 
 
+@pytest.mark.slow
 def test_the_data_need_not_be_there(segtrain, tmp_path, capsys):
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
@@ -332,7 +338,7 @@ def shifted(maker):
 @pytest.mark.parametrize(("name", "given", "remedy"), [
     ("onnxruntime", (), "another version of onnxruntime or of torch"),
     ("opencv", (), "task.opencv=false exports it for other runtimes"),
-    ("pt2", ("task.format=pt2",), "another version of torch.export or of torch"),
+    pytest.param("pt2", ("task.format=pt2",), "another version of torch.export or of torch", marks=pytest.mark.slow),
 ])
 def test_a_file_that_computes_something_else_is_not_kept(segtrain, shared_run, exported, monkeypatch, capsys, name,
                                                          given, remedy):
@@ -346,6 +352,7 @@ def test_a_file_that_computes_something_else_is_not_kept(segtrain, shared_run, e
     assert not Path("out").exists()
 
 
+@pytest.mark.slow
 def test_what_opencv_cannot_run_is_said_and_kept(segtrain, shared_run, exported, monkeypatch, capsys):
     reuse(monkeypatch, exported)
     def make(path):
@@ -374,6 +381,7 @@ class LargeOnly(nn.Module):
         return images if images.shape[2] > 100 else -images
 
 
+@pytest.mark.slow
 def test_an_operator_without_counterpart_is_named(tmp_path):
     program = trace(Portable(Bessel(), MEAN, STD, labels=False), None, "mine.Bessel")
     with pytest.raises(UserError, match=r"mine\.Bessel .*bessel_j0 has no counterpart in ONNX.*task\.format=pt2"):

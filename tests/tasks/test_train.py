@@ -195,7 +195,8 @@ def test_killed_in_mid_epoch_and_resumed_is_bit_identical(shared_run, tmp_path):
     assert first == second
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("signum", "code"), [
+    (signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)])
 def test_signals_save_within_a_step_and_resume_exactly(shared_run, tmp_path, signum, code):
     run_dir = tmp_path / "stopped"
     job, mark = paused(tmp_path, run_dir, step=9)
@@ -345,7 +346,7 @@ def test_best_by_loss_is_the_smallest(segtrain, tmp_path):
 
 
 def test_one_image_is_learnt_by_heart(segtrain, tmp_path):
-    assert segtrain(*TINY, "debug=overfit", "dataset.crop=[32,48]", "optim=adam", "optim.lr=2e-3", "train.epochs=80",
+    assert segtrain(*SMALL, "debug=overfit", "dataset.crop=[32,48]", "optim=adam", "optim.lr=1e-2", "train.epochs=80",
                     "train.val_every=80", "train.save_every=80", "train.batch_size=1",
                     f"hydra.run.dir={tmp_path / 'run'}") == 0
     losses = [float(row["train/loss"]) for row in rows(tmp_path / "run")]

@@ -80,8 +80,10 @@ def run_dir(segtrain, finished, tmp_path):
 @pytest.mark.parametrize("options", [
     ("scheduler=constant", "optim=adamw", "runtime.precision=bf16", "train.clip_norm=1"),
     ("scheduler=step", "scheduler.every_epochs=0.5", "optim=sgd", "train.accumulate=3", "train.ema_decay=0.9"),
-    ("scheduler=poly", "scheduler.warmup_epochs=1", "runtime.workers=2", "augmentation=strong"),
-    ("scheduler=cosine", "optim=adam", "runtime.precision=fp16", "train.ema_decay=0.9", "train.val_every=2"),
+    pytest.param(("scheduler=poly", "scheduler.warmup_epochs=1", "runtime.workers=2", "augmentation=strong"),
+                 marks=pytest.mark.slow),
+    pytest.param(("scheduler=cosine", "optim=adam", "runtime.precision=fp16", "train.ema_decay=0.9",
+                  "train.val_every=2"), marks=pytest.mark.slow),
 ], ids=["constant bf16", "step accumulate average", "poly workers", "cosine fp16 average"])
 def test_a_stop_in_mid_epoch_is_exact(segtrain, tmp_path, monkeypatch, options):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
@@ -94,7 +96,7 @@ def test_a_stop_in_mid_epoch_is_exact(segtrain, tmp_path, monkeypatch, options):
     assert_same_run(stopped, whole)
 
 
-@pytest.mark.parametrize("validation", [1, 2])
+@pytest.mark.parametrize("validation", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_stop_in_a_validation_is_exact(segtrain, run_dir, tmp_path, monkeypatch, validation):
     """The last one too: all steps are made then, and the scores are still to come."""
     from segtrain.tasks import train

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import ranks
 
+pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parents[2] / "scripts" / "chaos.py"
 
 

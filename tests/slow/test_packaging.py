@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
 FILES = [path for folder in ("segtrain", "conf") for kind in ("*.py", "*.yaml", "py.typed", "templates/*")
          for path in (ROOT / folder).rglob(kind)]
 WHERE = "import segtrain, segtrain.conf; print(segtrain.__file__); print(segtrain.conf.__file__)"
