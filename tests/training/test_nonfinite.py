@@ -211,7 +211,7 @@ def test_a_stopped_run_repeats_the_step_or_goes_on_as_if_nothing_had_been(segtra
     assert rows(run_dir) == rows(whole_run)
 
 
-@pytest.mark.parametrize("read_every", [3, pytest.param(5, marks=pytest.mark.slow), pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("read_every", [3, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (5, 50))])
 def test_a_device_that_is_read_late_stops_in_the_same_state(segtrain, tmp_path, capsys, monkeypatch, read_every):
     """As on a GPU: the bad step is made, noticed later, and the steps before it are made once more."""
     run_dirs = [tmp_path / "looked", tmp_path / "late"]
