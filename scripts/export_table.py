@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,16 @@ from torch import nn
 from segtrain.config import build
 from segtrain.config.hydra_plugin import compose_config
 from segtrain.data.streets import draw_scene
-from segtrain.export.traced import Portable, passes_places, trace, write_onnx
-from segtrain.export.verify import as_input, check_batches, compare, medians_ms, onnxruntime_runner, opencv_runner
+from segtrain.export.onnx import write_onnx
+from segtrain.export.program import ModelWithPreprocessing, reuses_pooling_indices, trace_program
+from segtrain.export.verify import (
+    as_input,
+    compare,
+    load_in_onnxruntime,
+    load_in_opencv,
+    make_batches,
+    measure_ms,
+)
 from segtrain.inference.forward import make_predict_fn
 
 CONF = Path(__file__).parents[1] / "conf" / "model"
@@ -70,9 +79,11 @@ def measured(name: str, size: tuple[int, int]) -> dict[str, Any]:
     normalize = build.normalize(cfg, device)
     learn_statistics(network, normalize(torch.tensor(np.stack(images))[:, ::2, ::2].contiguous()))
     predict = make_predict_fn(network, normalize, device=device)
-    program = trace(Portable(network, cfg.dataset.mean, cfg.dataset.std, labels=False), None, name)
+    model = ModelWithPreprocessing(network, cfg.dataset.mean, cfg.dataset.std, labels=False)
+    program = trace_program(model, None, name)
+    pooling_indices = reuses_pooling_indices(program)
     network.to(memory_format=torch.channels_last)
-    batches = check_batches(images, None)
+    batches = make_batches(images, None)
     logits = [predict(torch.tensor(batch)).numpy() for batch in batches]
     found: dict[str, Any] = {}
     calls: dict[str, Callable[[], object]] = {"torch": lambda: predict(torch.tensor(batches[0]))}
@@ -80,17 +91,17 @@ def measured(name: str, size: tuple[int, int]) -> dict[str, Any]:
         path = Path(folder) / "model.onnx"
         write_onnx(path, program, {}, labels=False, target=name)
         found["bytes"] = path.stat().st_size
-        for runtime, make in (("onnxruntime", onnxruntime_runner), ("opencv", opencv_runner)):
+        for runtime, make in (("onnxruntime", load_in_onnxruntime), ("opencv", load_in_opencv)):
             try:
                 run = make(path)
-                checks = [compare(run(as_input(batch, False)), expected, places=passes_places(program))
+                checks = [compare(run(as_input(batch, False)), expected, pooling_indices=pooling_indices)
                           for batch, expected in zip(batches, logits, strict=True)]
             except Exception as error:  # runtimes raise errors of their own kinds
                 found[runtime] = " ".join(str(error).split())
                 continue
-            found[runtime] = [each.as_results() for each in checks]
+            found[runtime] = [asdict(check) for check in checks]
             calls[runtime] = partial(run, as_input(batches[0], False))
-        found["ms"] = medians_ms(calls)
+        found["ms"] = measure_ms(calls)
     return found
 
 

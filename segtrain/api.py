@@ -1,4 +1,4 @@
-"""What `import segtrain` offers to notebooks and programs. docs/how-to/python.md shows it."""
+"""The Python API, as `import segtrain` offers it; docs/how-to/python.md shows how to use it."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -10,9 +10,8 @@ import torch
 import yaml
 from torch import nn
 
-from segtrain.config import build
 from segtrain.config.check import check_config
-from segtrain.config.instantiate import call, check_trust, without_download
+from segtrain.config.instantiate import call, check_trust
 from segtrain.data.images import read_image
 from segtrain.errors import UserError, did_you_mean
 from segtrain.files import check_plain
@@ -22,14 +21,14 @@ from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.metrics.confusion import confusion_matrices
 from segtrain.metrics.scores import compute_scores
 from segtrain.run import checkpoint
-from segtrain.run.trained import load_network, saved_classes
+from segtrain.run.trained import load_trained
 from segtrain.visualize import blended, occurring, with_legend
 
 Image = np.ndarray | str | Path
 
 
 class Model:
-    """A trained network that predicts pictures of any size. `load` makes one.
+    """A trained network that predicts images of any size. `load` makes one.
 
     Attributes:
         labels: The classes in the order of their train ids: name, color, label_id, ...
@@ -53,13 +52,13 @@ class Model:
         """Predict the class of every pixel.
 
         Args:
-            image: uint8 (H, W, 3) RGB, or the path of a picture; or a list of such, of any sizes.
+            image: uint8 (H, W, 3) RGB, or the path of an image; or a list of those, of any sizes.
 
         Returns:
             uint8 (H, W), train ids 0..K-1; of a list, a list.
         """
         if isinstance(image, list):
-            return [self.predict(each) for each in image]
+            return [self.predict(item) for item in image]
         return self._predictor(self._read(image)[None])[0]
 
     def probabilities(self, image: Image) -> np.ndarray:
@@ -76,11 +75,11 @@ class Model:
         return np.concatenate(parts, axis=1)
 
     def overlay(self, image: Image, pred: np.ndarray | None = None) -> np.ndarray:
-        """Show a picture under the colours of its prediction, over a legend.
+        """Draw the colours of a prediction over its image, with a legend below.
 
         Args:
             image: As for `predict`.
-            pred: (H, W) train ids, 255 is black; None: they are predicted.
+            pred: (H, W) train ids, 255 is black; None: predict them.
 
         Returns:
             uint8 (H + legend, W, 3).
@@ -96,7 +95,7 @@ class Model:
             return read_image(Path(image).expanduser(), self._bits)
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             given = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-            raise ValueError(f"an image must be a uint8 array (H, W, 3) in RGB or the path of a picture, not {given}")
+            raise ValueError(f"an image must be a uint8 array (H, W, 3) in RGB or the path of an image, not {given}")
         return np.ascontiguousarray(image)
 
 
@@ -107,34 +106,30 @@ def load(path: str | Path, *, device: str = "auto", window: tuple[int, int] | No
     Args:
         path: A .pt file, or a run directory, meaning its best checkpoint.
         device: "auto" (cuda, else mps, else cpu), "cpu", "cuda", "cuda:1" or "mps".
-        window: (height, width): cut pictures into overlapping windows; None: only those too large for the memory.
-        overlap: The least share of a window that the next one shows too.
-        flip: Average the logits with those of the mirrored picture.
-        batch_size: Most windows at once.
+        window: (height, width): cut images into overlapping windows; None: only those too large for the memory.
+        overlap: The minimum share of a window that the next one covers too.
+        flip: Flip TTA: average the logits with those of the horizontally flipped image.
+        batch_size: Maximum number of windows at once.
         trusted: Your own packages that the checkpoint's config may name.
 
     Raises:
-        UserError: If the file is missing, no checkpoint, or names classes that are not trusted.
+        UserError: If the file is missing, is not a checkpoint, or names classes that are not trusted.
         ValueError: If an option is out of range.
     """
     if (window is not None and min(window) < 32) or not 0 <= overlap < 1 or batch_size < 1:
         raise ValueError(f"window={window} must be at least 32 pixels high and wide, overlap={overlap} at least 0 and "
                          f"below 1, batch_size={batch_size} at least 1")
     found = checkpoint.find(str(Path(path).expanduser()))
-    saved = checkpoint.load(found)
-    check_plain(saved["config"], str(found))
-    config = saved["config"]
+    config = checkpoint.load(found, mapped=True)["config"]
+    check_plain(config, str(found))
     check_trust(config, (), trusted)
-    cfg = without_download(check_config(
-        {**config, "runtime": {**config.get("runtime", {}), "device": device, "threads": None}}))
-    labels, _, _ = saved_classes(saved, found, cfg)
-    on = build.device(cfg)
-    cfg = build.settle(cfg, on, num_classes=len(labels), cached_in_memory=True)
-    network = load_network(cfg, saved, found).to(on).to(memory_format=build.memory_format(cfg))
-    predictor = Predictor(network, build.normalize(cfg, on), InferenceSettings(window, overlap, flip), device=on,
-                          precision="fp32", batch_size=batch_size, num_classes=len(labels),
-                          in_channels=len(cfg.dataset.mean))
-    return Model(network, labels, saved["config"], predictor)
+    cfg = check_config({**config, "checkpoint": str(found),
+                        "runtime": {**config.get("runtime", {}), "device": device, "threads": None}})
+    trained = load_trained(cfg)
+    predictor = Predictor(trained.network, trained.normalize, InferenceSettings(window, overlap, flip),
+                          device=trained.device, precision="fp32", batch_size=batch_size,
+                          num_classes=len(trained.labels), in_channels=trained.in_channels)
+    return Model(trained.network, trained.labels, config, predictor)
 
 
 def build_model(name: str, num_classes: int, **arguments: Any) -> nn.Module:
@@ -154,7 +149,7 @@ def build_model(name: str, num_classes: int, **arguments: Any) -> nn.Module:
     folder = resources.files("segtrain.conf") / "model"
     file = folder / f"{name}.yaml"
     if not file.is_file():
-        names = sorted(each.name.removesuffix(".yaml") for each in folder.iterdir() if each.name.endswith(".yaml"))
+        names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
         raise UserError(f"there is no model {name}: use one of {', '.join(names)}, or torchvision/NAME."
                         f"{did_you_mean(name, names)}")
     return call({**yaml.safe_load(file.read_text(encoding="utf-8")), "num_classes": num_classes, **arguments}, "model")
@@ -176,8 +171,8 @@ def score(preds: np.ndarray | Sequence[np.ndarray], targets: np.ndarray | Sequen
         ValueError: If numbers, sizes or values do not fit.
     """
     names = [label.name if isinstance(label, Label) else str(label) for label in labels]
-    pairs = list(zip(*([each] if isinstance(each, np.ndarray) and each.ndim == 2 else list(each)
-                       for each in (preds, targets)), strict=True))
+    pairs = list(zip(*([maps] if isinstance(maps, np.ndarray) and maps.ndim == 2 else list(maps)
+                       for maps in (preds, targets)), strict=True))
     confusion = torch.zeros(len(names) + 1, len(names) + 1, dtype=torch.int64)
     for pred, target in pairs:
         if pred.shape != target.shape:
@@ -186,7 +181,7 @@ def score(preds: np.ndarray | Sequence[np.ndarray], targets: np.ndarray | Sequen
             values = np.unique(array)
             strange = [int(value) for value in values if not 0 <= value < len(names) and value not in allowed]
             if strange:
-                raise ValueError(f"{what} hold {strange[0]}, which is no train id of {len(names)} classes")
+                raise ValueError(f"{what} hold {strange[0]}, which is not a train id of {len(names)} classes")
         confusion += confusion_matrices(torch.from_numpy(pred.astype(np.int64))[None],
                                         torch.from_numpy(target.astype(np.int64))[None], len(names))[0]
     return compute_scores(confusion, names)

@@ -4,7 +4,9 @@ How long something takes, how much memory it takes at most, and how much there i
 
 import ctypes
 import gc
+import math
 import os
+import platform
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -277,3 +279,19 @@ def free_memory(device: torch.device) -> int:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return 0
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Return the smallest value that at least this share of the values does not exceed."""
+    return sorted(values)[math.ceil(share * len(values)) - 1]
+
+
+def machine_name(device: torch.device) -> str:
+    """Return the name of the processor or the GPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

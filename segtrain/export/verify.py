@@ -1,9 +1,11 @@
-"""Run an exported network as its users will, in onnxruntime, OpenCV or torch.export, and compare what it gives."""
+"""Run an exported file in the runtimes of its format, and compare the outputs with the checkpoint's predictions."""
 
 import contextlib
+import logging
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +13,31 @@ import cv2
 import numpy as np
 import torch
 
-from segtrain.export.traced import INPUT
+from segtrain.errors import UserError
+from segtrain.export.program import INPUT
 from segtrain.profiling import timed
 
+log = logging.getLogger(__name__)
 Runner = Callable[[np.ndarray], np.ndarray]  # the file's input -> its output
 
-# The differences of rounding stay below: of the logits' mean and largest difference as shares of their standard
-# deviation, and of the pixels of the same class. The largest known are those of a ResNet-101 with random weights, of
-# which torch's own float32 is 2e-4 on average from its float64. Networks that hand on the places of maxima have limits
-# of their own, for where two maxima are equal but for rounding, a runtime may take the other one.
+# Differences of rounding stay below: of the logits' mean and largest difference as shares of their standard deviation,
+# and of the pixels of the same class. The largest known are those of a ResNet-101 with random weights, of which torch's
+# own float32 is 2e-4 on average from its float64. Networks that reuse max-pooling indices have limits of their own:
+# where two maxima are equal but for rounding, a runtime may choose the other one.
 MEAN_TOLERANCE, MAX_TOLERANCE, AGREEMENT = 5e-4, 1e-2, 0.999
-PLACES_MEAN_TOLERANCE, PLACES_AGREEMENT = 1e-2, 0.99
-LONGEST_SIDE = 640  # of the pictures to check with
-WARMUP, MOST_TURNS, LEAST_TURNS, SECONDS = 1, 10, 3, 2.0  # of timings; no turn begins after so many seconds each
+INDICES_MEAN_TOLERANCE, INDICES_AGREEMENT = 1e-2, 0.99
+MAX_SIDE = 640  # of the images to check with
+WARMUP, MAX_TURNS, MIN_TURNS, SECONDS = 1, 10, 3, 2.0  # of timings; no turn begins after so many seconds per function
 
 
 @dataclass(frozen=True)
-class Check:
-    """What a runtime gave for pictures of one size, beside what evaluation computes for them.
+class Comparison:
+    """A runtime's output for images of one size, compared with the checkpoint's.
 
     Attributes:
-        size: [height, width] of the pictures.
+        size: [height, width] of the images.
         num_images: How many at once.
-        max_error: The largest difference of a logit; None for a file that gives labels.
+        max_error: The largest difference of a logit; None for a file that returns labels.
         max_relative: The same as a share of the logits' standard deviation.
         mean_relative: The mean difference as a share of it.
         agreement: The share of pixels of the same class.
@@ -48,10 +52,6 @@ class Check:
     agreement: float
     passed: bool
 
-    def as_results(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return asdict(self)
-
     def __str__(self) -> str:
         height, width = self.size
         images = "1 image" if self.num_images == 1 else f"{self.num_images} images"
@@ -60,37 +60,98 @@ class Check:
         return f"{images} of {width}x{height}: {100 * self.agreement:.3f} % of the pixels have the same class{logits}"
 
 
-def compare(actual: np.ndarray, logits: np.ndarray, *, places: bool) -> Check:
-    """Compare what a file gave with the logits that it should have given.
+def verify_file(path: Path, batches: Sequence[np.ndarray], predict: Callable[[torch.Tensor], torch.Tensor], *,
+                labels: bool, pooling_indices: bool, opencv: bool) -> dict[str, Any]:
+    """Run a file in the runtimes of its format, compare and time them.
+
+    Args:
+        path: An .onnx or .pt2 file.
+        batches: Images, uint8 (N, H, W, C), of several sizes.
+        predict: Computes the checkpoint's logits of images, float32 (N, K, H, W), on the CPU.
+        labels: Whether the file returns labels.
+        pooling_indices: Whether the network reuses max-pooling indices.
+        opencv: Whether an .onnx file is run in OpenCV too.
+
+    Returns:
+        The entries `checks`, `opencv_error`, `latency_ms` and `latency_size` of results.json.
+
+    Raises:
+        UserError: If a runtime's outputs differ from the checkpoint's, or the one that the format is for cannot run it.
+    """
+    logits = [predict(torch.tensor(batch)).numpy() for batch in batches]
+    calls: dict[str, Callable[[], object]] = {"torch": lambda: predict(torch.tensor(batches[0]))}
+    checks: dict[str, Any] = {}
+    opencv_error = None
+    for name, load in runtimes(path, opencv=opencv).items():
+        try:
+            run = load(path)
+            found = [compare(run(as_input(batch, labels)), expected, pooling_indices=pooling_indices)
+                     for batch, expected in zip(batches, logits, strict=True)]
+        except Exception as error:  # runtimes raise errors of their own kinds
+            reason = " ".join(str(error).split())[:300]
+            if name != "opencv":
+                raise UserError(f"{name} cannot run the exported file ({reason}), which is not kept: try another "
+                                "version of it or of torch.") from error
+            opencv_error = reason
+            log.warning("warning: OpenCV cannot run it (%s); onnxruntime can. task.size=[height,width] may help, "
+                        "task.opencv=false leaves this check out.", reason)
+            continue
+        for comparison in found:
+            log.info("  %-12s %s", name, comparison)
+            if not comparison.passed:
+                raise UserError(_explain_mismatch(name, comparison))
+        checks[name] = [asdict(comparison) for comparison in found]
+        calls[name] = partial(run, as_input(batches[0], labels))
+    times = measure_ms(calls)
+    height, width = batches[0].shape[1:3]
+    log.info("one image of %dx%d takes: %s (CPU, threads: %d)", width, height,
+             ", ".join(f"{name} {time:.0f} ms" for name, time in times.items()), torch.get_num_threads())
+    return {"checks": checks, "opencv_error": opencv_error, "latency_ms": times, "latency_size": [height, width]}
+
+
+def _explain_mismatch(name: str, comparison: Comparison) -> str:
+    remedy = ("task.opencv=false exports it for other runtimes" if name == "opencv" else
+              f"try another version of {name} or of torch")
+    return (f"the exported file gives other results in {name} than the checkpoint in torch, and is not kept. "
+            f"{comparison}. This is a fault of {name}, of torch's exporter, or of a network's forward that branches on "
+            f"its input: {remedy}.")
+
+
+def compare(actual: np.ndarray, logits: np.ndarray, *, pooling_indices: bool) -> Comparison:
+    """Compare a file's output with the expected logits.
 
     Args:
         actual: Logits, float (N, K, H, W), or labels (N, H, W).
         logits: float (N, K, H, W).
-        places: Whether the network hands on the places of maxima, as `portable.passes_places` says. Then single pixels
-            may differ much, and only their mean and the classes count.
+        pooling_indices: Whether the network reuses max-pooling indices, as `reuses_pooling_indices` returns. Single
+            pixels may differ much then, and only their mean and the classes count.
 
     Raises:
         ValueError: If the shapes differ.
     """
-    expected, least = logits.argmax(1), PLACES_AGREEMENT if places else AGREEMENT
+    expected, min_agreement = logits.argmax(1), INDICES_AGREEMENT if pooling_indices else AGREEMENT
     num_images, (height, width) = len(logits), logits.shape[2:]
     if actual.shape not in (logits.shape, expected.shape):
         raise ValueError(f"its output has the shape {actual.shape} instead of {logits.shape}")
     if actual.ndim == 3:
         agreement = float((actual == expected).mean())
-        return Check([height, width], num_images, None, None, None, agreement, agreement >= least)
+        return Comparison([height, width], num_images, None, None, None, agreement, agreement >= min_agreement)
     agreement = float((actual.argmax(1) == expected).mean())
     difference = np.abs(actual.astype(np.float64) - logits)
     spread = float(logits.std()) or 1.0
     largest, mean = float(difference.max()), float(difference.mean())
-    if not np.isfinite(largest):  # JSON knows no other
+    if not np.isfinite(largest):  # which JSON cannot hold
         largest = mean = float(np.finfo(np.float32).max)
-    passed = agreement >= least and mean <= spread * (PLACES_MEAN_TOLERANCE if places else MEAN_TOLERANCE) and (
-        places or largest <= MAX_TOLERANCE * spread)
-    return Check([height, width], num_images, largest, largest / spread, mean / spread, agreement, passed)
+    passed = agreement >= min_agreement and (
+        mean <= spread * (INDICES_MEAN_TOLERANCE if pooling_indices else MEAN_TOLERANCE)) and (
+        pooling_indices or largest <= MAX_TOLERANCE * spread)
+    return Comparison([height, width], num_images, largest, largest / spread, mean / spread, agreement, passed)
 
 
-def check_batches(images: Sequence[np.ndarray], size: tuple[int, int] | None) -> list[np.ndarray]:
+# ---- inputs
+
+
+def make_batches(images: Sequence[np.ndarray], size: tuple[int, int] | None) -> list[np.ndarray]:
     """Make batches to check a file with: of three sizes, or of the only one that the file takes.
 
     Args:
@@ -101,29 +162,39 @@ def check_batches(images: Sequence[np.ndarray], size: tuple[int, int] | None) ->
         uint8 (N, H, W, C): an image in its own size, 640 pixels at most; two of odd sides; one in portrait.
     """
     if size is not None:
-        return [_resized(image, *size)[None] for image in images]
+        return [_resize(image, *size)[None] for image in images]
     height, width = images[0].shape[:2]
-    scale = min(1.0, LONGEST_SIDE / max(height, width))
+    scale = min(1.0, MAX_SIDE / max(height, width))
     height, width = max(32, round(scale * height)), max(32, round(scale * width))
     odd_height, odd_width = (max(33, 3 * side // 4 | 1) for side in (height, width))
     small_height, small_width = max(32, width // 2), max(32, height // 2)
-    return [_resized(images[0], height, width)[None],
-            np.stack([_resized(images[index % len(images)], odd_height, odd_width) for index in (0, 1)]),
-            _resized(images[-1], small_height, small_width)[None]]
+    return [_resize(images[0], height, width)[None],
+            np.stack([_resize(images[index % len(images)], odd_height, odd_width) for index in (0, 1)]),
+            _resize(images[-1], small_height, small_width)[None]]
 
 
-def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return image
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def as_input(pictures: np.ndarray, labels: bool) -> np.ndarray:
-    """Turn pictures, uint8 (N, H, W, C), into what the exported file reads."""
-    return pictures if labels else np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), dtype=np.float32)
+def as_input(images: np.ndarray, labels: bool) -> np.ndarray:
+    """Turn images, uint8 (N, H, W, C), into what the exported file reads."""
+    return images if labels else np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)
 
 
-def onnxruntime_runner(path: Path) -> Runner:
+# ---- runtimes
+
+
+def runtimes(path: Path, *, opencv: bool) -> dict[str, Callable[[Path], Runner]]:
+    """Return the runtimes of a file's format, each by the function that loads the file into it."""
+    if path.suffix == ".pt2":
+        return {"torch.export": load_in_torch_export}
+    return {"onnxruntime": load_in_onnxruntime, **({"opencv": load_in_opencv} if opencv else {})}
+
+
+def load_in_onnxruntime(path: Path) -> Runner:
     """Load a file into onnxruntime, on the CPU, with as many threads as torch uses."""
     import onnxruntime
 
@@ -135,7 +206,7 @@ def onnxruntime_runner(path: Path) -> Runner:
     return lambda image: session.run(None, {INPUT: image})[0]
 
 
-def opencv_runner(path: Path) -> Runner:
+def load_in_opencv(path: Path) -> Runner:
     """Load a file into OpenCV's dnn module, with as many threads as torch uses."""
     cv2.setNumThreads(torch.get_num_threads())
     with _opencv_quiet():
@@ -149,7 +220,7 @@ def opencv_runner(path: Path) -> Runner:
     return run
 
 
-def pt2_runner(path: Path) -> Runner:
+def load_in_torch_export(path: Path) -> Runner:
     """Load a file of torch.export."""
     module = torch.export.load(str(path)).module()
 
@@ -160,17 +231,17 @@ def pt2_runner(path: Path) -> Runner:
     return run
 
 
-def medians_ms(runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+def measure_ms(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
     """Return the median milliseconds of a few calls of each function, on the CPU.
 
-    They take turns, so that what else the machine does slows all of them alike, and their ratios can be trusted.
+    They take turns, so that a busy machine slows all of them alike and their ratios can be trusted.
     """
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(WARMUP + MOST_TURNS):
-        if turn >= WARMUP + LEAST_TURNS and sum(map(sum, taken.values())) > SECONDS * len(runs):
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(WARMUP + MAX_TURNS):
+        if turn >= WARMUP + MIN_TURNS and sum(map(sum, taken.values())) > SECONDS * len(calls):
             break
-        for name, run in runs.items():
-            taken[name] += timed(run, torch.device("cpu"), warmup=0, repeats=1, seconds=0)
+        for name, call in calls.items():
+            taken[name] += timed(call, torch.device("cpu"), warmup=0, repeats=1, seconds=0)
     return {name: 1000 * statistics.median(seconds[WARMUP:]) for name, seconds in taken.items()}
 
 

@@ -1,4 +1,4 @@
-"""Find what is to be predicted: pictures and videos, named one by one, in folders, by patterns or in lists."""
+"""Find the images and videos to predict: named one by one, in folders, by patterns or in lists."""
 
 import glob
 import os
@@ -32,8 +32,8 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was found.
+class Inputs:
+    """The files that were found.
 
     Attributes:
         items: Sorted by path.
@@ -44,12 +44,12 @@ class Found:
     remarks: list[str]
 
 
-def find_inputs(given: str, marker: str, outputs: Sequence[str], own: Path) -> Found:
-    """Find pictures and videos.
+def find_inputs(given: str, marker: str, outputs: Sequence[str], own: Path) -> Inputs:
+    """Find images and videos.
 
     Args:
-        given: A picture, a video, a folder (searched through its subfolders), a pattern with * and **, or a list file
-            (.txt, .csv): a path a line, relative to the list, and what follows a tab or a comma is left alone.
+        given: An image, a video, a folder (searched through its subfolders), a pattern with * and **, or a list file
+            (.txt, .csv): one path per line, relative to the list; what follows a tab or a comma is ignored.
         marker: A folder that holds a file of this name holds predictions ...
         outputs: ... in these folders of it: what lies in them is not read.
         own: The folder that this run's predictions go to, marked or not.
@@ -61,30 +61,30 @@ def find_inputs(given: str, marker: str, outputs: Sequence[str], own: Path) -> F
     own = own.resolve()
     remarks: list[str] = []
     if path.is_dir():
-        folder, files = path, [each for each in files_below(path, KEY) if _is_input(each, remarks)]
+        folder, files = path, [file for file in files_below(path, KEY) if _is_input(file, remarks)]
     elif path.is_file():
-        folder, files = (path.parent, [path]) if not is_list(given) else _listed(path)
+        folder, files = (path.parent, [path]) if not is_list(given) else _read_list(path)
     elif glob.has_magic(given):
         matching = glob.glob(str(path), recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern
         files = [Path(name) for name in matching if Path(name).is_file()]
-        folder, files = _common(files), [each for each in sorted(files) if _is_input(each, remarks)]
+        folder, files = _common_folder(files), [file for file in sorted(files) if _is_input(file, remarks)]
     else:
-        raise UserError(f"{KEY}={given} does not exist: give a picture, a video, a folder, a pattern as "
+        raise UserError(f"{KEY}={given} does not exist: give an image, a video, a folder, a pattern as "
                         "'photos/**/*.jpg', or a list of paths in a .txt file.")
     is_marked: dict[Path, bool] = {}
-    kept = [each for each in files if not _is_predicted(each, marker, outputs, own, is_marked)]
+    kept = [file for file in files if not _is_prediction(file, marker, outputs, own, is_marked)]
     if not kept:
-        raise UserError(f"{KEY}={given} holds no picture and no video ({', '.join(sorted(IMAGE_SUFFIXES))}; "
+        raise UserError(f"{KEY}={given} holds no image and no video ({', '.join(sorted(IMAGE_SUFFIXES))}; "
                         f"{', '.join(sorted(VIDEO_SUFFIXES))}): check the path.")
     if len(kept) < len(files):
         remarks.append(f"{len(files) - len(kept)} files below {given} are predictions themselves and are not read.")
-    items = [Item(each, each.relative_to(folder).with_suffix("").as_posix(), each.suffix.lower() in VIDEO_SUFFIXES)
-             for each in kept]
+    items = [Item(file, file.relative_to(folder).with_suffix("").as_posix(), file.suffix.lower() in VIDEO_SUFFIXES)
+             for file in kept]
     _check_names(items)
-    return Found(items, _summed(remarks))
+    return Inputs(items, _sum_up(remarks))
 
 
-def shard(items: Sequence[Item], which: str) -> list[Item]:
+def select_shard(items: Sequence[Item], which: str) -> list[Item]:
     """Return one of n parts of the items, "i/n": together they are all, and no two share one.
 
     Raises:
@@ -104,7 +104,7 @@ def _is_input(path: Path, remarks: list[str]) -> bool:
     return False
 
 
-def _summed(remarks: Iterable[str]) -> list[str]:
+def _sum_up(remarks: Iterable[str]) -> list[str]:
     """Sum up the suffixes of what was left out; sentences stay as they are."""
     remarks = list(remarks)
     sentences = [text for text in remarks if text.endswith(".")]
@@ -112,12 +112,12 @@ def _summed(remarks: Iterable[str]) -> list[str]:
     if counts:
         kinds = ", ".join(f"{suffix} ({count})" for suffix, count in counts.most_common(5))
         more = f" and {len(counts) - 5} more kinds" if len(counts) > 5 else ""
-        sentences.insert(0, f"left out, for they are neither pictures nor videos: {kinds}{more}.")
+        sentences.insert(0, f"left out, because they are neither images nor videos: {kinds}{more}.")
     return sentences
 
 
-def _is_predicted(path: Path, marker: str, outputs: Sequence[str], own: Path, is_marked: dict[Path, bool]) -> bool:
-    """Say whether a file lies in an output folder of this run or of another."""
+def _is_prediction(path: Path, marker: str, outputs: Sequence[str], own: Path, is_marked: dict[Path, bool]) -> bool:
+    """Return whether a file lies in an output folder of this run or of another."""
     for folder in path.resolve().parents:
         if folder.name in outputs:
             home = folder.parent
@@ -128,7 +128,7 @@ def _is_predicted(path: Path, marker: str, outputs: Sequence[str], own: Path, is
     return False
 
 
-def _listed(path: Path) -> tuple[Path, list[Path]]:
+def _read_list(path: Path) -> tuple[Path, list[Path]]:
     """Read a list of paths; UserError if one is missing: it names the first, and holds them all."""
     files: dict[Path, None] = {}
     missing = []
@@ -143,12 +143,12 @@ def _listed(path: Path) -> tuple[Path, list[Path]]:
                         "paths in a list are relative to the list; correct it.", missing)
     if not files:
         raise UserError(f"{path} lists no file: give it a path a line.")
-    return _common(files), sorted(files)
+    return _common_folder(files), sorted(files)
 
 
-def _common(files: Iterable[Path]) -> Path:
+def _common_folder(files: Iterable[Path]) -> Path:
     """Return the folder that all files lie below."""
-    parents = [str(each.parent) for each in files]
+    parents = [str(file.parent) for file in files]
     return Path(os.path.commonpath(parents)) if parents else Path()
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from segtrain.data.base import Dataset
+from segtrain.files import write_file
 from segtrain.inference.sliding_window import PredictFn
-from segtrain.run.results import write_figure
 from segtrain.terminal import percent
 from segtrain.visualize import errors_figure, shrunk
 
@@ -36,4 +36,5 @@ def draw_worst(folder: Path, data: Dataset, rows: Sequence[Mapping[str, Any]], p
         title = f"{row['name']}\nmIoU {miou} %, pixel accuracy {pacc} %"
         figure = errors_figure(image, target, shrunk(sample.image, pred.astype("uint8"))[1], data.labels, notes, title)
         name = re.sub(r"[^\w.-]", "_", row["name"]).encode()[-100:].decode(errors="ignore")
-        write_figure(folder / f"{rank:0{len(str(count))}d}_miou_{100 * row['miou']:05.2f}_{name}.png", figure)
+        path = folder / f"{rank:0{len(str(count))}d}_miou_{100 * row['miou']:05.2f}_{name}.png"
+        write_file(path, lambda file, figure=figure: figure.savefig(file, format="png"))

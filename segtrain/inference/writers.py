@@ -1,15 +1,117 @@
-"""Probabilities of a picture's classes as a .npy file that is written from the top down, in bounded memory.
-Read and write videos, frame by frame, through OpenCV.
-"""
+"""Write predictions: label maps, overlays, and probabilities from the top down, in bounded memory."""
 
-import re
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
+from segtrain.data.label_files import MARKER, FileForm, make_folder, write_label_map
 from segtrain.errors import UserError
+from segtrain.files import locked, write_file, write_text
+from segtrain.inference.inputs import Item
+from segtrain.labels import Label
+from segtrain.visualize import blended, occurring, with_legend
+
+FOLDERS = ("predictions", "overlays", "probabilities", "videos")
+JPEG_QUALITY = 90
+JPEG_SIDE = 65500  # the longest that the format allows
+
+
+def claim_folder(output: Path, own: Mapping[str, Any]) -> None:
+    """Mark a folder as that of this checkpoint's predictions.
+
+    Args:
+        output: The folder; it is made.
+        own: `checkpoint`, its `sha256`, `input`, `inference` and `classes`, of which all but the first must agree with
+            those of the folder's earlier predictions.
+
+    Raises:
+        UserError: If the folder holds other predictions, or other files.
+    """
+    make_folder(output)
+    marker = output / MARKER
+    with locked(marker, "choose another task.output="):  # shards may start together
+        if not marker.exists():
+            other = next((output / name for name in FOLDERS if (output / name).is_dir()
+                          and any((output / name).iterdir())), None)
+            if other is not None:
+                raise UserError(f"{other} holds files, but {output} has no {MARKER}, so they are not predictions "
+                                "of task=predict: choose another task.output=.")
+            write_text(marker, json.dumps(own, indent=1) + "\n")
+            return
+    try:
+        before = json.loads(marker.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{marker} cannot be read ({error}): choose another task.output=.") from error
+    for key, what in (("sha256", "another checkpoint"), ("input", "another task.input"),
+                      ("inference", "other windows, overlap or flip"), ("classes", "other classes")):
+        if before.get(key) != own[key]:
+            shown = "checkpoint" if key == "sha256" else key
+            raise UserError(f"{output} holds predictions of {what} ({before.get(shown)}): choose another task.output=, "
+                            "a folder should not mix predictions.")
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 digest of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where predictions go, and which files are written.
+
+    Attributes:
+        folder: The folder above predictions/, overlays/, probabilities/ and videos/.
+        labels: The classes.
+        form: What label maps hold.
+        overlays: Whether to write overlays of images and their predictions, too.
+        probabilities: Whether to write the probabilities of all classes, too.
+    """
+
+    folder: Path
+    labels: Sequence[Label]
+    form: FileForm
+    overlays: bool
+    probabilities: bool
+
+    def path(self, kind: str, item: Item, suffix: str) -> Path:
+        """Return the file of one kind of output; its folder is made."""
+        path = self.folder / kind / f"{item.name}{suffix}"
+        make_folder(path.parent)
+        return path
+
+    def is_done(self, item: Item) -> bool:
+        """Return whether all of an item's outputs are there and are not older than it is."""
+        wanted = [("videos", ".mp4")] if item.is_video else [("predictions", ".png")]
+        if not item.is_video:
+            wanted += [("overlays", ".jpg")] * self.overlays + [("probabilities", ".npy")] * self.probabilities
+        paths = [self.folder / kind / f"{item.name}{suffix}" for kind, suffix in wanted]
+        return all(path.is_file() and path.stat().st_mtime >= item.path.stat().st_mtime for path in paths)
+
+    def write(self, item: Item, image: np.ndarray, pred: np.ndarray) -> Item:
+        """Write an image's overlay and its label map; image is uint8 (H, W, 3), pred uint8 (H, W) train ids."""
+        if self.overlays:
+            drawn = blended(image, pred, self.labels)
+            if max(drawn.shape) <= JPEG_SIDE:
+                drawn = with_legend(drawn, occurring(pred, self.labels))
+            scale = min(1.0, JPEG_SIDE / max(drawn.shape))
+            if scale < 1:
+                drawn = cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            write_file(self.path("overlays", item, ".jpg"),
+                        lambda file: Image.fromarray(drawn).save(file, format="JPEG", quality=JPEG_QUALITY))
+        # last: where it exists, everything does
+        write_label_map(self.path("predictions", item, ".png"), pred, self.labels, self.form)
+        return item
 
 
 class ProbabilityFile:
@@ -39,7 +141,7 @@ class ProbabilityFile:
         return self
 
     def write(self, top: int, probabilities: np.ndarray) -> None:
-        """Write the rows from `top` on, (K, rows, W) of any float dtype."""
+        """Write the rows from `top` on, (K, rows, W), any float dtype."""
         num_classes, height, width = self._shape
         values = probabilities.astype("<f2")
         try:
@@ -61,101 +163,4 @@ class ProbabilityFile:
 
     def _refusal(self, error: OSError) -> UserError:
         return UserError(f"{self._path} cannot be written ({error}): make room or choose another folder with "
-                         "task.output=; what was written before is intact.")
-
-
-CODEC = "mp4v"  # MPEG-4 Part 2, which OpenCV's packages can all write; H.264 they may not
-
-
-def _advice() -> str:
-    """Say what OpenCV lacks, if that may be the reason."""
-    if re.search(r"FFMPEG:\s+YES", cv2.getBuildInformation()):
-        return ""
-    return (" This OpenCV is built without FFMPEG, and reads and writes hardly any video: pip install "
-            "opencv-python-headless gives one with it.")
-
-
-class VideoReader:
-    """A video's frames, in their order, turned upright as the file says.
-
-    Args:
-        path: The file.
-
-    Raises:
-        UserError: If it cannot be opened.
-
-    Attributes:
-        frames_per_second: As the file says; 25 where it says nothing of use.
-        num_frames: As the file says, which may be an estimate; 0 if it does not say.
-        size: (height, width).
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._capture = cv2.VideoCapture(str(path))
-        done, self._first = self._capture.read()
-        if not done:
-            self._capture.release()
-            raise UserError(f"{path} cannot be read as a video: it is damaged, or OpenCV has no decoder for it. "
-                            f"Convert it to MP4 with H.264, or to AVI with Motion JPEG, or remove it.{_advice()}")
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
-        self.frames_per_second = rate if 0 < rate <= 1000 else 25.0
-        self.num_frames = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        self.size: tuple[int, int] = self._first.shape[:2]
-
-    def frames(self) -> Iterator[np.ndarray]:
-        """Yield uint8 (H, W, 3) RGB frames until the end, or until one cannot be read; then close the file."""
-        try:
-            done, frame = True, self._first
-            while done:
-                yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-                done, frame = self._capture.read()
-        finally:
-            self._capture.release()
-
-
-class VideoWriter:
-    """An MP4 file that grows frame by frame, under a temporary name until it is whole.
-
-    As a context manager it gets its name at the end, or, after an error, is removed.
-
-    Args:
-        path: The file, .mp4; its folder must exist.
-        frames_per_second: Above 0.
-        size: (height, width) of the frames.
-
-    Raises:
-        UserError: If it cannot be written.
-    """
-
-    def __init__(self, path: Path, frames_per_second: float, size: tuple[int, int]) -> None:
-        self._path, self._temporary = path, path.with_name(f".{path.stem}.part{path.suffix}")
-        self._writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter.fourcc(*CODEC), frames_per_second,
-                                       (size[1], size[0]))
-        if not self._writer.isOpened():
-            self._remove()
-            raise UserError(f"{path} cannot be written as a video of {size[1]}x{size[0]}: its folder cannot be written "
-                            f"to, or OpenCV lacks the codec {CODEC}. Choose another folder with task.output=, or "
-                            f"install another OpenCV.{_advice()}")
-
-    def __enter__(self) -> "VideoWriter":
-        return self
-
-    def write(self, frame: np.ndarray) -> None:
-        """Append a frame, uint8 (H, W, 3) RGB."""
-        self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        self._writer.release()
-        if kind is not None:
-            self._remove()
-        elif not self._temporary.is_file() or not self._temporary.stat().st_size:
-            self._remove()
-            raise UserError(f"{self._path} could not be written: make room, or choose another folder with "
-                            f"task.output=.{_advice()}")
-        else:
-            self._temporary.replace(self._path)
-
-    def _remove(self) -> None:
-        self._writer.release()
-        self._temporary.unlink(missing_ok=True)
+                         "task.output=; what was written before is kept.")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from segtrain.config import messages
 from segtrain.distributed import process_group
-from segtrain.errors import UserError
+from segtrain.errors import UserError, list_first
 from segtrain.files import write_file
 
 FORMAT = "segtrain-1"
@@ -38,8 +38,8 @@ class State(pydantic.BaseModel):
     class_pixels: list[pydantic.NonNegativeInt] | None
     image_pixels: list[pydantic.NonNegativeInt] | None
     format: str
-    labels: list[dict[str, Any]] | None = None  # older checkpoints lack both
-    file_form: dict[str, Any] | None = None
+    labels: list[dict[str, Any]]
+    file_form: dict[str, Any]
 
 
 def save(path: Path, state: Mapping[str, Any], before_rename: Callable[[], object] = lambda: None) -> None:
@@ -127,8 +127,6 @@ def find(path: str) -> Path:
 def load(path: Path, *, mapped: bool = False) -> dict[str, Any]:
     """Read a checkpoint to the CPU; nothing in it is executed.
 
-    What it lacks because it is older is None in it.
-
     Args:
         path: The file.
         mapped: Leave the weights in the file until they are used: for whoever wants what stands beside them.
@@ -205,17 +203,17 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Pa
     shapes = [f"{key} {tuple(weights[key].shape)} instead of {tuple(own[key].shape)}" for key in differing]
     if missing or unknown:
         raise UserError(f"{path} holds another model than this configuration: "
-                        f"{_first_five('missing in the file', missing)}{_first_five('unknown to the model', unknown)}"
+                        f"{_list_keys('missing in the file', missing)}{_list_keys('unknown to the model', unknown)}"
                         "give the model that it was trained with.")
     if other:
         kinds = [f"{key} {str(weights[key].dtype).removeprefix('torch.')}" for key in other]
         raise UserError(f"{path} has weights that are no plain numbers of the model's kind: "
-                        f"{_first_five('they are', kinds)}choose another file.")
+                        f"{_list_keys('they are', kinds)}choose another file.")
     if differing and set(differing) <= class_layer:
-        raise UserError(f"{path} was trained for other classes: {_first_five('its class layer differs', shapes)}"
+        raise UserError(f"{path} was trained for other classes: {_list_keys('its class layer differs', shapes)}"
                         "train.new_head=true starts from all its layers but this one.")
     if differing:
-        raise UserError(f"{path} has layers of other sizes: {_first_five('they differ', shapes)}"
+        raise UserError(f"{path} has layers of other sizes: {_list_keys('they differ', shapes)}"
                         "give the model that it was trained with.")
     model.load_state_dict({key: own[key] if key in kept else weights[key] for key in own})
 
@@ -226,11 +224,8 @@ def _is_alike(given: Tensor, own: Tensor) -> bool:
             and (given.is_floating_point(), given.is_complex()) == (own.is_floating_point(), own.is_complex()))
 
 
-def _first_five(what: str, items: list[str]) -> str:
-    if not items:
-        return ""
-    more = f", and {len(items) - 5} more" if len(items) > 5 else ""
-    return f"{what}: {', '.join(items[:5])}{more}; "
+def _list_keys(what: str, keys: list[str]) -> str:
+    return f"{what}: {list_first(keys)}; " if keys else ""
 
 
 def random_state() -> dict[str, Any]:

@@ -35,10 +35,14 @@ def write_config(run_dir: Path, cfg: Config[Any]) -> None:
             {**cfg.plain(), "overrides": list(cfg.overrides), "versions": versions()}, sort_keys=False))
 
 
-def versions() -> dict[str, str | None]:
-    """Return the versions that a result depends on, and the git commit if segtrain runs from a checkout."""
+def versions(*packages: str) -> dict[str, str | None]:
+    """Return the versions that a result depends on, and the git commit if segtrain runs from a checkout.
+
+    Args:
+        packages: Further packages to list; None for one that is not installed.
+    """
     found: dict[str, str | None] = {"python": platform.python_version()}
-    for name in ("segtrain", "torch", "torchvision", "albumentations", "numpy"):
+    for name in ("segtrain", "torch", "torchvision", "albumentations", "numpy", *packages):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -1,85 +1,108 @@
-"""What a checkpoint says: the config, the network with its weights, the classes. No data is needed for it."""
+"""Load a trained network from a checkpoint, with everything that is needed to use it. No data is needed for it."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pydantic
+import torch
 from torch import nn
 
 from segtrain.config import build
-from segtrain.config.instantiate import without_download
-from segtrain.config.schema import Config
-from segtrain.data.camvid import CAMVID, CAMVID_VOID
-from segtrain.data.cityscapes import CITYSCAPES
-from segtrain.data.label_files import FileForm, file_form
-from segtrain.data.voc import VOC, mask_palette
+from segtrain.config.schema import Config, Settled
+from segtrain.data.label_files import FileForm
+from segtrain.data.transforms import Normalize
 from segtrain.errors import UserError
-from segtrain.labels import IGNORE_INDEX, Label, default_color
+from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.run import checkpoint
 
 LABELS, FORM = pydantic.TypeAdapter(tuple[Label, ...]), pydantic.TypeAdapter(FileForm)
 
 
-def load_network(cfg: Config[Any], saved: Mapping[str, Any], path: Path) -> nn.Module:
-    """Build the network of a config and load a checkpoint's weights into it, on the CPU.
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and what its checkpoint says about it.
 
-    Args:
-        cfg: The checkpoint's config.
-        saved: The checkpoint.
-        path: Its file, for messages.
+    Attributes:
+        path: The checkpoint's file.
+        cfg: The config, with nothing left open.
+        device: Where the network is.
+        network: With its weights, in the memory format of runtime.channels_last.
+        normalize: uint8 (N, H, W, C) on the device -> float32 (N, C, H, W).
+        labels: The K classes that it was trained for.
+        file_form: What files of its predictions hold.
+        epoch: Epochs that it was trained for.
+        step: Optimizer steps that it was trained for.
+        class_sizes: Mean object size by class name, of the training split; None if unknown, as are the next two.
+        class_pixels: The pixels of each class of the training split.
+        image_pixels: For each class, the labelled pixels of the training images that show it.
     """
-    network = build.model(cfg, pretrained=False)
-    checkpoint.load_weights(network, saved["model"], path, class_layer=build.class_layer(cfg))
-    return network
+
+    path: Path
+    cfg: Settled[Any]
+    device: torch.device
+    network: nn.Module
+    normalize: Normalize
+    labels: tuple[Label, ...]
+    file_form: FileForm
+    epoch: int
+    step: int
+    class_sizes: Mapping[str, float | None] | None
+    class_pixels: list[int] | None
+    image_pixels: list[int] | None
+
+    @property
+    def target(self) -> str:
+        """The class of the network, as model._target_ names it."""
+        return self.cfg.model["_target_"]
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the images."""
+        return len(self.cfg.dataset.mean)
 
 
-def saved_classes(saved: Mapping[str, Any], path: Path,
-                  cfg: Config[Any]) -> tuple[tuple[Label, ...], FileForm, str | None]:
-    """Return the classes that a checkpoint was trained for, and what files of its predictions hold.
-
-    Checkpoints that are older than their table of classes, or were converted, say less: for those the table is that of
-    a dataset that always has the same, or is read from the dataset if that is there, or else made up.
+def load_trained(cfg: Config[Any], *, device: torch.device | None = None) -> Trained:
+    """Build the network of a config on its device, and load the weights of cfg.checkpoint into it.
 
     Args:
-        saved: The checkpoint.
-        path: Its file, for messages.
-        cfg: The checkpoint's config.
-
-    Returns:
-        The labels, the form of files, and a remark if they are not the checkpoint's own.
+        cfg: The checkpoint's config, this command's overrides on top.
+        device: Another device than that of runtime.device.
 
     Raises:
-        UserError: If the checkpoint's table is damaged.
+        UserError: If cfg names no checkpoint, there is no such file, it is damaged, or holds another model than the config.
     """
-    num_classes = cfg.dataset.num_classes
-    assert num_classes is not None, "a checkpoint's is settled"
-    if saved.get("labels") is not None:
-        try:
-            labels = LABELS.validate_python(saved["labels"])
-            form = FORM.validate_python(saved["file_form"])
-        except pydantic.ValidationError as error:
-            raise UserError(f"{path} is damaged: its table of classes is not what segtrain writes there "
-                            f"({error.errors()[0]['msg']}); choose another file.") from error
-        if sorted({label.train_id for label in labels} - {IGNORE_INDEX}) != list(range(num_classes)):
-            raise UserError(f"{path} is damaged: its table of classes is not that of {num_classes} classes; choose "
-                            "another file.")
-        return labels, form, None
-    target = cfg.dataset.target
-    with_void = cfg.dataset.arguments.get("include_void")
-    fixed = {"segtrain.data.streets.dataset.Streets": CAMVID, "segtrain.data.cityscapes.Cityscapes": CITYSCAPES,
-             "segtrain.data.camvid.CamVid": (*CAMVID, CAMVID_VOID) if with_void else CAMVID}
-    if cfg.dataset.arguments.get("classes") is None:
-        fixed["segtrain.data.voc.Voc"] = VOC
-    if target in fixed and len(fixed[target]) == num_classes:
-        is_voc = fixed[target] is VOC
-        form = FileForm(label_ids=fixed[target] is CITYSCAPES, palette=mask_palette(VOC) if is_voc else None)
-        return (fixed[target], form,
-                f"the checkpoint holds no table of its classes: they are called as {target.rpartition('.')[2]} does.")
+    if cfg.checkpoint is None:
+        raise UserError(f"task={cfg.task.name} needs checkpoint=, a .pt file or a run directory.")
+    path = checkpoint.find(cfg.checkpoint)
+    saved = checkpoint.load(path)
+    labels, file_form = read_classes(saved, path)
+    device = device or build.device(cfg)
+    settled = build.settle(cfg, device, num_classes=len(labels), cached_in_memory=True)
+    network = build.model(settled, pretrained=False)
+    checkpoint.load_weights(network, saved["model"], path, class_layer=build.class_layer(settled))
+    return Trained(
+        path, settled, device, network.to(device).to(memory_format=build.memory_format(settled)),
+        build.normalize(settled, device), labels, file_form, saved["epoch"], saved["step"],
+        **{name: saved[name] for name in ("class_sizes", "class_pixels", "image_pixels")})
+
+
+def read_classes(saved: Mapping[str, Any], path: Path) -> tuple[tuple[Label, ...], FileForm]:
+    """Return the classes that a checkpoint was trained for, and what files of its predictions hold.
+
+    Raises:
+        UserError: If its table of classes is damaged.
+    """
     try:
-        data = build.dataset(without_download(cfg), cfg.dataset.split, targets_only=True)
-        return data.labels, file_form(data), "the checkpoint holds no table of its classes: it was read from the data."
-    except UserError:
-        made_up = (Label(f"class {number}", number, number, default_color(number)) for number in range(num_classes))
-        return tuple(made_up), FileForm(), ("the checkpoint holds no table of its classes, and its data is not here: "
-                                            "names and colours are made up, the class numbers are right.")
+        labels = LABELS.validate_python(saved["labels"])
+        file_form = FORM.validate_python(saved["file_form"])
+    except pydantic.ValidationError as error:
+        raise UserError(f"{path} is damaged: its table of classes is not what segtrain writes there "
+                        f"({error.errors()[0]['msg']}); choose another file.") from error
+    dataset = saved["config"].get("dataset")
+    num_classes = dataset.get("num_classes") if isinstance(dataset, dict) else None
+    if sorted({label.train_id for label in labels} - {IGNORE_INDEX}) != list(range(num_classes or len(labels))):
+        raise UserError(f"{path} is damaged: its table of classes is not that of {num_classes} classes; choose "
+                        "another file.")
+    return labels, file_form

@@ -1,9 +1,7 @@
-"""Measure what a network costs: parameters, multiply-adds, speed, memory."""
+"""Measure the cost of a network: parameters, multiply-adds, speed, memory."""
 
 import itertools
 import logging
-import math
-import platform
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict
@@ -20,14 +18,14 @@ from segtrain.errors import UserError, did_you_mean
 from segtrain.inference.forward import autocast
 from segtrain.inference.sanity_check import check_logits
 from segtrain.losses import CrossEntropy
-from segtrain.profiling import MemoryMeter, cost, layer_table, layers, timed
+from segtrain.profiling import MemoryMeter, cost, layer_table, layers, machine_name, percentile, timed
 from segtrain.run.results import versions, write_config, write_json
 from segtrain.sweep import leaderboard
 from segtrain.training.step import train_one_epoch
 
 log = logging.getLogger(__name__)
 
-WARMUP = 2  # runs before the first that counts
+WARMUP = 2  # untimed runs
 
 
 def run(cfg: Config[BenchmarkTask], run_dir: Path) -> float | None:
@@ -42,7 +40,7 @@ def run(cfg: Config[BenchmarkTask], run_dir: Path) -> float | None:
                         "give it, dataset.num_classes=...")
     sortable = [column.name for column in leaderboard.COSTS]
     if cfg.task.sort not in sortable:
-        raise UserError(f"task.sort={cfg.task.sort} is no column of the table: use one of {', '.join(sortable)}."
+        raise UserError(f"task.sort={cfg.task.sort} is not a column of the table: use one of {', '.join(sortable)}."
                         f"{did_you_mean(cfg.task.sort, sortable)}")
     device = build.device(cfg)
     settled = build.settle(cfg, device, num_classes=cfg.dataset.num_classes or num_classes, cached_in_memory=True)
@@ -62,47 +60,42 @@ def _measure(cfg: Settled[BenchmarkTask], run_dir: Path, device: torch.device, n
     rows = layers(network, size, in_channels) if cfg.task.layers else None
     if rows is not None:
         log.info("%s\n", layer_table(rows))
-    log.info("measuring %s on %s, %s, images of %dx%d", name, _machine(device), cfg.runtime.precision, *size)
+    log.info("measuring %s on %s, %s, images of %dx%d", name, machine_name(device), cfg.runtime.precision, *size)
     compiled = cast(nn.Module, torch.compile(network)) if cfg.runtime.compile else network
     results = {
-        "task": "benchmark", "model": name, **_sought(cfg),
-        "machine": _machine(device), "threads": torch.get_num_threads(), "versions": versions(),
+        "task": "benchmark", "model": name, "size": list(size), "batch_size": cfg.task.batch_size,
+        "device": cfg.runtime.device, "precision": cfg.runtime.precision, "channels_last": cfg.runtime.channels_last,
+        "compile": cfg.runtime.compile,
+        "machine": machine_name(device), "threads": torch.get_num_threads(), "versions": versions(),
         "params": costs["params"], "macs": costs["macs"],
         "flops": None if costs["macs"] is None else 2 * costs["macs"],
-        **_inference(cfg, compiled, device, in_channels, meter),
-        **_training(cfg, network, compiled, device, in_channels, meter),
+        **_measure_inference(cfg, compiled, device, in_channels, meter),
+        **_measure_training(cfg, network, compiled, device, in_channels, meter),
         "layers": None if rows is None else [asdict(row) for row in rows],
     }
     write_config(run_dir, cfg)
     write_json(run_dir / "results.json", results)
-    log.info("\n%s\n\nresults: %s", _summary(results), run_dir / "results.json")
+    log.info("\n%s\n\nresults: %s", _summarize(results), run_dir / "results.json")
     return results["latency_ms"]
 
 
-def _sought(cfg: Settled[BenchmarkTask]) -> dict[str, Any]:
-    """Return the settings that the figures depend on."""
-    task, runtime = cfg.task, cfg.runtime
-    return {"size": list(task.size), "batch_size": task.batch_size, "device": runtime.device,
-            "precision": runtime.precision, "channels_last": runtime.channels_last, "compile": runtime.compile}
-
-
-def _inference(cfg: Settled[BenchmarkTask], network: nn.Module, device: torch.device, in_channels: int,
+def _measure_inference(cfg: Settled[BenchmarkTask], network: nn.Module, device: torch.device, in_channels: int,
                meter: MemoryMeter) -> dict[str, Any]:
     """Time the forward pass on images that are on the device already, normalised."""
     network.eval()
     meter.reset()
-    latencies = _time(cfg, _forward(cfg, network, device, 1, in_channels), device)
+    latencies = _time(cfg, _make_forward(cfg, network, device, 1, in_channels), device)
     memory = meter.peak()
-    batches = _time(cfg, _forward(cfg, network, device, cfg.task.batch_size, in_channels), device)
+    batches = _time(cfg, _make_forward(cfg, network, device, cfg.task.batch_size, in_channels), device)
     return {
         "latency_ms": 1000 * statistics.median(latencies),
-        "latency_p95_ms": 1000 * _percentile(latencies, 0.95), "latency_runs": len(latencies),
+        "latency_p95_ms": 1000 * percentile(latencies, 0.95), "latency_runs": len(latencies),
         "images_per_second": cfg.task.batch_size / statistics.median(batches), "batch_runs": len(batches),
         "memory_bytes": memory,
     }
 
 
-def _forward(cfg: Settled[BenchmarkTask], network: nn.Module, device: torch.device, batch_size: int,
+def _make_forward(cfg: Settled[BenchmarkTask], network: nn.Module, device: torch.device, batch_size: int,
              in_channels: int) -> Callable[[], Tensor]:
     images = torch.randn(batch_size, in_channels, *cfg.task.size, device=device)
     images = images.to(memory_format=build.memory_format(cfg))
@@ -115,7 +108,7 @@ def _forward(cfg: Settled[BenchmarkTask], network: nn.Module, device: torch.devi
     return forward
 
 
-def _training(cfg: Settled[BenchmarkTask], network: nn.Module, step_network: nn.Module, device: torch.device,
+def _measure_training(cfg: Settled[BenchmarkTask], network: nn.Module, step_network: nn.Module, device: torch.device,
               in_channels: int, meter: MemoryMeter) -> dict[str, Any]:
     """Time whole training steps on a batch that is on the device already: no loading, no augmentation."""
     if not cfg.task.train:
@@ -131,7 +124,7 @@ def _training(cfg: Settled[BenchmarkTask], network: nn.Module, step_network: nn.
     steps = train_one_epoch(
         step_network, itertools.repeat(batch), CrossEntropy(), optimizer,
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0),
-        lambda each: (each.permute(0, 3, 1, 2).float() / 255).contiguous(memory_format=build.memory_format(cfg)),
+        lambda images: (images.permute(0, 3, 1, 2).float() / 255).contiguous(memory_format=build.memory_format(cfg)),
         device=device, precision=cfg.runtime.precision, scaler=scaler)
     meter.reset()
     taken = _time(cfg, lambda: next(steps), device)
@@ -143,29 +136,7 @@ def _time(cfg: Settled[BenchmarkTask], function: Callable[[], object], device: t
     return timed(function, device, warmup=WARMUP, repeats=cfg.task.repeats, seconds=cfg.task.seconds)
 
 
-def _percentile(values: list[float], share: float) -> float:
-    """Return the smallest value that at least this share of the values does not exceed."""
-    return sorted(values)[math.ceil(share * len(values)) - 1]
-
-
-def _machine(device: torch.device) -> str:
-    """Name the processor or the GPU."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    for line in _lines("/proc/cpuinfo"):
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []
-
-
-def _summary(results: dict[str, Any]) -> str:
+def _summarize(results: dict[str, Any]) -> str:
     """Write the figures, one a line, with their units."""
     def in_mib(value: int | None) -> str:
         return "n/a" if value is None else f"{value / 2**20:,.0f} MiB"

@@ -3,14 +3,22 @@
 import logging
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from segtrain.config import build
-from segtrain.config.schema import Config, ConvertTask
+from segtrain.config.instantiate import without_download
+from segtrain.config.schema import Config, ConvertTask, Settled
+from segtrain.data.camvid import CAMVID, CAMVID_VOID
+from segtrain.data.cityscapes import CITYSCAPES
+from segtrain.data.label_files import FileForm, file_form
+from segtrain.data.voc import VOC, mask_palette
 from segtrain.errors import UserError
+from segtrain.labels import Label, default_color
 from segtrain.models.keras_weights import convert_keras
 from segtrain.run import checkpoint
 from segtrain.run.results import write_config, write_json
@@ -18,13 +26,10 @@ from segtrain.run.results import write_config, write_json
 log = logging.getLogger(__name__)
 
 
-def run(cfg: Config[ConvertTask], run_dir: Path) -> float | None:
+def run(cfg: Config[ConvertTask], run_dir: Path) -> None:
     """Fill cfg.model with the weights of cfg.task.weights and write it as checkpoints/best.pt.
 
     The checkpoint's config is this command's, so that task=evaluate knows model, dataset and normalisation.
-
-    Returns:
-        None, for nothing is scored.
     """
     if cfg.task.weights is None:
         raise UserError("task.weights is needed: the .npz file with the weights, task.weights=weights.npz")
@@ -48,7 +53,9 @@ def run(cfg: Config[ConvertTask], run_dir: Path) -> float | None:
                         "Choose the variant and the number of classes that it was trained with.") from error
 
     saved = dict.fromkeys(checkpoint.State.model_fields)
-    saved |= {"model": state, "epoch": 0, "step": 0, "config": settled.plain()}
+    labels, form = find_classes(settled)
+    saved |= {"model": state, "epoch": 0, "step": 0, "config": settled.plain(),
+              "labels": [asdict(label) for label in labels], "file_form": asdict(form)}
     best = run_dir / "checkpoints" / checkpoint.BEST
     checkpoint.save(best, saved)
     write_config(run_dir, settled)
@@ -56,12 +63,34 @@ def run(cfg: Config[ConvertTask], run_dir: Path) -> float | None:
         "task": "convert", "model": name, "weights": str(path), "num_arrays": len(weights), "checkpoint": str(best),
         "params": sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)})
     if not cfg.model.get("keras_compatible", True):
-        log.info("model.keras_compatible=false: %s computes otherwise than the network in Keras did, and "
-                          "these weights were learnt for that; train on, or convert with model.keras_compatible=true.",
-                          name)
+        log.info("model.keras_compatible=false: %s computes something else than the network in Keras, for which "
+                 "these weights were trained: continue training, or convert with model.keras_compatible=true.", name)
     log.info("%d arrays of %s are now %s\nnext:\n  segtrain task=evaluate checkpoint=%s dataset=...",
-                      len(weights), path, best, run_dir)
-    return None
+             len(weights), path, best, run_dir)
+
+
+def find_classes(cfg: Settled[Any]) -> tuple[Sequence[Label], FileForm]:
+    """Return the classes of the config's dataset, and what files of its predictions hold.
+
+    If the data is not there, the table is that of a dataset that always has the same, or else names are made up.
+    """
+    try:
+        data = build.dataset(without_download(cfg), cfg.dataset.split, targets_only=True)
+        return data.labels, file_form(data)
+    except UserError:
+        pass
+    num_classes = cfg.dataset.num_classes
+    for target, labels, form in (("camvid.CamVid", CAMVID, FileForm()),
+                                 ("camvid.CamVid", (*CAMVID, CAMVID_VOID), FileForm()),
+                                 ("cityscapes.Cityscapes", CITYSCAPES, FileForm(label_ids=True)),
+                                 ("voc.Voc", VOC, FileForm(palette=mask_palette(VOC)))):
+        has_own = cfg.dataset.arguments.get("classes") is not None  # a class file, as dataset=voc may have
+        if cfg.dataset.target == f"segtrain.data.{target}" and len(labels) == num_classes and not has_own:
+            return labels, form
+    log.warning("warning: the dataset's classes are not known here: names and colours are made up, the class numbers "
+                "are right.")
+    made_up = [Label(f"class {number}", number, number, default_color(number)) for number in range(num_classes)]
+    return made_up, FileForm()
 
 
 def _read(path: Path) -> Mapping[str, np.ndarray]:

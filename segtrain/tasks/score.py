@@ -5,34 +5,22 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from segtrain.config import build
 from segtrain.config.schema import Config, ScoreTask
 from segtrain.data.base import Dataset
-from segtrain.data.images import read_mask
-from segtrain.data.label_files import UNKNOWN, find_predictions, other_labels, predicted_ids
-from segtrain.data.statistics import (
-    all_void,
-    check_counts,
-    check_instances,
-    find_instances,
-    instance_classes,
-)
-from segtrain.data.threads import map_in_order
-from segtrain.errors import UserError, did_you_mean, list_first
+from segtrain.data.label_files import find_predictions, other_labels
+from segtrain.data.statistics import all_void, check_instances
+from segtrain.errors import UserError, did_you_mean
 from segtrain.inference.evaluator import image_rows, split_results
+from segtrain.inference.saved_predictions import count_predictions
 from segtrain.labels import Label
-from segtrain.metrics.categories import category_ids
-from segtrain.metrics.confusion import class_counts, count_pairs, fold_pairs
-from segtrain.metrics.instances import count_instances
+from segtrain.metrics.confusion import class_counts
 from segtrain.run.results import results_table, write_config, write_confusion, write_json, write_rows
 
 log = logging.getLogger(__name__)
@@ -62,16 +50,16 @@ def run(cfg: Config[ScoreTask], run_dir: Path) -> float | None:
                     folder, unused[0])
 
     started = time.perf_counter()
-    counts = _count_all(data, paths, cfg.dataset.instances)
-    confusion = torch.stack([each.confusion for each in counts])
+    counts = count_predictions(data, paths, cfg.dataset.instances)
+    confusion = torch.stack([image.confusion for image in counts])
     if not confusion[:, :-1].any():
         raise UserError(all_void(len(paths), data.locate(0)))
     for remark in data.remarks():
         log.warning("warning: %s", remark)
     objects = None
     if cfg.dataset.instances is not None:
-        objects = np.concatenate([each.objects for each in counts])
-        _tell_sizes(data.labels, objects, class_sizes, source)
+        objects = np.concatenate([image.objects for image in counts])
+        _log_sizes(data.labels, objects, class_sizes, source)
     of_split = split_results(data.labels, confusion.sum(0), objects, others=other_labels(data),
                              instances=cfg.dataset.instances, class_sizes=class_sizes, num_images=len(paths), loss=None,
                              seconds=time.perf_counter() - started)
@@ -87,80 +75,14 @@ def run(cfg: Config[ScoreTask], run_dir: Path) -> float | None:
     return results[cfg.train.monitor]
 
 
-# ---- counting
-
-
-@dataclass
-class _Counts:
-    """What was counted in one image: a confusion matrix (K+1, P+1), and the rows of `count_instances`."""
-
-    confusion: torch.Tensor
-    objects: np.ndarray
-
-
-def _count_all(data: Dataset, paths: Sequence[Path], instances: str | None) -> list[_Counts]:
-    """Count every pair of target and prediction, on all cores.
-
-    Raises:
-        UserError: If pairs are at fault; it says what is wrong with the first, and holds the files of all.
-    """
-    table, num_classes = predicted_ids(data), len(data.labels)
-    others = other_labels(data)
-    num_predicted = num_classes + len(others)
-    class_ids, categories = instance_classes(data.labels), category_ids([*data.labels, *others])
-    ids: np.ndarray = np.where(table == UNKNOWN, num_predicted, table).astype(np.int16)
-    classes = (f"label ids 0..{max(label.label_id for label in data.file_labels)}" if data.file_labels
-               else f"train ids 0..{num_classes - 1} (255 is no class)")
-
-    def count(index: int) -> _Counts | UserError:
-        file = data.locate(index)
-        try:
-            target, own = data.read_target(index)
-            found = None if instances is None else find_instances(target, own, data.labels, instances, file)
-            file = str(paths[index])
-            pred = read_mask(paths[index])
-            if pred.shape != target.shape:
-                raise UserError(f"{file} is {pred.shape[1]}x{pred.shape[0]} but its target {data.locate(index)} is "
-                                f"{target.shape[1]}x{target.shape[0]}: predict at the target's size.")
-            pairs = count_pairs(pred, target)
-            check_counts(pairs.sum(1), data.labels, data.locate(index))
-            _check_prediction(pairs.sum(0), table, classes, file)
-        except UserError as error:
-            return UserError(str(error), error.files or [file])
-        objects = np.zeros((0, 4), np.int64)
-        if found is not None:
-            predicted: np.ndarray = cv2.LUT(pred, ids)
-            objects = count_instances(predicted, target, found, class_ids, categories)
-        return _Counts(fold_pairs(pairs, ids, num_classes, num_predicted), objects)
-
-    bar = tqdm(map_in_order(count, len(paths)), desc="scoring", total=len(paths), unit="image", leave=False,
-               disable=None)
-    counted = list(bar)
-    faults = [each for each in counted if isinstance(each, UserError)]
-    if faults:
-        more = f" ({len(faults)} of {len(paths)} pairs of target and prediction are at fault)" if faults[1:] else ""
-        raise UserError(f"{faults[0]}{more}", [file for fault in faults for file in fault.files])
-    return [each for each in counted if isinstance(each, _Counts)]
-
-
-def _check_prediction(counts: np.ndarray, table: np.ndarray, classes: str, file: str) -> None:
-    unknown = np.flatnonzero((counts > 0) & (table == UNKNOWN))
-    if len(unknown):
-        values = list_first([f"{value} ({counts[value]} pixels)" for value in unknown])
-        raise UserError(f"{file} holds the value {values}, which is not a class: predictions hold {classes}.")
-
-
-# ---- the sizes of objects
-
-
 def _class_sizes(given: Any, data: Dataset, instances: str | None) -> tuple[dict[str, float | None] | None, str]:
-    """Settle the sizes that iIoU weighs with: task.class_sizes, or those that the dataset fixes, or None.
+    """Return the object sizes that weight iIoU: task.class_sizes, or those that the dataset fixes, or None.
 
     Returns:
         The sizes by class name, and where they come from.
 
     Raises:
-        UserError: If task.class_sizes is of no use.
+        UserError: If task.class_sizes does not fit.
     """
     if given is None:
         fixed = data.class_sizes if instances == "maps" else None
@@ -178,7 +100,7 @@ def _class_sizes(given: Any, data: Dataset, instances: str | None) -> tuple[dict
     names = [label.name for label in data.labels if label.has_instances]
     for name, size in given.items():
         if name not in names:
-            raise UserError(f"{source} gives a size of {name}, which is no class with instances here; those are "
+            raise UserError(f"{source} gives a size of {name}, which is not a class with instances here; those are "
                             f"{', '.join(names)}.{did_you_mean(str(name), names)}")
         if size is not None and (isinstance(size, bool) or not isinstance(size, (int, float))
                                  or not 0 < size < math.inf):
@@ -190,18 +112,18 @@ def _read_sizes(path: Path) -> Any:
     try:
         sizes = json.loads(path.read_text(encoding="utf-8"))["policy"]["class_sizes"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else error
-        raise UserError(f"task.class_sizes={path} is no results.json of a scored split ({reason}): name one, or give "
-                        "the sizes, task.class_sizes={Car: 1234.5}.") from error
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise UserError(f"task.class_sizes={path} is not a results.json of a scored split ({reason}): name one, or "
+                        "give the sizes, task.class_sizes={Car: 1234.5}.") from error
     if sizes is None:
-        raise UserError(f"task.class_sizes={path} holds no sizes, for it was scored without dataset.instances: "
+        raise UserError(f"task.class_sizes={path} holds no sizes, because it was scored without dataset.instances: "
                         "name another.")
     return sizes
 
 
-def _tell_sizes(labels: Sequence[Label], objects: np.ndarray, sizes: Mapping[str, float | None] | None,
+def _log_sizes(labels: Sequence[Label], objects: np.ndarray, sizes: Mapping[str, float | None] | None,
                 source: str) -> None:
-    """Say which object sizes iIoU weighs with: they are a part of its definition."""
+    """Log which object sizes weight iIoU: they are a part of its definition."""
     own = [labels[train_id].name for train_id in np.unique(objects[:, 0]) if not (sizes or {}).get(
         labels[train_id].name)]
     if sizes is not None:

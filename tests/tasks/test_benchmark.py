@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from segtrain.models.linknet import LinkNet
-from segtrain.profiling import MemoryMeter, cost, layer_table, layers, timed
+from segtrain.profiling import MemoryMeter, cost, layer_table, layers, percentile, timed
 from segtrain.sweep import leaderboard
-from segtrain.tasks import benchmark
 
 CPU = torch.device("cpu")
 QUICK = ("task=benchmark", "task.size=[32,64]", "task.batch_size=2", "task.repeats=3", "runtime.threads=1")
@@ -123,7 +122,7 @@ def test_peak_memory():
 
 @pytest.mark.parametrize(("count", "expected"), [(1, 1), (3, 3), (19, 19), (20, 19), (100, 95)])
 def test_percentile(count, expected):
-    assert benchmark._percentile(list(range(count, 0, -1)), 0.95) == expected
+    assert percentile(list(range(count, 0, -1)), 0.95) == expected
 
 
 # ---- the task
@@ -184,7 +183,7 @@ def test_the_columns_are_figures_of_the_results(segtrain):
     (("task.size=64",), "task.size"),
     (("task.repeats=0",), "task.repeats=0 is too small"),
     (("task.siz=[64,64]",), "task.siz is not a key of the configuration. Did you mean 'task.size'"),
-    (("task.sort=parms",), "task.sort=parms is no column of the table"),
+    (("task.sort=parms",), "task.sort=parms is not a column of the table"),
     (("dataset=folder",), "give it, dataset.num_classes="),
     (("model.num_classes=0",), "num_classes must be at least 1"),
 ])

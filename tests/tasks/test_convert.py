@@ -6,12 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import TINY
+from helpers import TINY, composed
 from keras_records import load_record, relative_error
 
+from segtrain.data.camvid import CAMVID
+from segtrain.data.cityscapes import CITYSCAPES
+from segtrain.data.voc import VOC
 from segtrain.models.keras_weights import convert_keras
 from segtrain.models.linknet_preact import LinkNetPreact, keras_layers
 from segtrain.run import checkpoint
+from segtrain.tasks.convert import find_classes
 
 CONVERT = ("task=convert", "model=linknet_preact", "model.keras_compatible=true", "task.weights=weights.npz",
            "hydra.run.dir=converted")
@@ -38,8 +42,21 @@ def test_a_file_of_weights_becomes_a_checkpoint(segtrain, keras, capsys):
     network = LinkNetPreact(12, keras_compatible=True)
     network.load_state_dict(saved["model"])
     assert relative_error(network, record) <= 1e-4
+    assert [label["name"] for label in saved["labels"]] == [f"class {number}" for number in range(12)]
+    assert len({tuple(label["color"]) for label in saved["labels"]}) == 12
     assert sorted(path.name for path in Path("converted").iterdir()) == [
         "checkpoints", "config.yaml", "convert.log", "results.json"]
+
+
+@pytest.mark.parametrize(("dataset", "expected"), [
+    ("streets", CAMVID), ("camvid", CAMVID), ("cityscapes", CITYSCAPES), ("voc", VOC)])
+def test_the_classes_of_known_datasets_need_no_data(hydra, dataset, expected):
+    cfg = composed("task=convert", f"dataset={dataset}", f"dataset.num_classes={len(expected)}",
+                   *[] if dataset == "streets" else ["dataset.root=nowhere"])
+    labels, form = find_classes(cfg)
+    assert labels == expected
+    assert form.label_ids == (dataset == "cityscapes")
+    assert (form.palette is not None) == (dataset == "voc")
 
 
 def test_the_checkpoint_can_be_evaluated_and_trained_on(segtrain, keras):

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -17,8 +18,10 @@ from torch import nn
 
 from segtrain.data.camvid import CAMVID
 from segtrain.errors import UserError
-from segtrain.export.traced import Portable, passes_places, trace, write_onnx
-from segtrain.export.verify import as_input, compare, onnxruntime_runner, opencv_runner
+from segtrain.export import verify
+from segtrain.export.onnx import write_onnx
+from segtrain.export.program import ModelWithPreprocessing, reuses_pooling_indices, trace_program
+from segtrain.export.verify import as_input, compare, load_in_onnxruntime, load_in_opencv
 from segtrain.models.enet import ENet
 from segtrain.models.linknet import LinkNet
 from segtrain.models.segnet import SegNet
@@ -171,20 +174,21 @@ def test_onnxruntime_and_opencv_compute_what_torch_does(make, tmp_path):
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = None  # the statistics of what it sees next
         model.train()(torch.tensor((images / 255 - MEAN) / STD, dtype=torch.float32).permute(0, 3, 1, 2))
-    program = trace(Portable(model, MEAN, STD, labels=False), None, "mine")
+    program = trace_program(ModelWithPreprocessing(model, MEAN, STD, labels=False), None, "mine")
     write_onnx(tmp_path / "model.onnx", program, {}, labels=False, target="mine")
-    assert passes_places(program) == (type(model) in (SegNet, ENet))
-    for maker in (onnxruntime_runner, opencv_runner):
+    assert reuses_pooling_indices(program) == (type(model) in (SegNet, ENet))
+    for maker in (load_in_onnxruntime, load_in_opencv):
         run = maker(tmp_path / "model.onnx")
         for shape in ((1, 64, 96), (2, 45, 67), (1, 90, 40)):
             batch = pictures(*shape)
-            check = compare(run(as_input(batch, False)), reference(model, batch), places=passes_places(program))
+            check = compare(run(as_input(batch, False)), reference(model, batch),
+                            pooling_indices=reuses_pooling_indices(program))
             assert check.passed, check
 
 
 @pytest.mark.slow
 def test_a_network_whose_upsampling_is_channels_last_takes_any_size_with_labels_too():
-    program = trace(Portable(LinkNet(5).eval(), MEAN, STD, labels=True), None, "mine")
+    program = trace_program(ModelWithPreprocessing(LinkNet(5).eval(), MEAN, STD, labels=True), None, "mine")
     image = pictures(1, 50, 77)
     assert program.module()(torch.tensor(image)).shape == (1, 50, 77)
 
@@ -268,7 +272,7 @@ def test_the_data_need_not_be_there(segtrain, tmp_path, capsys):
     capsys.readouterr()
     assert segtrain("task=export", "task.format=pt2", "checkpoint=run", "hydra.run.dir=out") == 0
     said = capsys.readouterr().out
-    assert "the checkpoint's dataset is not to be had" in said
+    assert "the checkpoint's dataset is not available" in said
     assert results(Path("out"))["images"] == "embedded street scenes"
     assert json.loads(results(Path("out"))["metadata"]["classes"]) == ["wall", "floor"]
     assert json.loads(results(Path("out"))["metadata"]["colors"]) == [[255, 0, 0], [0, 255, 0]]
@@ -283,7 +287,7 @@ LOGITS = np.random.default_rng(0).normal(size=(2, 4, 30, 40)).astype(np.float32)
 def test_figures_of_a_check():
     actual = LOGITS.copy()
     actual[0, 0, 0, 0] += 0.5 * LOGITS.std()
-    check = compare(actual, LOGITS, places=False)
+    check = compare(actual, LOGITS, pooling_indices=False)
     assert (check.size, check.num_images) == ([30, 40], 2)
     assert check.max_error == pytest.approx(0.5 * LOGITS.std(), rel=1e-5)
     assert check.max_relative == pytest.approx(0.5, rel=1e-5)
@@ -291,7 +295,7 @@ def test_figures_of_a_check():
     assert check.agreement >= 1 - 1 / (2 * 30 * 40)
 
 
-@pytest.mark.parametrize(("change", "places", "passed"), [
+@pytest.mark.parametrize(("change", "pooling_indices", "passed"), [
     (lambda logits: logits + 1e-5, False, True),
     (lambda logits: np.roll(logits, 1, 2), False, False),
     (lambda logits: np.roll(logits, 1, 2), True, False),
@@ -304,15 +308,15 @@ def test_figures_of_a_check():
     (lambda logits: logits.argmax(1).astype(np.uint8), False, True),
     (lambda logits: np.roll(logits, 1, 3).argmax(1), False, False),
 ])
-def test_what_passes(change, places, passed):
-    check = compare(change(LOGITS), LOGITS, places=places)
+def test_what_passes(change, pooling_indices, passed):
+    check = compare(change(LOGITS), LOGITS, pooling_indices=pooling_indices)
     assert check.passed is passed
-    json.dumps(check.as_results(), allow_nan=False)
+    json.dumps(asdict(check), allow_nan=False)
 
 
 def test_another_shape_is_no_rounding():
     with pytest.raises(ValueError, match="instead of"):
-        compare(LOGITS[:, :, 1:], LOGITS, places=False)
+        compare(LOGITS[:, :, 1:], LOGITS, pooling_indices=False)
 
 
 # ---- what is refused
@@ -343,7 +347,8 @@ def shifted(maker):
 def test_a_file_that_computes_something_else_is_not_kept(segtrain, shared_run, exported, monkeypatch, capsys, name,
                                                          given, remedy):
     reuse(monkeypatch, exported)
-    monkeypatch.setattr(export, f"{name}_runner", shifted(getattr(export, f"{name}_runner")))
+    load = {"onnxruntime": "load_in_onnxruntime", "opencv": "load_in_opencv", "pt2": "load_in_torch_export"}[name]
+    monkeypatch.setattr(verify, load, shifted(getattr(verify, load)))
     assert segtrain("task=export", f"checkpoint={shared_run}", *given, "hydra.run.dir=out") == 2
     said = capsys.readouterr().err
     assert remedy in said
@@ -358,7 +363,7 @@ def test_what_opencv_cannot_run_is_said_and_kept(segtrain, shared_run, exported,
     def make(path):
         raise cv2.error("unsupported layer Foo")
 
-    monkeypatch.setattr(export, "opencv_runner", make)
+    monkeypatch.setattr(verify, "load_in_opencv", make)
     assert segtrain("task=export", f"checkpoint={shared_run}", "hydra.run.dir=out") == 0
     assert "OpenCV cannot run it (unsupported layer Foo)" in capsys.readouterr().out
     assert results(Path("out"))["opencv_error"] == "unsupported layer Foo"
@@ -383,7 +388,7 @@ class LargeOnly(nn.Module):
 
 @pytest.mark.slow
 def test_an_operator_without_counterpart_is_named(tmp_path):
-    program = trace(Portable(Bessel(), MEAN, STD, labels=False), None, "mine.Bessel")
+    program = trace_program(ModelWithPreprocessing(Bessel(), MEAN, STD, labels=False), None, "mine.Bessel")
     with pytest.raises(UserError, match=r"mine\.Bessel .*bessel_j0 has no counterpart in ONNX.*task\.format=pt2"):
         write_onnx(tmp_path / "model.onnx", program, {}, labels=False, target="mine.Bessel")
     assert not list(tmp_path.iterdir())
@@ -395,12 +400,12 @@ def test_an_operator_without_counterpart_is_named(tmp_path):
 ])
 def test_what_cannot_be_traced(network, size, message, capfd):
     with pytest.raises(UserError, match=message):
-        trace(Portable(network, MEAN, STD, labels=False), size, "mine")
+        trace_program(ModelWithPreprocessing(network, MEAN, STD, labels=False), size, "mine")
     assert "".join(capfd.readouterr()) == ""
 
 
 def test_one_size_may_be_traced_where_all_may_not():
-    trace(Portable(LargeOnly(), MEAN, STD, labels=False), (64, 64), "mine")
+    trace_program(ModelWithPreprocessing(LargeOnly(), MEAN, STD, labels=False), (64, 64), "mine")
 
 
 @pytest.mark.parametrize(("given", "message"), [

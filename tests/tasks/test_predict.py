@@ -9,24 +9,22 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import UNET, composed, segtrain_exits
+from helpers import UNET, segtrain_exits
 from PIL import Image
 from torch import nn
 
-from segtrain.config.check import replace_values
 from segtrain.data.camvid import CAMVID
 from segtrain.data.cityscapes import CITYSCAPES
 from segtrain.data.label_files import MARKER, FileForm, file_values
-from segtrain.data.voc import VOC
 from segtrain.errors import UserError
-from segtrain.inference import writers
+from segtrain.inference import video
 from segtrain.inference.forward import InferenceSettings
-from segtrain.inference.inputs import Item, find_inputs, shard
-from segtrain.inference.pipeline import FOLDERS
+from segtrain.inference.inputs import Item, find_inputs, select_shard
 from segtrain.inference.predictor import Predictor
-from segtrain.inference.writers import ProbabilityFile, VideoReader, VideoWriter
+from segtrain.inference.video import VideoReader, VideoWriter
+from segtrain.inference.writers import FOLDERS, ProbabilityFile
 from segtrain.profiling import bytes_per_pixel
-from segtrain.run.trained import saved_classes
+from segtrain.run.trained import read_classes
 from segtrain.visualize import blended, colorize, occurring, with_legend
 
 CPU = torch.device("cpu")
@@ -298,8 +296,8 @@ def test_what_is_wrong_with_the_input_is_said_before_any_work(photos, break_it, 
 
 
 @pytest.mark.parametrize(("given", "said"), [
-    ("nowhere", "task.input=nowhere does not exist"), ("empty", "holds no picture and no video"),
-    ("nowhere/*.png", "holds no picture and no video")])
+    ("nowhere", "task.input=nowhere does not exist"), ("empty", "holds no image and no video"),
+    ("nowhere/*.png", "holds no image and no video")])
 def test_nothing_to_be_found_is_an_error(predict, capsys, tmp_path, monkeypatch, given, said):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
@@ -312,7 +310,7 @@ def test_nothing_to_be_found_is_an_error(predict, capsys, tmp_path, monkeypatch,
 @pytest.mark.parametrize("number", [1, 2, 3, 7, 12])
 def test_shards_are_all_of_the_input_and_share_nothing(number):
     items = [Item(Path(f"{index}.png"), str(index), False) for index in range(10)]
-    parts = [shard(items, f"{part}/{number}") for part in range(1, number + 1)]
+    parts = [select_shard(items, f"{part}/{number}") for part in range(1, number + 1)]
     assert sorted(item.name for part in parts for item in part) == sorted(item.name for item in items)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
@@ -320,7 +318,7 @@ def test_shards_are_all_of_the_input_and_share_nothing(number):
 @pytest.mark.parametrize("which", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2"])
 def test_a_shard_that_is_none_is_refused(which):
     with pytest.raises(UserError, match="i from 1 to n"):
-        shard([], which)
+        select_shard([], which)
 
 
 # ---- faults, restarts, mixed folders
@@ -416,32 +414,15 @@ def test_a_checkpoint_that_is_none_is_refused(segtrain, tmp_path, monkeypatch, c
 
 def test_a_checkpoint_keeps_what_its_dataset_wants_in_files():
     form = FileForm(label_ids=True)
-    saved = {"labels": [asdict(label) for label in CITYSCAPES], "file_form": asdict(form)}
-    cfg = composed("dataset=cityscapes")
-    labels, found, remark = saved_classes(saved, Path("best.pt"), cfg)
-    assert (labels, found, remark) == (CITYSCAPES, form, None)
+    saved = {"labels": [asdict(label) for label in CITYSCAPES], "file_form": asdict(form),
+             "config": {"dataset": {"num_classes": len(CITYSCAPES)}}}
+    labels, found = read_classes(saved, Path("best.pt"))
+    assert (labels, found) == (CITYSCAPES, form)
     assert file_values(labels, found)[:19].tolist() == [label.label_id for label in CITYSCAPES]
     assert file_values(CAMVID, FileForm())[:11].tolist() == list(range(11))
-
-
-def without_labels(target, num_classes, **values):
-    values = {"_target_": f"segtrain.data.{target}", "num_classes": num_classes, **values}
-    cfg = replace_values(composed(f"dataset={target.split('.')[0]}"),
-                         {f"dataset.{key}": value for key, value in values.items()})
-    return saved_classes({"labels": None}, Path("best.pt"), cfg)
-
-
-def test_old_checkpoints_get_their_classes_from_elsewhere():
-    for target, labels in (("camvid.CamVid", CAMVID), ("cityscapes.Cityscapes", CITYSCAPES), ("voc.Voc", VOC)):
-        found, form, remark = without_labels(target, len(labels))
-        assert found == labels
-        assert form.label_ids == (labels is CITYSCAPES)
-        assert (form.palette is not None) == (labels is VOC)
-        assert "holds no table of its classes" in remark
-    found, _, remark = without_labels("folder.Folder", 4, root="/nowhere")
-    assert [label.name for label in found] == ["class 0", "class 1", "class 2", "class 3"]
-    assert len({label.color for label in found}) == 4
-    assert "made up" in remark
+    saved["labels"] = saved["labels"][:5]
+    with pytest.raises(UserError, match="its table of classes is not that of 19 classes"):
+        read_classes(saved, Path("best.pt"))
 
 
 # ---- videos
@@ -489,7 +470,7 @@ def test_videos_refuse_what_is_for_pictures(predict, tmp_path, capsys):
     for option in ("overlays", "probabilities"):
         code, _ = predict(tmp_path / "drive.mp4", f"task.{option}=true")
         assert code == 2
-        assert f"task.{option}=true is for pictures" in capsys.readouterr().err
+        assert f"task.{option}=true is for images" in capsys.readouterr().err
 
 
 def test_a_video_that_breaks_off_is_predicted_so_far_and_reported(predict, tmp_path, capsys):
@@ -508,7 +489,7 @@ def test_a_video_that_breaks_off_is_predicted_so_far_and_reported(predict, tmp_p
 
 
 def test_a_missing_codec_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(writers, "CODEC", "zzzz")
+    monkeypatch.setattr(video, "CODEC", "zzzz")
     with pytest.raises(UserError, match="lacks the codec zzzz"):
         VideoWriter(tmp_path / "a.mp4", 10, (40, 48))
     assert not list(tmp_path.iterdir())

@@ -371,7 +371,8 @@ def test_class_sizes_are_given_or_those_of_the_split(score, capsys):
 
 
 @pytest.mark.parametrize(("value", "says"), [
-    ("{Cars: 4}", ["Cars", 'Car']), ("{Sky: 4}", ["Sky", "no class with instances"]), ("{Car: 0}", ["Car", "above 0"]),
+    ("{Cars: 4}", ["Cars", 'Car']), ("{Sky: 4}", ["Sky", "not a class with instances"]),
+    ("{Car: 0}", ["Car", "above 0"]),
     ("{Car: many}", ["Car", "many"]), ("{Car: true}", ["Car", "above 0"]), ("7", ["task.class_sizes=7"]),
     ("nowhere.json", ["nowhere.json", "results.json"]), ("bad.json", ["bad.json"]), ("none.json", ["none.json"])])
 def test_useless_class_sizes_are_refused(refused, value, says):

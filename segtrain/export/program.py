@@ -1,0 +1,141 @@
+"""Trace a network with its preprocessing into one program of torch.export, from which every format is written."""
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from segtrain.errors import UserError
+from segtrain.labels import Label
+
+INPUT = "image"
+# Of the example that the network is traced with. torch would fix a side that becomes one cell within the network, and
+# one that is divisible already; no network here makes one cell of these.
+TRACED_BATCH, TRACED_SIZE = 2, (133, 197)
+SMALLEST, LARGEST = 32, 2**16  # sides that a network for any size must take
+
+
+class ModelWithPreprocessing(nn.Module):
+    """A network with its normalisation inside, and with argmax if class numbers are wanted.
+
+    Args:
+        network: float32 (N, C, H, W), normalised -> logits.
+        mean: One number a channel, of x / 255.
+        std: One number a channel, above 0.
+        labels: Whether to return class numbers instead of logits; images then come as decoders give them.
+
+    Shape:
+        - image: (N, C, H, W), float32, 0..255; with `labels` (N, H, W, C), uint8.
+        - returns: logits (N, K, H, W), float32; with `labels` (N, H, W), uint8, 0..K-1.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float], *, labels: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.labels = labels
+        means, stds = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (mean, std))
+        self.register_buffer("scale", (1 / (255 * stds)).float())
+        self.register_buffer("shift", (-means / stds).float())
+
+    def forward(self, image: Tensor) -> Tensor:
+        if self.labels:
+            image = image.permute(0, 3, 1, 2).float().contiguous()  # other strides make torch fix sizes on tracing
+        logits = self.network(image * self.scale + self.shift)
+        return logits.argmax(1).to(torch.uint8) if self.labels else logits
+
+
+def output_name(labels: bool) -> str:
+    """Return the name of a file's output."""
+    return "labels" if labels else "logits"
+
+
+def trace_program(model: ModelWithPreprocessing, size: tuple[int, int] | None, target: str) -> ExportedProgram:
+    """Trace what a network computes.
+
+    Args:
+        model: On the CPU; it is put into evaluation mode.
+        size: (height, width) of the only images that the program takes, one at a time; None: any batch and size.
+        target: Its model._target_, for messages.
+
+    Raises:
+        UserError: If the network cannot be traced, or for one size only.
+    """
+    shape = (1, *size) if size else (TRACED_BATCH, *TRACED_SIZE)
+    num_channels = model.scale.shape[1]
+    if model.labels:
+        example, open_dims = torch.zeros(*shape, num_channels, dtype=torch.uint8), (0, 1, 2)
+    else:
+        example, open_dims = torch.zeros(shape[0], num_channels, *shape[1:]), (0, 2, 3)
+    try:
+        with quiet(), torch.no_grad():
+            program = torch.export.export(model.eval(), (example,), dynamic_shapes=None if size else
+                                          (dict.fromkeys(open_dims, Dim.DYNAMIC),))
+    except Exception as error:  # whatever the network's own code, or torch's tracing of it, may raise
+        remedy = ("its forward must not branch on the values of tensors" if size else
+                  "its forward must not branch on the values of tensors or on its input's size; or export for one "
+                  "size: task.size=[height,width]")
+        raise UserError(f"model._target_={target} cannot be exported ({first_line(error)}): {remedy}.") from error
+    for symbol, bounds in program.range_constraints.items():
+        if size is None and (bounds.lower > SMALLEST or bounds.upper < LARGEST):
+            raise UserError(f"model._target_={target} cannot be exported for every size: its forward branches on a "
+                            f"side of its input ({bounds.lower} <= {symbol} <= {bounds.upper}). Remove that branch, or "
+                            "export for one size: task.size=[height,width].")
+    return program
+
+
+def reuses_pooling_indices(program: ExportedProgram) -> bool:
+    """Return whether a program reuses max-pooling indices, as unpooling does.
+
+    Of two maxima that are equal but for rounding, another runtime may choose the other one. A few pixels then differ.
+    """
+    return any("scatter" in str(node.target) for node in program.graph.nodes)
+
+
+def make_metadata(*, labels: Sequence[Label], mean: Sequence[float], std: Sequence[float],
+                  size: tuple[int, int] | None, gives_labels: bool, model: str, checkpoint: Path,
+                  version: str) -> dict[str, str]:
+    """Return what a file says about itself: text, lists as JSON."""
+    batch, sides = ("1", "{}, {}".format(*size)) if size else ("N", "H, W")
+    if gives_labels:
+        given, result = f"uint8 ({batch}, {sides}, {len(mean)})", f"uint8 ({batch}, {sides}), class numbers"
+    else:
+        given, result = f"float32 ({batch}, {len(mean)}, {sides})", f"float32 ({batch}, {len(labels)}, {sides})"
+    return {
+        "segtrain": version, "model": model, "checkpoint": str(checkpoint),
+        "input": f"{INPUT}: {given}, RGB, 0..255", "output": f"{output_name(gives_labels)}: {result}",
+        "classes": json.dumps([label.name for label in labels]),
+        "colors": json.dumps([list(label.color) for label in labels]),
+        "label_ids": json.dumps([label.label_id for label in labels]),
+        "normalization": "inside: (image / 255 - mean) / std",
+        "mean": json.dumps(list(mean)), "std": json.dumps(list(std)),
+    }
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence torch's own remarks while it exports: deprecations, progress, graphs that it gave up on."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), \
+                contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def first_line(error: Exception) -> str:
+    """Return the kind of an error and the first line of its text."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {line[:300]}".rstrip(": ")
