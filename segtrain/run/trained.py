@@ -71,7 +71,7 @@ def load_trained(cfg: Config[Any], *, device: torch.device | None = None) -> Tra
         device: Another device than that of runtime.device.
 
     Raises:
-        UserError: If cfg names no checkpoint, there is no such file, it is damaged, or holds another model than the config.
+        UserError: If cfg names no checkpoint, the file does not exist, is damaged, or holds another model than cfg.
     """
     if cfg.checkpoint is None:
         raise UserError(f"task={cfg.task.name} needs checkpoint=, a .pt file or a run directory.")
