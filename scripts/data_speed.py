@@ -2,7 +2,7 @@
 
     python scripts/data_speed.py                                          # the embedded street scenes
     python scripts/data_speed.py dataset=camvid dataset.root=/data/CamVid
-    python scripts/data_speed.py --files 100 10000                        # 10,000 small pictures, written and removed
+    python scripts/data_speed.py --files 100 10000                        # 10,000 small images, written and removed
 
 Without --files: one process, one thread reads samples of the training split (from file to train ids), and augments them
 with crop_flip and with strong. The three take turns, a round each, so that a machine whose speed drifts slows them
@@ -37,7 +37,7 @@ from segtrain.training.state import prepare
 from segtrain.training.step import train_one_epoch
 
 ROUNDS, SAMPLES = 15, 32
-SIZE, CLASSES, VAL_EVERY = (64, 96), 5, 5  # of the many small pictures
+SIZE, CLASSES, VAL_EVERY = (64, 96), 5, 5  # of the many small images
 
 
 def main() -> None:
@@ -88,7 +88,7 @@ def many_files(number: int, overrides: list[str]) -> None:
     """Print what the doctor and the beginning of a training take for so many images."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "data")
-        write_pictures(root, number)
+        write_images(root, number)
         given = ["dataset=folder", f"dataset.root={root}", "dataset.crop=[64,64]", "runtime.workers=0", "model=enet",
                  *overrides]
         for name, task, more in (("doctor", run_doctor, ["task=doctor"]),
@@ -102,8 +102,8 @@ def many_files(number: int, overrides: list[str]) -> None:
                   f"({processor:.1f} s of the processor's), {number / seconds:.0f} images/s, {memory}")
 
 
-def write_pictures(root: Path, number: int) -> None:
-    """Write pictures of smooth random patches, each its own, and masks of as many; every fifth is for val."""
+def write_images(root: Path, number: int) -> None:
+    """Write images of smooth random patches, each its own, and masks of as many; every fifth is for val."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for kind in ("images", "masks"):

@@ -1,4 +1,4 @@
-"""Colour the classes in a picture: python run_onnx.py model.onnx picture.png mask.png
+"""Colour the classes of an image: python run_onnx.py model.onnx image.png mask.png
 
 It needs onnxruntime, numpy and Pillow, and nothing of segtrain. model.onnx is what segtrain task=export writes.
 """

@@ -1,4 +1,4 @@
-"""From pictures to logits: windows, bands and mirror images give what the whole picture gives, in bounded memory."""
+"""From images to logits: sliding windows, bands and flip TTA give what the whole image gives, in bounded memory."""
 
 import math
 
@@ -44,7 +44,7 @@ def close(one, other):
 # ---- whole
 
 
-def test_whole_pictures_are_normalised_and_given_to_the_network_in_evaluation_mode():
+def test_whole_images_are_normalised_and_given_to_the_network_in_evaluation_mode():
     network = wide_network().train()
     given = make_images(2, 8, 9, 3)
     logits = make_predict_fn(network, NORMALIZE, device=CPU)(given)
@@ -66,7 +66,7 @@ def test_windows_change_nothing_for_a_network_that_looks_at_single_pixels(window
 
 
 @pytest.mark.parametrize("window", [(75, 61), (75, 100), (1000, 61)])
-def test_a_window_of_the_pictures_size_or_more_is_the_whole_picture(window):
+def test_a_window_of_the_images_size_or_more_is_the_whole_image(window):
     whole = make_predict_fn(wide_network(), NORMALIZE, device=CPU)
     given = make_images(1, 75, 61, 3)
     assert torch.equal(predict_sliding_window(whole, given, window, overlap=0.5, batch_size=4), whole(given))
@@ -89,11 +89,11 @@ def test_logits_are_the_weighted_mean_over_the_windows(overlap):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 1000])
-def test_the_number_of_windows_at_once_and_of_pictures_changes_nothing(batch_size):
+def test_the_number_of_windows_at_once_and_of_images_changes_nothing(batch_size):
     whole = make_predict_fn(wide_network(), NORMALIZE, device=CPU)
     given = make_images(3, 40, 50, 3)
     together = predict_sliding_window(whole, given, (16, 20), overlap=0.4, batch_size=batch_size)
-    alone = [predict_sliding_window(whole, picture[None], (16, 20), overlap=0.4, batch_size=4) for picture in given]
+    alone = [predict_sliding_window(whole, image[None], (16, 20), overlap=0.4, batch_size=4) for image in given]
     close(together, torch.cat(alone))
 
 
@@ -109,7 +109,7 @@ def test_the_network_sees_windows_of_one_size_and_at_most_batch_size_of_them():
     assert [shape[0] for shape in seen] == [3]
     seen.clear()
     predict_sliding_window(predict, make_images(2, 40, 50, 3), (16, 20), overlap=0.25, batch_size=4)
-    assert [shape[0] for shape in seen] == [4, 4, 4, 4, 2]  # 3 x 3 windows of 2 pictures
+    assert [shape[0] for shape in seen] == [4, 4, 4, 4, 2]  # 3 x 3 windows of 2 images
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.1, 0.25, 0.5, 0.75, 0.99])
@@ -132,7 +132,7 @@ def test_no_more_windows_than_needed():
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 0.9])
-def test_weights_add_up_to_one_and_fall_off_towards_borders_inside_the_picture(overlap):
+def test_weights_add_up_to_one_and_fall_off_towards_borders_inside_the_image(overlap):
     begins = window_starts(100, 24, overlap)
     weights = blending_weights(begins, 24)
     total = torch.zeros(100, dtype=torch.float64)
@@ -140,7 +140,7 @@ def test_weights_add_up_to_one_and_fall_off_towards_borders_inside_the_picture(o
         assert (weight > 0).all()
         total[begin:begin + 24] += weight.double()
     torch.testing.assert_close(total, torch.ones(100, dtype=torch.float64), rtol=0, atol=1e-6)
-    assert weights[0][0] == 1  # at the picture's own border there is no other
+    assert weights[0][0] == 1  # at the image's own border there is no other
     if overlap:
         inner = weights[len(weights) // 2]
         assert max(inner[0], inner[-1]) < 0.2 * inner.max()
@@ -178,8 +178,8 @@ def test_a_band_that_was_handed_out_does_not_change_any_more():
     assert all(torch.equal(logits, copy) for logits, copy in found)
 
 
-def test_memory_does_not_grow_with_the_height_of_a_picture():
-    """Count the elements of every tensor that is made: at no time is one as large as the logits of the picture."""
+def test_memory_does_not_grow_with_the_height_of_a_image():
+    """Count the elements of every tensor that is made: at no time is one as large as the logits of the image."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Largest(TorchDispatchMode):
@@ -205,7 +205,7 @@ def test_memory_does_not_grow_with_the_height_of_a_picture():
         assert 0 < Largest.elements <= most
 
 
-# ---- mirror images
+# ---- flip TTA
 
 
 def test_flip_is_the_mean_of_both_views():

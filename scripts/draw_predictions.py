@@ -1,7 +1,7 @@
 """Draw a checkpoint's predictions on the first images of a split: input, target and prediction side by side.
 
-    python scripts/picture_predictions.py outputs/<date>/<time> predictions.png
-    python scripts/picture_predictions.py outputs/<date>/<time>/checkpoints/best.pt out.png --images 8 --columns 2
+    python scripts/draw_predictions.py outputs/<date>/<time> predictions.png
+    python scripts/draw_predictions.py outputs/<date>/<time>/checkpoints/best.pt out.png --images 8 --columns 2
 
 Colours are the dataset's own, void is black.
 """
@@ -25,7 +25,7 @@ from segtrain.visualize import side_by_side, stack
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("checkpoint", help="a .pt file or a run directory")
-    arguments.add_argument("picture", type=Path, help="the PNG to write")
+    arguments.add_argument("output", type=Path, help="the PNG to write")
     arguments.add_argument("--images", type=int, default=6)
     arguments.add_argument("--columns", type=int, default=2)
     given = arguments.parse_args()
@@ -45,8 +45,8 @@ def main() -> None:
     height = max(column.shape[0] for column in columns)
     sheet = np.concatenate([np.pad(column, ((0, height - column.shape[0]), (0, 8), (0, 0)), constant_values=255)
                             for column in columns], axis=1)
-    cv2.imwrite(str(given.picture), sheet[..., ::-1])
-    print(given.picture)
+    cv2.imwrite(str(given.output), sheet[..., ::-1])
+    print(given.output)
 
 
 if __name__ == "__main__":
