@@ -33,8 +33,8 @@ from segtrain.config import build
 from segtrain.config.hydra_plugin import compose_config
 from segtrain.profiling import MemoryMeter
 from segtrain.tasks import doctor
-from segtrain.training.state import prepare
-from segtrain.training.step import train_one_epoch
+from segtrain.training.state import build_state, set_training_mode
+from segtrain.training.step import train_step
 
 ROUNDS, SAMPLES = 15, 32
 SIZE, CLASSES, VAL_EVERY = (64, 96), 5, 5  # of the many small images
@@ -138,10 +138,10 @@ def run_doctor(cfg: Any, run_dir: Path) -> None:
 
 def begin(cfg: Any, run_dir: Path) -> None:
     """Begin a training, as far as its first step."""
-    training = prepare(cfg, run_dir)
-    training.network.train()
-    next(train_one_epoch(training.network, training.loader.batches(0), training.loss_fn, training.optimizer,
-                         training.scheduler, training.normalize, device=training.device))
+    state = build_state(cfg, run_dir)
+    set_training_mode(state)
+    train_step(state.model, [next(state.loader.batches(0))], state.loss_fn, state.optimizer, state.scheduler,
+               state.normalize, device=state.device)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ from segtrain.config import build
 from segtrain.config.hydra_plugin import compose_config
 from segtrain.inference.forward import autocast
 from segtrain.losses import mean_loss
-from segtrain.training.state import Training, prepare
-from segtrain.training.step import train_one_epoch
+from segtrain.training.state import TrainingState, build_state
+from segtrain.training.step import train_step
 
 WARM_UP, STEPS = 3, 20
 DEFAULTS = ["dataset.crop=[320,480]", "train.batch_size=8", "runtime.compile=false"]
@@ -41,7 +41,7 @@ def main() -> None:
     streets = [] if any(override.startswith("dataset=") for override in overrides) else STREETS
     cfg = compose_config([*DEFAULTS, *streets, *overrides])
     with tempfile.TemporaryDirectory() as folder:
-        training = prepare(cfg, Path(folder))
+        training = build_state(cfg, Path(folder))
     variants = {
         "whole loop": whole_loop(training),
         "bare step": bare_steps(training, torch.channels_last),
@@ -59,7 +59,7 @@ def main() -> None:
 
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, "
           f"torch {torch.__version__}, {training.device}, {cfg.runtime.precision}")
-    print(f"{type(training.network).__name__}, batch {cfg.train.batch_size}, crop {list(cfg.dataset.crop)}, "
+    print(f"{type(training.model).__name__}, batch {cfg.train.batch_size}, crop {list(cfg.dataset.crop)}, "
           f"median of {STEPS} steps")
     bare = statistics.median(seconds["bare step"])
     for name, values in seconds.items():
@@ -70,24 +70,24 @@ def main() -> None:
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 
-def whole_loop(training: Training) -> Iterator[None]:
+def whole_loop(training: TrainingState) -> Iterator[None]:
     """Step through epoch after epoch as tasks/train.py does."""
     cfg = training.cfg
-    training.network.train()
+    training.model.train()
     for epoch in itertools.count():
-        steps = train_one_epoch(
-            training.network, training.loader.batches(epoch), training.loss_fn, training.optimizer, training.scheduler,
-            training.normalize, device=training.device, precision=cfg.runtime.precision, scaler=training.scaler)
-        for step in steps:
+        for batch in training.loader.batches(epoch):
+            step = train_step(
+                training.model, [batch], training.loss_fn, training.optimizer, training.scheduler, training.normalize,
+                device=training.device, precision=cfg.runtime.precision, scaler=training.scaler)
             if training.device.type == "cpu":
                 step.loss.item()
             yield
 
 
-def bare_steps(training: Training, memory_format: torch.memory_format) -> Iterator[None]:
+def bare_steps(training: TrainingState, memory_format: torch.memory_format) -> Iterator[None]:
     """Repeat forward, loss, backward and update on one batch."""
     cfg, device = training.cfg, training.device
-    network = copy.deepcopy(training.network).to(memory_format=memory_format).train()
+    network = copy.deepcopy(training.model).to(memory_format=memory_format).train()
     optimizer = build.optimizer(cfg, network, device)
     batch = next(training.loader.batches(0))
     images = training.normalize(batch.images.to(device)).contiguous(memory_format=memory_format)

@@ -1,5 +1,7 @@
 """What tests of several rooms share."""
 
+import os
+import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,3 +67,19 @@ def small_files():
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def stop_after_step(monkeypatch, step, signum=signal.SIGTERM):
+    """Send this process a signal after an optimizer step of a training, counted over the run, once."""
+    from segtrain.tasks import train
+
+    original, stops = train.train_step, []
+
+    def train_step(model, batches, loss_fn, optimizer, scheduler, *args, **kwargs):
+        made = original(model, batches, loss_fn, optimizer, scheduler, *args, **kwargs)
+        if scheduler.last_epoch == step and not stops:
+            stops.append(step)
+            os.kill(os.getpid(), signum)
+        return made
+
+    monkeypatch.setattr(train, "train_step", train_step)

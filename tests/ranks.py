@@ -16,7 +16,7 @@ from helpers import draw_no_confusion_matrix
 
 from segtrain import cli
 from segtrain.distributed import process_group
-from segtrain.training.signals import StopRequest
+from segtrain.training.signals import StopSignals
 
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as distributed.start sets it, too late for a warm process
 WARM = multiprocessing.get_context("forkserver")
@@ -142,15 +142,15 @@ def _run(variables: dict[str, str], arguments: tuple[str, ...], output: str, eve
     sys.path[:0] = [each for each in [variables.get("PYTHONPATH_FIRST")] if each]
     torch.set_num_threads(1)
     if event is not None:
-        asked, original = [], StopRequest.is_made
+        asked, original = [], StopSignals.is_requested
 
-        def is_made(self):  # each process asks this after every step
+        def is_requested(self):  # each process asks this after every step
             asked.append(self)
             if len(asked) == step:
                 event[0](*event[1:])
             return original(self)
 
-        StopRequest.is_made = is_made
+        StopSignals.is_requested = is_requested
     draw_no_confusion_matrix(pytest.MonkeyPatch())
     sys.argv = ["segtrain", *arguments]
     cli.main()

@@ -14,7 +14,7 @@ from segtrain.distributed import process_group
 from segtrain.errors import UserError
 
 
-def wrapped(network: nn.Module, *, sync_batchnorm: bool) -> nn.Module:
+def wrap(network: nn.Module, *, sync_batchnorm: bool) -> nn.Module:
     """Wrap a network for the training step: backward passes average its gradients over the processes.
 
     BatchNorm's statistics are each process's own; those of the first one count (`share_buffers`).

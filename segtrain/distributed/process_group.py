@@ -100,7 +100,7 @@ def start() -> None:
     if missing:
         raise UserError(f"WORLD_SIZE={os.environ['WORLD_SIZE']} is set, but {', '.join(missing)} is not: start several "
                         "processes with torchrun, or unset WORLD_SIZE.")
-    # torch warns of looking for unused parameters (`parallel.wrapped`) in a way that Python's filters do not see
+    # torch warns of looking for unused parameters (`ddp.wrap`) in a way that Python's filters do not see
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     import torch
     import torch.distributed as dist

@@ -16,6 +16,15 @@ def better(score: str) -> str:
     return "minimize" if score == "loss" else "maximize"
 
 
+def is_better(results: Mapping[str, Any], best: Mapping[str, Any] | None, score: str) -> bool:
+    """Return whether a score of one result is better than that of another; an undefined one is worse than any."""
+    if best is None or best[score] is None:
+        return True
+    if results[score] is None:
+        return False
+    return results[score] < best[score] if better(score) == "minimize" else results[score] > best[score]
+
+
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Find what keeps two results from being compared, and the keys that only one of them has.
 

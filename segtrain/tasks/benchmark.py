@@ -1,6 +1,5 @@
 """Measure the cost of a network: parameters, multiply-adds, speed, memory."""
 
-import itertools
 import logging
 import statistics
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from segtrain.losses import CrossEntropy
 from segtrain.profiling import MemoryMeter, cost, layer_table, layers, machine_name, percentile, timed
 from segtrain.run.results import versions, write_config, write_json
 from segtrain.sweep import leaderboard
-from segtrain.training.step import train_one_epoch
+from segtrain.training.step import train_step
 
 log = logging.getLogger(__name__)
 
@@ -121,13 +120,12 @@ def _measure_training(cfg: Settled[BenchmarkTask], network: nn.Module, step_netw
     batch = Batch(images.to(device), targets.to(device), list(range(num_images)))
     optimizer = build.optimizer(cfg, network, device)
     scaler = torch.amp.GradScaler(device.type, enabled=cfg.runtime.precision == "fp16")
-    steps = train_one_epoch(
-        step_network, itertools.repeat(batch), CrossEntropy(), optimizer,
-        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0),
-        lambda images: (images.permute(0, 3, 1, 2).float() / 255).contiguous(memory_format=build.memory_format(cfg)),
-        device=device, precision=cfg.runtime.precision, scaler=scaler)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
     meter.reset()
-    taken = _time(cfg, lambda: next(steps), device)
+    taken = _time(cfg, lambda: train_step(
+        step_network, [batch], CrossEntropy(), optimizer, scheduler,
+        lambda images: (images.permute(0, 3, 1, 2).float() / 255).contiguous(memory_format=build.memory_format(cfg)),
+        device=device, precision=cfg.runtime.precision, scaler=scaler), device)
     return {"train_images_per_second": num_images / statistics.median(taken), "train_runs": len(taken),
             "train_memory_bytes": meter.peak()}
 

@@ -2,31 +2,34 @@
 
 import errno
 import logging
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from segtrain.config import build
 from segtrain.config.schema import Config, TrainTask
 from segtrain.distributed import ddp, process_group
 from segtrain.errors import Stopped, UserError
 from segtrain.inference.evaluator import Scored, score_split
+from segtrain.metrics.comparison import is_better
 from segtrain.report.automatic import report_run
 from segtrain.run import checkpoint
 from segtrain.run.results import results_table, write_config, write_json
 from segtrain.run.trackers import Tracker, add_hparams
 from segtrain.terminal import percent
-from segtrain.training.nonfinite import train_epoch
-from segtrain.training.signals import StopRequest
-from segtrain.training.state import Training, log_start, prepare, restore, save_best, save_last
+from segtrain.training.nonfinite import NonFiniteGuard
+from segtrain.training.saving import is_save_due, restore, save_best, save_last
+from segtrain.training.signals import StopSignals
+from segtrain.training.state import TrainingState, build_state, log_start, set_training_mode
+from segtrain.training.step import accumulated, train_step
 from segtrain.visualize import examples_sheet
 
 log = logging.getLogger(__name__)
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def run(cfg: Config[TrainTask], run_dir: Path) -> float | None:
@@ -35,165 +38,188 @@ def run(cfg: Config[TrainTask], run_dir: Path) -> float | None:
     Returns:
         The best value of train.monitor.
     """
-    training = _begin(cfg, run_dir)
-    cfg = training.cfg
-    step_network = ddp.wrapped(training.network, sync_batchnorm=cfg.runtime.sync_batchnorm)
+    state = _begin(cfg, run_dir)
+    cfg = state.cfg
+    model = ddp.wrap(state.model, sync_batchnorm=cfg.runtime.sync_batchnorm)
     if cfg.runtime.compile:
-        step_network = cast(nn.Module, torch.compile(step_network))
-    names = [label.name for label in training.train_data.labels]
-    progress = training.progress
-    numbers = Tracker(run_dir, names, epoch=progress.epoch)
-    with StopRequest() as request, closing(training.loader), closing(numbers) as tracker:
-        tracker.config(progress.step)
+        model = cast(nn.Module, torch.compile(model))
+    guard = NonFiniteGuard(state)
+    tracker = Tracker(run_dir, [label.name for label in state.train_data.labels], epoch=state.progress.epoch)
+    with _explained_failures(run_dir), StopSignals() as signals, closing(state.loader), closing(tracker):
         try:
-            while not _is_finished(training):
-                train_epoch(training, step_network, request)
-                scored = _validate(training, request) if _is_validation_due(training) else None
-                _close_epoch(training, scored, tracker)
-                if training.progress.epoch % cfg.train.save_every == 0 or _is_finished(training):
-                    save_last(training)
-                request.check()
+            tracker.config(state.progress.step)
+            while not _is_finished(state):
+                set_training_mode(state)
+                guard.start_epoch()
+                bar = _progress_bar(state)
+                while not state.is_epoch_over and not signals.is_agreed:
+                    batches = state.loader.batches(state.progress.epoch, first_image=state.progress.images)
+                    for step_batches, waited in accumulated(batches, cfg.train.accumulate):
+                        guard.before_step()
+                        ddp.reseed(cfg.seed, state.progress.step)
+                        step = train_step(
+                            model, step_batches, state.loss_fn, state.optimizer, state.scheduler, state.normalize,
+                            device=state.device, precision=cfg.runtime.precision, scaler=state.scaler,
+                            clip_norm=cfg.train.clip_norm, ema=state.ema, ema_decay=cfg.train.ema_decay,
+                            allows_update=guard.allows_update)
+                        state.progress.step += 1
+                        state.progress.epoch_steps += 1
+                        bar.update(state.progress.epoch_steps - bar.n)
+                        save_due = is_save_due(state)
+                        stops = signals.is_requested() or state.is_epoch_over
+                        if not guard.check(step, waited, read_now=save_due or stops):
+                            break  # rolled back: read the batches again from there
+                        if save_due:
+                            save_last(state)
+                        if stops:
+                            break
+                bar.close()
+                state.progress.seconds_trained = process_group.broadcast(state.progress.seconds_trained)
+                signals.check()
+
+                scored = _validate(state, signals) if _is_validation_due(state) else None
+                scalars = _train_scalars(state)
+                state.progress.close_epoch()
+                is_best = False
+                if scored is not None:
+                    is_best = is_better(scored.results, state.progress.best, cfg.train.monitor)
+                    _note_results(state, scored.results, is_best)
+                    if is_best:
+                        save_best(state)
+                _track(state, tracker, scalars, scored, is_best)
+                if state.progress.epoch % cfg.train.save_every == 0 or _is_finished(state):
+                    save_last(state)
+                signals.check()
         except Stopped:
-            save_last(training)
-            process_group.all_gather(None)  # the others wait for it, lest torchrun takes their end for a failure
-            log.info("stopped at step %d, saved; go on with: segtrain resume=%s", training.progress.step, run_dir)
+            save_last(state)
+            process_group.all_gather(None)  # the others wait for it, or torchrun takes their end for a failure
+            log.info("stopped at step %d, saved; go on with: segtrain resume=%s", state.progress.step, run_dir)
             raise
-        except ValueError as error:
-            if "more than 1 value per channel" in str(error):
-                raise UserError("BatchNorm cannot learn from one value a channel: raise train.batch_size or "
-                                "dataset.crop.") from error
-            raise
-        except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise
-            raise UserError(f"a file in {run_dir} cannot be written ({error.strerror}): make room, then go on with: "
-                            f"segtrain resume={run_dir}") from error
-    return _finish(training)
+    return _finish(state)
 
 
-def _begin(cfg: Config[TrainTask], run_dir: Path) -> Training:
-    """Prepare a training, or restore the one in run_dir; only when all is well is the directory written to."""
-    found = checkpoint.find_last(run_dir / "checkpoints")
-    saved, path, faults = found or (None, None, [])
+def _begin(cfg: Config[TrainTask], run_dir: Path) -> TrainingState:
+    """Build a training, or restore the one in run_dir; only when all is well is the directory written to."""
+    saved, path, faults = checkpoint.find_last(run_dir / "checkpoints") or (None, None, [])
     for fault in faults:
         log.warning("warning: %s Going on from %s instead.", fault, path)
-    training = prepare(cfg, run_dir, saved, path)
+    state = build_state(cfg, run_dir, saved, path)
     if saved is not None and path is not None:
-        restore(training, saved, path)
-    if _is_finished(training) and training.progress.best is None:
-        raise UserError(f"{run_dir} has no scores yet, and its {training.progress.epoch} epochs are all that is asked "
+        restore(state, saved, path)
+    if _is_finished(state) and state.progress.best is None:
+        raise UserError(f"{run_dir} has no scores yet, and its {state.progress.epoch} epochs are all that is asked "
                         "for: raise train.epochs, train.max_steps or train.max_minutes.")
     if process_group.is_main():
-        (run_dir / "results.json").unlink(missing_ok=True)  # of a finished run that shall go on: now it is not
-    write_config(run_dir, training.cfg)
-    log_start(training)
-    return training
+        (run_dir / "results.json").unlink(missing_ok=True)  # a finished run that goes on is not finished any more
+    write_config(run_dir, state.cfg)
+    log_start(state)
+    return state
 
 
-# ---- between epochs
+def _progress_bar(state: TrainingState) -> tqdm:
+    return tqdm(total=state.steps_per_epoch, initial=state.progress.epoch_steps, unit="step", leave=False,
+                desc=f"epoch {state.progress.epoch + 1}/{state.cfg.train.epochs}",
+                disable=None if process_group.is_main() else True)
 
 
-def _validate(training: Training, request: StopRequest) -> Scored:
-    cfg = training.cfg
-    ddp.share_buffers(training.scored)
+# ---- validation
+
+
+def _is_validation_due(state: TrainingState) -> bool:
+    cfg, epoch = state.cfg.train, state.progress.epoch + 1
+    return epoch % cfg.val_every == 0 or epoch >= cfg.epochs or _is_out_of_budget(state)
+
+
+def _validate(state: TrainingState, signals: StopSignals) -> Scored:
+    cfg = state.cfg
+    ddp.share_buffers(state.scored_model)
     return score_split(
-        training.scored, training.val_data, training.val_found, training.loss_fn, training.normalize,
-        device=training.device, precision=cfg.runtime.precision, batch_size=cfg.train.batch_size,
-        workers=cfg.runtime.workers, instances=cfg.dataset.instances, class_sizes=training.train_found.class_sizes,
-        num_examples=cfg.train.examples, after_batch=request.check)
+        state.scored_model, state.val_data, state.val_statistics, state.loss_fn, state.normalize, device=state.device,
+        precision=cfg.runtime.precision, batch_size=cfg.train.batch_size, workers=cfg.runtime.workers,
+        instances=cfg.dataset.instances, class_sizes=state.train_statistics.class_sizes,
+        num_examples=cfg.train.examples, after_batch=signals.check)
 
 
-def _close_epoch(training: Training, scored: Scored | None, tracker: Tracker) -> None:
-    """Complete the epoch: write its numbers, and its checkpoint if it is the best."""
-    progress = training.progress
+def _note_results(state: TrainingState, results: dict[str, Any], is_best: bool) -> None:
+    """Add a validation to the progress; the results of the best one become results.json."""
+    progress = state.progress
+    progress.seconds += results["seconds"]
+    progress.since_best = 0 if is_best else progress.since_best + 1
+    if is_best:
+        progress.best = {"task": "train", "dataset": build.dataset_name(state.cfg), "split": "val",
+                         "epoch": progress.epoch, "step": progress.step, **results, **state.costs,
+                         "checkpoint": str(state.run_dir / "checkpoints" / checkpoint.BEST)}
+
+
+# ---- numbers of an epoch
+
+
+def _train_scalars(state: TrainingState) -> dict[str, float | None]:
+    progress = state.progress
+    seconds = max(progress.seconds_trained, 1e-9)
     scalars: dict[str, float | None] = {
-        "train/loss": sum(total / max(normalizer, 1e-38) for total, normalizer
-                          in zip(progress.loss_sums, progress.normalizers, strict=True)),
-        "train/lr": training.optimizer.param_groups[0]["lr"],
-        "train/images_per_second": progress.images / max(progress.trained, 1e-9),
-        "train/data_wait": progress.waited / max(progress.trained, 1e-9),
-    }
+        "train/loss": progress.train_loss, "train/lr": state.optimizer.param_groups[0]["lr"],
+        "train/images_per_second": progress.images / seconds, "train/data_wait": progress.seconds_waited / seconds}
     if progress.skipped:
         scalars["train/skipped_steps"] = progress.skipped
-    progress.epoch += 1
-    progress.done = 0
-    progress.seconds += progress.trained
-    progress.loss_sums, progress.normalizers = [], []
-    progress.images, progress.waited, progress.trained = 0, 0.0, 0.0
-    is_best = False
+    return scalars
+
+
+def _track(state: TrainingState, tracker: Tracker, scalars: dict[str, float | None], scored: Scored | None,
+           is_best: bool) -> None:
+    """Write an epoch's numbers and images to metrics.csv, TensorBoard and the log."""
+    progress = state.progress
+    line = [f"epoch {progress.epoch}/{state.cfg.train.epochs}", f"loss {scalars['train/loss']:.4f}"]
     if scored is not None:
-        results = scored.results
-        progress.seconds += results["seconds"]
+        results, labels = scored.results, state.train_data.labels
         scalars |= {f"val/{name}": results[name] for name in ("loss", "miou", "iiou", "macc")}
         scalars |= {f"val/iou/{name}": iou for name, iou in results["iou_per_class"].items()}
-        is_best = _keep_if_best(training, results)
-        labels = training.train_data.labels
         tracker.examples([examples_sheet(scored.examples, labels)] if scored.examples else [], progress.step)
         tracker.confusion(results["confusion_matrix"], list(results["iou_per_class"]), progress.step)
+        line += [f"val loss {results['loss']:.4f}", f"mIoU {percent(results['miou'])} %"]
+        line += [f"iIoU {percent(results['iiou'])} %"] if results["iiou"] is not None else []
     tracker.epoch(progress.epoch, progress.step, scalars)
-    log.info("%s", _epoch_line(training, scalars, is_best))
+    line.append(f"{scalars['train/images_per_second']:.1f} images/s")
+    log.info("%s%s", "  ".join(line), "  (best)" if is_best else "")
 
 
-def _keep_if_best(training: Training, results: dict[str, Any]) -> bool:
-    """Save the checkpoint and remember its results if the monitored score is the best so far."""
-    cfg, progress = training.cfg, training.progress
-    if not _is_better(cfg.train.monitor, results, progress.best):
-        progress.since_best += 1
-        return False
-    progress.since_best = 0
-    progress.best = {"task": "train", "dataset": build.dataset_name(cfg), "split": "val", "epoch": progress.epoch,
-                     "step": progress.step, **results, **training.costs}
-    progress.best["checkpoint"] = str(save_best(training))
-    return True
+# ---- the end
 
 
-def _is_better(monitor: str, results: dict[str, Any], best: dict[str, Any] | None) -> bool:
-    """Compare by the monitored score; one that is not defined is worse than any."""
-    if best is None or best[monitor] is None:
-        return True
-    if results[monitor] is None:
-        return False
-    return results[monitor] < best[monitor] if monitor == "loss" else results[monitor] > best[monitor]
-
-
-def _epoch_line(training: Training, scalars: dict[str, float | None], is_best: bool) -> str:
-    parts = [f"epoch {training.progress.epoch}/{training.cfg.train.epochs}", f"loss {scalars['train/loss']:.4f}"]
-    if "val/loss" in scalars:
-        parts += [f"val loss {scalars['val/loss']:.4f}", f"mIoU {percent(scalars['val/miou'])} %"]
-        if scalars["val/iiou"] is not None:
-            parts.append(f"iIoU {percent(scalars['val/iiou'])} %")
-    parts.append(f"{scalars['train/images_per_second']:.1f} images/s")
-    return "  ".join(parts) + ("  (best)" if is_best else "")
-
-
-# ---- when to validate and when to end
-
-
-def _is_validation_due(training: Training) -> bool:
-    cfg, epoch = training.cfg.train, training.progress.epoch + 1
-    return epoch % cfg.val_every == 0 or epoch >= cfg.epochs or _is_out_of_budget(training)
-
-
-def _is_finished(training: Training) -> bool:
-    cfg, progress = training.cfg.train, training.progress
+def _is_finished(state: TrainingState) -> bool:
+    cfg, progress = state.cfg.train, state.progress
+    if progress.epoch_steps:
+        return False  # stopped after its last step, the running epoch is still to be validated
     is_stuck = cfg.patience is not None and progress.since_best >= cfg.patience
-    if progress.done:
-        return False  # stopped behind its last step, the running epoch is still to be validated
-    return progress.epoch >= cfg.epochs or _is_out_of_budget(training) or is_stuck
+    return progress.epoch >= cfg.epochs or _is_out_of_budget(state) or is_stuck
 
 
-def _is_out_of_budget(training: Training) -> bool:
-    cfg, progress = training.cfg.train, training.progress
-    minutes = (progress.seconds + progress.trained) / 60
-    return progress.step >= training.total_steps or (cfg.max_minutes is not None and minutes >= cfg.max_minutes)
+def _is_out_of_budget(state: TrainingState) -> bool:
+    limit, progress = state.cfg.train.max_minutes, state.progress
+    minutes = (progress.seconds + progress.seconds_trained) / 60
+    return progress.step >= state.total_steps or (limit is not None and minutes >= limit)
 
 
-# ---- after the last epoch
+@contextmanager
+def _explained_failures(run_dir: Path) -> Iterator[None]:
+    """Explain what a model or a disk refuses in the course of a training."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError("BatchNorm cannot learn from one value a channel: raise train.batch_size or "
+                        "dataset.crop.") from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
+            raise
+        raise UserError(f"a file in {run_dir} cannot be written ({error.strerror}): make room, then go on with: "
+                        f"segtrain resume={run_dir}") from error
 
 
-def _finish(training: Training) -> float | None:
-    """Write what stands when the run is done, results.json last: it marks the run as finished. The report shows it."""
-    cfg, progress, run_dir = training.cfg, training.progress, training.run_dir
+def _finish(state: TrainingState) -> float | None:
+    """Write what completes a run, results.json last but for the report: it marks the run as finished."""
+    cfg, progress, run_dir = state.cfg, state.progress, state.run_dir
     assert progress.best is not None, "the last epoch is always validated"
     results = {**progress.best, "seconds": progress.seconds}
     if progress.skipped:
@@ -204,11 +230,11 @@ def _finish(training: Training) -> float | None:
     report = report_run(run_dir) if cfg.train.report and process_group.is_main() else None
     log.info("\n%s\n", results_table(results))
     if progress.skipped:
-        log.warning("warning: %d of %d steps were skipped, for loss or gradient were not finite", progress.skipped,
+        log.warning("warning: %d of %d steps were skipped because loss or gradient were not finite", progress.skipped,
                     progress.step)
     log.info("best checkpoint  %s (epoch %d)", results["checkpoint"], results["epoch"])
     log.info("scores           %s\nevery epoch      %s", run_dir / "results.json", run_dir / "metrics.csv")
     if report is not None:
-        log.info("to look at       %s", report)
+        log.info("report           %s", report)
     log.info("\nnext:\n  tensorboard --logdir %s\n  segtrain task=evaluate checkpoint=%s", run_dir, run_dir)
     return results[cfg.train.monitor]

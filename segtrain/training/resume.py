@@ -30,14 +30,14 @@ HARMLESS = ("dataset.root", "dataset.split", "dataset.download", "dataset.cache"
 
 
 def check_changes(saved: Mapping[str, Any], cfg: Settled[Any], *, steps_per_epoch: int,
-                  names: Mapping[str, str]) -> None:
+                  digests: Mapping[str, str]) -> None:
     """Refuse what a run cannot be continued with, and log the rest of what differs from its checkpoint.
 
     Args:
         saved: The checkpoint.
         cfg: This command's config, without any `auto`.
         steps_per_epoch: Optimizer steps of an epoch under it.
-        names: `digest` of the images of each split, as the dataset has them now.
+        digests: A digest of the image names of each split, as the dataset has them now.
 
     Raises:
         UserError: Names the key and the reason.
@@ -60,7 +60,7 @@ def check_changes(saved: Mapping[str, Any], cfg: Settled[Any], *, steps_per_epoc
                         f"has {former_steps} of {former}: keep both numbers, or start a new run from its "
                         "weights with checkpoint=.")
     for split, digest in saved.get("names", {}).items():
-        if digest != names[split]:
+        if digest != digests[split]:
             raise UserError(f"the images of the {split} split are not those that the run was started with: restore "
                             "them, or start a new run from its weights with checkpoint=.")
     if processes != former_processes:

@@ -12,7 +12,7 @@ from segtrain.errors import Stopped
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class StopRequest:
+class StopSignals:
     """Catch SIGINT and SIGTERM while a run can be saved; a second one ends the process at once.
 
     Several processes stop at the same point, whichever of them got the signal. There a second signal means nothing,
@@ -30,7 +30,7 @@ class StopRequest:
         self._lock = threading.Lock()
         self._is_safe = False  # the safe point is reached: take what time it takes
 
-    def __enter__(self) -> "StopRequest":
+    def __enter__(self) -> "StopSignals":
         for signum in SIGNALS:
             self._former[signum] = signal.signal(signum, self._note)
         if process_group.is_started():
@@ -56,8 +56,8 @@ class StopRequest:
             for each in SIGNALS:
                 signal.signal(each, signal.SIG_DFL)
 
-    def is_made(self) -> bool:
-        """Say whether a signal has come, to any of several processes: they must all ask, at the same point."""
+    def is_requested(self) -> bool:
+        """Return whether a signal has come, to any of several processes: they must all ask, at the same point."""
         self.signum = process_group.largest(self.signum or 0) or None
         self.is_agreed = self.signum is not None
         if self.is_agreed and process_group.is_started():
@@ -66,7 +66,7 @@ class StopRequest:
 
     def check(self) -> None:
         """Raise Stopped if a signal has come, to any of several processes: they must all ask, at the same point."""
-        if self.is_made():
+        if self.is_requested():
             assert self.signum is not None
             raise Stopped(self.signum)
 

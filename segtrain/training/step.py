@@ -1,11 +1,11 @@
-"""The loop itself: plain arguments in, numbers out; no config and no files."""
+"""One optimizer step: forward, loss, backward, clip, update, EMA."""
 
 import math
-import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from time import perf_counter
 
 import torch
 from torch import Tensor, nn
@@ -22,14 +22,14 @@ class Step:
 
     Attributes:
         loss: float32 scalar, detached.
-        loss_sums: float32 (T,), the loss's sums before they are divided, detached.
+        loss_sums: float32 (T,), the sums of the loss's T terms before they are divided, detached.
         normalizers: float32 (T,), what they are divided by.
         lr: The learning rate of the step.
         num_images: Images of the step, of all processes.
-        waited: Seconds spent waiting for data.
         indices: The numbers in the dataset of this process's images.
-        finite: bool scalar, whether loss and gradient are; an overflow that the scaler mends by itself counts as so.
-        skipped: Whether the update was left out because they are not.
+        is_finite: bool scalar, whether loss and gradient are finite. An fp16 gradient that overflows because of its
+            scale counts as finite: the gradient scaler skips that update and halves the scale.
+        skipped: Whether weights were left as they are because loss or gradient are not finite.
     """
 
     loss: Tensor
@@ -37,27 +37,14 @@ class Step:
     normalizers: Tensor
     lr: float
     num_images: int
-    waited: float
     indices: list[int]
-    finite: Tensor
+    is_finite: Tensor
     skipped: bool = False
 
 
-class NonFiniteError(ArithmeticError):
-    """A loss or gradient is not finite; nothing of the step has reached weights, optimizer, schedule or BatchNorm.
-
-    Args:
-        step: The step that was not made.
-    """
-
-    def __init__(self, step: Step) -> None:
-        super().__init__(f"loss {float(step.loss)}")
-        self.step = step
-
-
-def train_one_epoch(
+def train_step(
     model: nn.Module,
-    batches: Iterable[Batch],
+    batches: Sequence[Batch],
     loss_fn: Loss,
     optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
@@ -66,114 +53,96 @@ def train_one_epoch(
     device: torch.device,
     precision: str = "fp32",
     scaler: torch.amp.GradScaler | None = None,
-    accumulate: int = 1,
     clip_norm: float | None = None,
-    on_nonfinite: str = "stop",
-) -> Iterator[Step]:
-    """Train on the batches and yield after every optimizer step, so that the caller may stop, save or report.
+    ema: nn.Module | None = None,
+    ema_decay: float | None = None,
+    allows_update: Callable[[Step], bool] = lambda step: True,
+) -> Step:
+    """Make one optimizer step on one or more batches.
 
-    The loss of a step is its sum over all pixels divided by all its valid (weighted) pixels, over every accumulated
-    batch: two batches of 4 give the gradient of one batch of 8 whatever share of them is void. So do two
-    processes with a batch of 4 each.
+    The loss is summed over all pixels and divided by all valid (weighted) pixels of the step, over accumulated batches
+    and processes: two batches of 4 give the gradient of one batch of 8, whatever share of them is void.
 
     Args:
-        model: In training mode, on the device; of several processes, wrapped by `parallel.wrapped`.
-        batches: Of one epoch; a last group of fewer than `accumulate` batches makes a step too.
+        model: In training mode, on the device; with several processes, wrapped by `ddp.wrap`.
+        batches: Accumulated into one gradient.
         loss_fn: On the device.
         optimizer: Of the model's parameters.
-        scheduler: Advanced after every step.
+        scheduler: Advanced once.
         normalize: uint8 (N, H, W, C) on the device -> float32 (N, C, H, W).
         device: Where the model is.
         precision: "fp32", "bf16" or "fp16" (autocast).
-        scaler: For fp16; None otherwise.
-        accumulate: Batches a step.
+        scaler: The gradient scaler of fp16; None otherwise.
         clip_norm: Largest norm of the whole gradient; None leaves it.
-        on_nonfinite: What becomes of a step whose loss or gradient is not finite. "stop" and "skip" look at every step
-            before it changes anything, which waits for the device: the one raises, the other leaves the update out,
-            BatchNorm's statistics with it, and moves the schedule on. "ignore" makes the step all the same, and
-            `Step.finite` tells without waiting.
+        ema: A copy of the unwrapped model that follows it; None for none.
+        ema_decay: Its decay.
+        allows_update: Called before anything but BatchNorm's statistics has changed; where it returns False, only the
+            schedule moves on. What it raises ends the step.
 
     Raises:
-        NonFiniteError: With "stop".
         UserError: With several processes, if a parameter has no gradient.
     """
     scaler = scaler or torch.amp.GradScaler(device.type, enabled=False)
-    looks_first = on_nonfinite != "ignore"
-    source, num_processes = iter(batches), process_group.world_size()
-    while True:
-        started = time.perf_counter()
-        group = list(islice(source, accumulate))
-        waited = time.perf_counter() - started
-        if not group:
-            return
-        parts = [(_to(batch.images, device), _to(batch.targets, device)) for batch in group]
-        normalizers = process_group.summed(torch.stack([loss_fn.normalizer(targets) for _, targets in parts]).sum(0))
-        lr = optimizer.param_groups[0]["lr"]
-        buffers = [(buffer, buffer.clone()) for buffer in model.buffers()] if looks_first else []
-        optimizer.zero_grad(set_to_none=True)
-        sums_of_parts = []
-        for number, (images, targets) in enumerate(parts):
-            with ddp.gradients_held(model, is_last=number == len(parts) - 1):
-                with autocast(device, precision):
-                    logits = model(normalize(images))
-                sums = loss_fn(logits, targets)
-                # the gradients of several processes are averaged, but those of a sum add up
-                scaler.scale(mean_loss(sums, normalizers) * num_processes).backward()
-            sums_of_parts.append(sums.detach())
-        ddp.check_gradients(model)
-        loss_sums = process_group.summed(torch.stack(sums_of_parts).sum(0))
-        loss = mean_loss(loss_sums, normalizers)
-        norm = _gradient_norm(model, optimizer, scaler, clip_norm)
-        # A gradient that overflows only because it was scaled is the scaler's to mend: it skips the step, and halves.
-        is_scaled = scaler.scale(torch.ones((), device=device)) > 1
-        step = Step(loss, loss_sums, normalizers, lr, sum(len(batch.indices) for batch in group) * num_processes,
-                    waited, [index for batch in group for index in batch.indices],
-                    finite=loss.isfinite() & (norm.isfinite() | is_scaled))
-        if looks_first and not step.finite:
-            with torch.no_grad():
-                for buffer, value in buffers:
-                    buffer.copy_(value)
-            if on_nonfinite == "stop":
-                raise NonFiniteError(step)
-            step.skipped = True
-            _skip(optimizer, scheduler, scaler, is_unscaled=clip_norm is not None)
-        else:
-            scaler.step(optimizer)
-            scaler.update()
-            _advance(scheduler)
-        yield step
+    parts = [(batch.images.to(device, non_blocking=True), batch.targets.to(device, non_blocking=True))
+             for batch in batches]
+    normalizers = process_group.summed(torch.stack([loss_fn.normalizer(targets) for _, targets in parts]).sum(0))
+    lr, num_processes = optimizer.param_groups[0]["lr"], process_group.world_size()
 
+    optimizer.zero_grad(set_to_none=True)
+    sums = []
+    for number, (images, targets) in enumerate(parts, 1):
+        with ddp.gradients_held(model, is_last=number == len(parts)):
+            with autocast(device, precision):
+                logits = model(normalize(images))
+            loss_sums = loss_fn(logits, targets)
+            # DDP averages gradients over processes, but those of a sum add up
+            scaler.scale(mean_loss(loss_sums, normalizers) * num_processes).backward()
+        sums.append(loss_sums.detach())
+    ddp.check_gradients(model)
 
-def _gradient_norm(model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler,
-                   clip_norm: float | None) -> Tensor:
-    """Return a norm of the whole gradient, which is finite if the gradient is, after clipping it if asked to."""
-    if clip_norm is not None:
-        scaler.unscale_(optimizer)
-        return nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    return nn.utils.get_total_norm(gradients, math.inf)  # unlike a sum of squares it cannot overflow by itself
-
-
-def _skip(optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler,
-          scaler: torch.amp.GradScaler, *, is_unscaled: bool) -> None:
-    """Move schedule and scaler on without an update."""
-    if scaler.is_enabled():
-        if not is_unscaled:
-            scaler.unscale_(optimizer)  # which looks for what is not finite
-        scaler.update()
-    _advance(scheduler)
-
-
-def _advance(scheduler: torch.optim.lr_scheduler.LRScheduler) -> None:
-    with warnings.catch_warnings():  # which it gives where the very first update was left out
+    loss_sums = process_group.summed(torch.stack(sums).sum(0))
+    loss = mean_loss(loss_sums, normalizers)
+    norm = _clip_gradient(model, optimizer, scaler, clip_norm)
+    is_scaled = scaler.scale(torch.ones((), device=device)) > 1
+    step = Step(loss, loss_sums, normalizers, lr, sum(len(batch.indices) for batch in batches) * num_processes,
+                [index for batch in batches for index in batch.indices],
+                is_finite=loss.isfinite() & (norm.isfinite() | is_scaled))
+    if allows_update(step):
+        scaler.step(optimizer)
+        if ema is not None and ema_decay is not None:
+            update_ema(ema, model, ema_decay)
+    else:
+        step.skipped = True
+        if scaler.is_enabled() and clip_norm is None:
+            scaler.unscale_(optimizer)  # finds what is not finite, which update() wants to know
+    scaler.update()
+    with warnings.catch_warnings():  # torch warns where the very first update is skipped
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
         scheduler.step()
+    return step
+
+
+def accumulated(batches: Iterable[Batch], accumulate: int) -> Iterator[tuple[list[Batch], float]]:
+    """Yield the batches of each step, `accumulate` of them or what is left at the end, and the seconds waited."""
+    source = iter(batches)
+    while True:
+        started = perf_counter()
+        group = list(islice(source, accumulate))
+        if not group:
+            return
+        yield group, perf_counter() - started
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move an averaged copy of a model towards it by 1 - decay: parameters, and BatchNorm's statistics with them."""
-    pairs = list(zip(average.state_dict().values(), model.state_dict().values(), strict=True))
+def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move an EMA of a model towards it by 1 - decay: parameters, and BatchNorm's statistics with them.
+
+    Args:
+        ema: A copy of the model, changed in place.
+        model: The model, or its wrapper for several processes or torch.compile.
+        decay: The weight of what the EMA was before.
+    """
+    pairs = list(zip(ema.state_dict().values(), model.state_dict().values(), strict=True))
     torch._foreach_lerp_([old for old, _ in pairs if old.is_floating_point()],
                          [new for old, new in pairs if old.is_floating_point()], 1 - decay)
     for old, new in pairs:
@@ -181,5 +150,11 @@ def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
             old.copy_(new)
 
 
-def _to(tensor: Tensor, device: torch.device) -> Tensor:
-    return tensor.to(device, non_blocking=True)
+def _clip_gradient(model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler,
+                   clip_norm: float | None) -> Tensor:
+    """Clip the gradient if asked to, and return a norm of it that is finite exactly if the gradient is."""
+    if clip_norm is not None:
+        scaler.unscale_(optimizer)
+        return nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    return nn.utils.get_total_norm(gradients, math.inf)  # unlike a sum of squares it cannot overflow by itself

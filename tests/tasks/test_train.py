@@ -13,7 +13,7 @@ import pytest
 import ranks
 import torch
 import yaml
-from helpers import SHARED_RUN, TINY, UNET
+from helpers import SHARED_RUN, TINY, UNET, stop_after_step
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -210,18 +210,8 @@ def test_signals_save_within_a_step_and_resume_exactly(shared_run, tmp_path, sig
 
 def test_a_stop_between_steps_of_an_epoch_is_exact(segtrain, shared_run, tmp_path, monkeypatch):
     """The signal comes after the second of an epoch's three steps: the resume starts with the third."""
-    from segtrain.training import nonfinite
-
-    run_dir, steps = tmp_path / "run", []
-    original = nonfinite._read
-
-    def stop_after_the_fifth(training, unread):
-        original(training, unread)
-        if training.progress.step == 5 and not steps:
-            steps.append(5)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(nonfinite, "_read", stop_after_the_fifth)
+    run_dir = tmp_path / "run"
+    stop_after_step(monkeypatch, 5)
     assert segtrain(*SHARED_RUN, f"hydra.run.dir={run_dir}") == 143
     assert torch.load(run_dir / "checkpoints" / "last.pt", weights_only=True)["step"] == 5
     assert segtrain(f"resume={run_dir}") == 0

@@ -1,17 +1,14 @@
 """Training a part of a network, or its parts at different rates: what stands still, what moves, exact resumes."""
 
 import json
-import os
-import signal
 
 import pytest
 import torch
 import torchvision
 import yaml
-from helpers import TINY
+from helpers import TINY, stop_after_step
 
 from segtrain.models.linknet import LinkNet
-from segtrain.training import nonfinite
 
 
 @pytest.fixture(scope="module")
@@ -88,17 +85,9 @@ def test_the_encoder_moves_at_its_own_rate(segtrain, tmp_path):
 ], ids=["frozen", "own rate"])
 def test_resume_is_exact(segtrain, weights, tmp_path, monkeypatch, options):
     arguments = (*TINY, "optim=adam", "train.epochs=3", f"model.pretrained={weights}", *options)
-    whole, stopped, stops = tmp_path / "whole", tmp_path / "stopped", []
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert segtrain(*arguments, f"hydra.run.dir={whole}") == 0
-    original = nonfinite._read
-
-    def stop_after_the_third(training, unread):
-        original(training, unread)
-        if training.progress.step == 3 and not stops:
-            stops.append(1)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(nonfinite, "_read", stop_after_the_third)
+    stop_after_step(monkeypatch, 3)
     assert segtrain(*arguments, f"hydra.run.dir={stopped}") == 143
     assert segtrain(f"resume={stopped}") == 0
     assert "no longer bit-identical" not in (stopped / "train.log").read_text()

@@ -4,6 +4,7 @@ import copy
 import csv
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,9 @@ from segtrain.data.loading import Batch
 from segtrain.data.transforms import Normalize
 from segtrain.losses import CrossEntropy
 from segtrain.training import nonfinite, step
-from segtrain.training.step import NonFiniteError, train_one_epoch
+from segtrain.training.nonfinite import NonFiniteGuard
+from segtrain.training.state import Progress
+from segtrain.training.step import train_step
 
 CPU = torch.device("cpu")
 NORMALIZE = Normalize([0.5, 0.5, 0.5], [1.0, 1.0, 1.0], CPU, channels_last=False)
@@ -66,10 +69,25 @@ def assert_same(one, other):
     torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
-def run(model, loss_fn, made, count, precision="fp32", **options):
+class StoppedError(Exception):
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+
+def run(model, loss_fn, made, count, precision="fp32", on_nonfinite=None, clip_norm=None):
+    """Train step by step under a guard; without one if on_nonfinite is None."""
     optimizer, scheduler, scaler = made
-    return train_one_epoch(model, batches(count), loss_fn, optimizer, scheduler, NORMALIZE, device=CPU,
-                           precision=precision, scaler=scaler, **options)
+    state = SimpleNamespace(model=model, device=CPU, total_steps=count, progress=Progress(),
+                            cfg=SimpleNamespace(train=SimpleNamespace(on_nonfinite=on_nonfinite)))
+    guard = NonFiniteGuard(state)
+    guard._stop = StoppedError
+    for batch in batches(count):
+        guard.before_step()
+        yield train_step(model, [batch], loss_fn, optimizer, scheduler, NORMALIZE, device=CPU, precision=precision,
+                         scaler=scaler, clip_norm=clip_norm,
+                         **({"allows_update": guard.allows_update} if on_nonfinite else {}))
+        state.progress.step += 1
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -79,10 +97,10 @@ def run(model, loss_fn, made, count, precision="fp32", **options):
 def test_a_bad_step_changes_nothing_and_raises(precision, clip_norm, fault):
     model = network()
     made = parts(model, precision)
-    steps = run(model, Poisoned({3}, **fault), made, 4, precision, clip_norm=clip_norm)
+    steps = run(model, Poisoned({3}, **fault), made, 4, precision, "stop", clip_norm)
     next(steps), next(steps)
     before = everything(model, *made)
-    with pytest.raises(NonFiniteError) as raised:
+    with pytest.raises(StoppedError) as raised:
         next(steps)
     assert_same(everything(model, *made), before)
     assert raised.value.step.indices == [4, 5]
@@ -106,7 +124,7 @@ def test_a_skipped_step_moves_the_schedule_alone(precision, clip_norm):
     assert made[1].last_epoch == 3
     last = next(steps)
     assert not last.skipped
-    assert last.finite
+    assert last.is_finite
     assert all(value.isfinite().all() for value in model.state_dict().values())
 
 
@@ -116,22 +134,22 @@ def test_a_gradient_that_overflows_by_its_scale_is_the_scalers_to_mend():
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120, growth_interval=1000)
     made = optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: 1.0), scaler
     before = copy.deepcopy(model[0].weight)
-    steps = list(run(model, CrossEntropy(), made, 3, "fp16"))
-    assert all(step.finite and not step.skipped for step in steps)
+    steps = list(run(model, CrossEntropy(), made, 3, "fp16", "stop"))
+    assert all(step.is_finite and not step.skipped for step in steps)
     assert scaler.get_scale() == 2.0**117
     assert_same(model[0].weight, before)
 
 
 def test_without_looking_first_the_step_is_made_and_told():
     model = network()
-    steps = list(run(model, Poisoned({2}), parts(model), 3, on_nonfinite="ignore"))
-    assert [bool(step.finite) for step in steps] == [True, False, False]
+    steps = list(run(model, Poisoned({2}), parts(model), 3))
+    assert [bool(step.is_finite) for step in steps] == [True, False, False]
     assert model[0].weight.isnan().all()
 
 
 def test_looking_first_changes_no_number():
     looked, not_looked = network(), network()
-    for model, mode in ((looked, "stop"), (not_looked, "ignore")):
+    for model, mode in ((looked, "stop"), (not_looked, None)):
         torch.manual_seed(1)
         list(run(model, CrossEntropy(), parts(model), 3, on_nonfinite=mode, clip_norm=1.0))
     assert_same(looked.state_dict(), not_looked.state_dict())
@@ -157,14 +175,14 @@ def poison(monkeypatch, bad_steps, every_time=True):
         return sums
 
     current = {}
-    original_epoch = nonfinite._train_on
+    original_before = NonFiniteGuard.before_step
 
-    def noted(training, *args, **kwargs):
-        current["progress"] = training.progress
-        return original_epoch(training, *args, **kwargs)
+    def noted(self):
+        current["progress"] = self._state.progress
+        original_before(self)
 
     monkeypatch.setattr(CrossEntropy, "forward", forward)
-    monkeypatch.setattr(nonfinite, "_train_on", noted)
+    monkeypatch.setattr(NonFiniteGuard, "before_step", noted)
 
 
 def last(run_dir):
@@ -231,7 +249,7 @@ def test_a_device_that_is_read_late_stops_in_the_same_state(segtrain, tmp_path, 
 def late(patch, read_every):
     """Make the CPU be treated as a GPU is."""
     patch.setattr(nonfinite, "READ_EVERY", read_every)
-    patch.setattr(nonfinite, "_looks_first", lambda training: False)
+    patch.setattr(nonfinite, "checks_first", lambda device: False)
 
 
 @pytest.mark.parametrize("read_every", [None, 4])
@@ -277,14 +295,14 @@ def test_the_rate_of_the_next_step_follows_a_resume(segtrain, tmp_path, monkeypa
 
 
 def test_broken_weights_are_not_saved(segtrain, tmp_path, capsys, monkeypatch):
-    run_dir, original = tmp_path / "run", nonfinite._read
+    run_dir, original = tmp_path / "run", NonFiniteGuard._read
 
-    def broken(training, steps):
-        if training.progress.step == 8:
-            next(training.network.parameters()).data.fill_(math.inf)
-        return original(training, steps)
+    def broken(self):
+        if self._state.progress.step == 8:
+            next(self._state.model.parameters()).data.fill_(math.inf)
+        return original(self)
 
-    monkeypatch.setattr(nonfinite, "_read", broken)
+    monkeypatch.setattr(NonFiniteGuard, "_read", broken)
     assert segtrain(*SMALL, f"hydra.run.dir={run_dir}") == 2
     assert "The weights were not finite either, so nothing was saved" in capsys.readouterr().err
     assert last(run_dir)["step"] == 6
