@@ -340,7 +340,7 @@ def test_one_image_is_learnt_by_heart(segtrain, tmp_path):
                     "train.val_every=80", "train.save_every=80", "train.batch_size=1",
                     f"hydra.run.dir={tmp_path / 'run'}") == 0
     losses = [float(row["train/loss"]) for row in rows(tmp_path / "run")]
-    assert losses[-1] < 0.2 * losses[0]
+    assert losses[-1] < 0.3 * losses[0]
 
 
 def test_seeds(segtrain, tmp_path):
