@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,4 +38,4 @@ def draw_worst(folder: Path, data: Dataset, rows: Sequence[Mapping[str, Any]], p
         figure = errors_figure(image, target, shrunk(sample.image, pred.astype("uint8"))[1], data.labels, notes, title)
         name = re.sub(r"[^\w.-]", "_", row["name"]).encode()[-100:].decode(errors="ignore")
         path = folder / f"{rank:0{len(str(count))}d}_miou_{100 * row['miou']:05.2f}_{name}.png"
-        write_file(path, lambda file, figure=figure: figure.savefig(file, format="png"))
+        write_file(path, partial(figure.savefig, format="png"))

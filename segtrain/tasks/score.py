@@ -75,7 +75,8 @@ def run(cfg: Config[ScoreTask], run_dir: Path) -> float | None:
     return results[cfg.train.monitor]
 
 
-def _class_sizes(given: Any, data: Dataset, instances: str | None) -> tuple[dict[str, float | None] | None, str]:
+def _class_sizes(given: Any, data: Dataset, instances: str | None,
+                 ) -> tuple[Mapping[str, float | None] | None, str]:
     """Return the object sizes that weight iIoU: task.class_sizes, or those that the dataset fixes, or None.
 
     Returns:
