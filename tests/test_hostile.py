@@ -58,7 +58,7 @@ def read_all(path, tables):
 
 
 def encoded(mode, suffix, size, values, seed):
-    """Write a random picture as a file's bytes; None where the format does not hold the mode."""
+    """Write a random image as a file's bytes; None where the format does not hold the mode."""
     noise = np.random.default_rng(seed)
     width, height = size
     if mode.endswith(";16") and mode != "I;16":
@@ -86,7 +86,7 @@ def tables(tmp_path):
 
 @FAST
 @given(data=st.binary(max_size=300), suffix=SUFFIXES)
-def test_random_bytes_are_no_picture(tmp_path, tables, data, suffix):
+def test_random_bytes_are_no_image(tmp_path, tables, data, suffix):
     path = tmp_path / f"x{suffix}"
     path.write_bytes(data)
     assert read_all(path, tables) == 0
@@ -95,7 +95,7 @@ def test_random_bytes_are_no_picture(tmp_path, tables, data, suffix):
 @FAST
 @given(mode=MODES, suffix=SUFFIXES, size=st.tuples(st.integers(1, 40), st.integers(1, 40)), seed=st.integers(0, 99),
        values=st.integers(1, 256))
-def test_random_pictures(tmp_path, tables, mode, suffix, size, seed, values):
+def test_random_images(tmp_path, tables, mode, suffix, size, seed, values):
     data = encoded(mode, suffix, size, values, seed)
     if data is not None:
         path = tmp_path / f"x{suffix}"
@@ -109,7 +109,7 @@ def test_random_pictures(tmp_path, tables, mode, suffix, size, seed, values):
 @FAST
 @given(mode=st.sampled_from(["L", "P", "RGB", "I;16", "RGB;16"]), suffix=SUFFIXES, seed=st.integers(0, 99),
        keep=st.just(1.0) | st.floats(0, 1), flips=st.lists(st.integers(0, 10**5), max_size=4))
-def test_damaged_pictures(tmp_path, tables, mode, suffix, seed, keep, flips):
+def test_damaged_images(tmp_path, tables, mode, suffix, seed, keep, flips):
     data = bytearray(encoded(mode, suffix, (20, 30), 3, seed) or b"")
     for flip in flips if data else ():
         data[flip % len(data)] ^= 1 << flip % 8

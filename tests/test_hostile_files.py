@@ -359,7 +359,7 @@ def png(width, height, rows=b""):
 
 
 @pytest.mark.parametrize("size", [(100_000, 100_000), (2**31 - 1, 2**31 - 1), (20_000, 20_000)])
-def test_a_picture_that_unpacks_to_gigabytes_is_refused(tmp_path, size):
+def test_a_image_that_unpacks_to_gigabytes_is_refused(tmp_path, size):
     (tmp_path / "x.png").write_bytes(png(*size, bytes(10**6)))
     with pytest.raises(UserError, match=r"x\.png is refused, for its size may be an attack"):
         read_image(tmp_path / "x.png")
@@ -415,11 +415,11 @@ def folder_dataset(names, root=Path("data")):
     """Write images and masks of two classes with names, for both splits."""
     for split in ("train", "val"):
         for name in names:
-            for kind, picture in (("images", np.full((40, 48, 3), 99, np.uint8)),
+            for kind, image in (("images", np.full((40, 48, 3), 99, np.uint8)),
                                   ("masks", np.eye(40, 48, dtype=np.uint8))):
                 path = root / split / kind / f"{name}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+                path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
     (root / "classes.csv").write_text("name\nroad\n$x^{$\n")
 
 
@@ -429,7 +429,7 @@ def of_folder(root="data"):
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")
-def test_pictures_of_any_name_are_used(segtrain, capsys):
+def test_images_of_any_name_are_used(segtrain, capsys):
     folder_dataset(NAMES)
     assert segtrain(*of_folder(), "hydra.run.dir=run") == 0
     assert segtrain("task=doctor", *of_folder()[:3], "hydra.run.dir=checked") == 0
@@ -443,15 +443,15 @@ def test_pictures_of_any_name_are_used(segtrain, capsys):
 
 
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
-def test_a_picture_of_any_name_is_named_in_plain_text(refused, name):
+def test_a_image_of_any_name_is_named_in_plain_text(refused, name):
     folder_dataset(["good", name])
     broken = next(path for path in Path("data/train/images").iterdir() if path.name != "good.png")
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     message = refused(*of_folder(), "hydra.run.dir=run")
     assert printable(str(broken)) in message
 
 
-def test_pictures_behind_links_are_the_users_own(segtrain):
+def test_images_behind_links_are_the_users_own(segtrain):
     folder_dataset(["a", "b"], Path("disk"))
     Path("data").symlink_to(Path("disk").absolute())
     (Path("disk/train/images/c.png")).symlink_to(Path("disk/train/images/a.png").absolute())

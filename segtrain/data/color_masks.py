@@ -94,7 +94,7 @@ def commonest(values: np.ndarray) -> str:
 
 
 def palette_fault(values: np.ndarray, palette: np.ndarray, labels: Sequence[Label]) -> str | None:
-    """Say which index a palette picture paints in the colour of another class than the one that it stands for.
+    """Return which index a palette image paints in the colour of another class than the one that it stands for.
 
     Args:
         values: uint8 (H, W), the index.
@@ -109,7 +109,7 @@ def palette_fault(values: np.ndarray, palette: np.ndarray, labels: Sequence[Labe
     for index in np.flatnonzero(np.bincount(values.ravel())).tolist():
         color = (int(palette[index, 0]), int(palette[index, 1]), int(palette[index, 2]))
         if colors.count(color) == 1 and names.get(index) != labels[colors.index(color)].name:
-            return (f"is a palette picture that paints its index {index} in {spelled(color)}, which is "
+            return (f"is a palette image that paints its index {index} in {spelled(color)}, which is "
                     f"{labels[colors.index(color)].name} in the class table, but the value {index} is "
                     f"{names.get(index, 'no class')}")
     return None

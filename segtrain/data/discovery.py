@@ -18,13 +18,13 @@ HEADER_WORDS = {"image", "images", "img", "mask", "masks", "label", "labels", "p
 def match_files(
     images: Path, masks: Path, key: str, *, targets_only: bool = False
 ) -> tuple[list[str], list[Path], list[Path]]:
-    """Match the pictures below one folder with the masks below another by their relative names without suffix.
+    """Match the images below one folder with the masks below another by their relative names without suffix.
 
     Files of other kinds, hidden files and folders, and masks without an image are left alone: an image that is to be
     left out of a split may go without its mask being hunted down.
 
     Args:
-        images: Folder of pictures, searched through all its subfolders.
+        images: Folder of images, searched through all its subfolders.
         masks: Folder of masks.
         key: The configuration key to name where a folder is missing.
         targets_only: Whether every mask counts where there are no images.
@@ -41,7 +41,7 @@ def match_files(
     else:
         found_images = find_by_name(images, key)
     if not found_images:
-        raise UserError(f"{images} holds no picture ({', '.join(sorted(IMAGE_SUFFIXES))}): "
+        raise UserError(f"{images} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}): "
                         f"the split is empty; check {key}.")
     names = sorted(found_images)
     return names, [found_images[name] for name in names], find_partners(found_images, found_masks, masks)
@@ -62,7 +62,7 @@ def find_partners(images: dict[str, Path], others: dict[str, Path], where: Path,
 
 
 def find_by_name(folder: Path, key: str) -> dict[str, Path]:
-    """Find the pictures below a folder by their relative names without suffix.
+    """Find the images below a folder by their relative names without suffix.
 
     Raises:
         UserError: If the folder is missing, or two have one name.
@@ -77,12 +77,12 @@ def find_by_name(folder: Path, key: str) -> dict[str, Path]:
 
 
 def has_images(folder: Path) -> bool:
-    """Say whether a folder is there and holds a picture, in whatever subfolder."""
+    """Return whether a folder is there and holds an image, in whatever subfolder."""
     return folder.is_dir() and next(images_below(folder, str(folder)), None) is not None
 
 
 def images_below(folder: Path, key: str) -> Iterator[Path]:
-    """Yield the pictures below a folder; see `files_below`."""
+    """Yield the images below a folder; see `files_below`."""
     yield from (path for path in files_below(folder, key) if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
@@ -112,17 +112,17 @@ def files_below(folder: Path, key: str) -> Iterator[Path]:
 
 
 def is_list(pattern: str) -> bool:
-    """Say whether a setting names a list file."""
+    """Return whether a setting names a list file."""
     return not is_glob(pattern) and pattern.lower().endswith(LIST_SUFFIXES)
 
 
 def is_glob(pattern: str) -> bool:
-    """Say whether a setting has wildcards; brackets are none, folders have them in their names."""
+    """Return whether a setting has wildcards; brackets are none, folders have them in their names."""
     return "*" in pattern or "?" in pattern
 
 
 def find_images(root: Path, pattern: str, key: str) -> tuple[dict[str, Path], dict[str, str]]:
-    """Find pictures below a folder, or by a pattern: * within a name, ** through folders, ? for a letter.
+    """Find images below a folder, or by a pattern: * within a name, ** through folders, ? for a letter.
 
     Args:
         root: What the pattern is relative to.
@@ -130,11 +130,11 @@ def find_images(root: Path, pattern: str, key: str) -> tuple[dict[str, Path], di
         key: The configuration key, for messages.
 
     Returns:
-        The paths, and their names (relative paths without suffix), both by what identifies a picture: in a folder its
+        The paths, and their names (relative paths without suffix), both by what identifies an image: in a folder its
         name, under a pattern what its wildcards stand for, so that day/1_rgb.jpg and day/1_mask.png belong together.
 
     Raises:
-        UserError: If the folder is missing, or two pictures have one name.
+        UserError: If the folder is missing, or two images have one name.
     """
     if not is_glob(pattern):
         found = find_by_name(root / pattern, key)
@@ -164,7 +164,7 @@ def first_folder(root: Path, pattern: str) -> Path:
 
 
 def _translate(pattern: str) -> tuple[re.Pattern[str], bool]:
-    """Make a regular expression of a pattern, a group for each wildcard; say whether it ends in any suffix."""
+    """Make a regular expression of a pattern, a group for each wildcard; return also whether it ends in any suffix."""
     any_suffix = pattern.endswith("*") and not pattern.endswith("**")
     if pattern.endswith("/**") or pattern == "**":
         pattern, any_suffix = f"{pattern}/*", True
@@ -281,7 +281,7 @@ def _lies_there(root: Path, text: str) -> bool:
 def _below(root: Path, text: str, where: str) -> PurePosixPath:
     """Check a path of a list and make it relative to root where it lies below; links are the user's own."""
     if not text.isprintable():
-        raise UserError(f"{where} is no path of plain text: correct the list.")
+        raise UserError(f"{where} is not plain text: correct the list.")
     given = PurePosixPath(text.replace("\\", "/"))
     if ".." in given.parts:
         raise UserError(f"{where}: {text} leads out of {root}: paths of a list stay below dataset.root.")
@@ -318,7 +318,7 @@ def check_list(entries: list[tuple[Path, Path | None]], root: Path, path: Path, 
         more = f", nor are {len(missing) - 1} others of the list" if len(missing) > 1 else ""
         bare = "" if Path(missing[0]).suffix.lower() in IMAGE_SUFFIXES else (
             " A list of names without folder and suffix is dataset.names, next to dataset.images and dataset.masks.")
-        raise UserError(f"{path} lists {missing[0]}, which is no file{more}: correct the list, or add it.{bare}",
+        raise UserError(f"{path} lists {missing[0]}, which is not a file{more}: correct the list, or add it.{bare}",
                         missing)
     return images, masks
 

@@ -34,7 +34,7 @@ class Folder(Dataset):
         binary: Read masks of two classes that hold 0, and 1 or 255.
         threshold: Read masks of two classes by brightness: from this on, 1..255, a pixel is of the second.
         nearest_colors: Read colours that are in no table as the nearest that is; a number: up to that distance in RGB.
-        palette: What counts in palette pictures, "index" or "colors". None: the index, and those whose colours are
+        palette: What counts in palette images, "index" or "colors". None: the index, and those whose colours are
             other classes' in the class file are refused.
         image_bits: How many bits a channel images of 16 bits use, 8..16; None: all, and fewer are reported.
         instance_maps: Maps of the separate objects, a folder or a path with wildcards: a number each, 8 or 16 bits, or
@@ -180,12 +180,12 @@ def _find(base: Path, paths: dict[str, str | None], mask_suffix: str, listed: Pa
         if targets_only and not images:
             images, names = masks, {identity: identity for identity in masks}
         elif some and not images:
-            raise UserError(f"every picture of {base / images_at} is also a mask: tell them apart with "
+            raise UserError(f"every image of {base / images_at} is also a mask: tell them apart with "
                             "dataset.mask_suffix=_mask, or dataset.images and dataset.masks with wildcards.")
     if listed is not None:
         images = discovery.pick_names(images, names, discovery.read_names(listed, "dataset.names"), listed)
     if not images:
-        raise UserError(f"{base / images_at} holds no picture ({', '.join(sorted(IMAGE_SUFFIXES))}): the split is "
+        raise UserError(f"{base / images_at} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}): the split is "
                         "empty; check dataset.root, dataset.images and dataset.split.")
     found = find_partners(images, masks, where)
     maps: list[Path] | list[None] = [None] * len(images)

@@ -1,4 +1,4 @@
-"""Read images and masks from picture files, with errors that name the file."""
+"""Read images and masks from image files, with errors that name the file."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,19 +24,19 @@ T = TypeVar("T")
 
 
 def read_image(path: Path, bits: int | None = None) -> np.ndarray:
-    """Read a picture as uint8 (H, W, 3) RGB, turned upright as its EXIF orientation says: masks are drawn on that view.
+    """Read an image as uint8 (H, W, 3) RGB, turned upright as its EXIF orientation says: masks are drawn on that view.
 
     Grey becomes three equal channels, alpha is dropped, CMYK and palettes are converted, 16 bits are scaled to 8.
 
     Args:
         path: The file.
-        bits: How many of 16 bits are used: 12 scales 0..4095 to 0..255. None takes all 16, and refuses a picture that
+        bits: How many of 16 bits are used: 12 scales 0..4095 to 0..255. None takes all 16, and refuses an image that
             uses at most 12 of them.
 
     Raises:
-        UserError: If the file cannot be decoded, holds several pictures, or has values outside its bits.
+        UserError: If the file cannot be decoded, holds several images, or has values outside its bits.
     """
-    return decode(path, lambda picture: _to_rgb(picture, path, bits))
+    return decode(path, lambda image: _to_rgb(image, path, bits))
 
 
 def read_mask(path: Path, labels: Sequence[Label] = ()) -> np.ndarray:
@@ -49,7 +49,7 @@ def read_mask(path: Path, labels: Sequence[Label] = ()) -> np.ndarray:
     Raises:
         UserError: If the file cannot be decoded, or does not hold one 8-bit class number a pixel, or not for sure.
     """
-    return decode(path, lambda picture: _to_index(picture, path, labels))
+    return decode(path, lambda image: _to_index(image, path, labels))
 
 
 def read_pair(image_path: Path, mask_path: Path, labels: Sequence[Label] = ()) -> tuple[np.ndarray, np.ndarray]:
@@ -121,45 +121,45 @@ def _ranges(values: Sequence[int]) -> str:
 
 
 def decode(path: Path, convert: Callable[[Image.Image], T]) -> T:
-    """Open a picture and return what `convert` makes of it.
+    """Open an image and return what `convert` makes of it.
 
     Raises:
         UserError: Names the file, whatever goes wrong: it is the file's fault.
     """
     try:
-        with Image.open(path, formats=FORMATS) as picture:
-            if picture.format != "MPO" and getattr(picture, "is_animated", False):  # an MPO's first is the photo
-                raise UserError(f"{path} holds {getattr(picture, 'n_frames', 'several')} pictures (frames or pages): "
+        with Image.open(path, formats=FORMATS) as image:
+            if image.format != "MPO" and getattr(image, "is_animated", False):  # an MPO's first is the photo
+                raise UserError(f"{path} holds {getattr(image, 'n_frames', 'several')} images (frames or pages): "
                                 "save each as a file of its own.")
-            return convert(picture)  # PIL reads the pixels only now
+            return convert(image)  # PIL reads the pixels only now
     except (UserError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} is refused, for its size may be an attack ({_line(error)}): "
                         "cut it into tiles, or remove it.") from error
-    except Exception as error:  # broken files bring forth OSError, SyntaxError, struct.error, zlib.error, ...
+    except Exception as error:  # broken files raise OSError, SyntaxError, struct.error, zlib.error, ...
         reason = _state(path) or _line(error)
-        raise UserError(f"{path} cannot be read as a picture ({reason}): replace or remove it.") from error
+        raise UserError(f"{path} cannot be read as an image ({reason}): replace or remove it.") from error
 
 
-def is_deep(picture: Image.Image) -> bool:
-    """Say whether a picture that was opened and not yet read has more than 8 bits a channel."""
+def is_deep(image: Image.Image) -> bool:
+    """Return whether an image that was opened and not yet read has more than 8 bits a channel."""
     # The mode of 16-bit colours is RGB; only how the file is to be unpacked tells them apart.
-    unpacked = str(getattr(picture, "tile", "")) if picture.format in ("PNG", "TIFF") else ""
-    return picture.mode.startswith("I") or ";16" in unpacked
+    unpacked = str(getattr(image, "tile", "")) if image.format in ("PNG", "TIFF") else ""
+    return image.mode.startswith("I") or ";16" in unpacked
 
 
-def is_lossy(picture: Image.Image) -> bool:
-    """Say whether a picture that was opened is of a kind that does not keep the values as they were saved."""
-    if picture.format == "WEBP":  # its lossless pixels are a chunk of that name
-        return b"VP8L" not in Path(str(getattr(picture, "filename", ""))).read_bytes()
-    return picture.format in ("JPEG", "MPO") or picture.info.get("compression") == "jpeg"  # the latter is a TIFF's
+def is_lossy(image: Image.Image) -> bool:
+    """Return whether an image that was opened is of a kind that does not keep the values as they were saved."""
+    if image.format == "WEBP":  # its lossless pixels are a chunk of that name
+        return b"VP8L" not in Path(str(getattr(image, "filename", ""))).read_bytes()
+    return image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg"  # the latter is a TIFF's
 
 
-def orientation(picture: Image.Image) -> int:
-    """Return how a picture is to be turned to stand upright, 1..8 as in EXIF; 1 is not at all."""
-    with suppress(Exception):  # EXIF data that cannot be read are no reason to refuse the picture
-        found = picture.getexif().get(ORIENTATION, 1)
+def orientation(image: Image.Image) -> int:
+    """Return how an image is to be turned to stand upright, 1..8 as in EXIF; 1 is not at all."""
+    with suppress(Exception):  # unreadable EXIF data is not a reason to refuse the image
+        found = image.getexif().get(ORIENTATION, 1)
         return found if found in range(1, 9) else 1
     return 1
 
@@ -169,7 +169,7 @@ def _line(error: Exception) -> str:
 
 
 def _state(path: Path) -> str | None:
-    """Say what a path is that holds no picture for sure."""
+    """Return what a path is that holds no image for sure."""
     with suppress(OSError, ValueError):  # a name too long, or with a zero byte
         if path.is_symlink() and not path.exists():
             return f"it is a link to {path.readlink()}, which is not there"
@@ -179,23 +179,23 @@ def _state(path: Path) -> str | None:
     return None
 
 
-def _to_rgb(picture: Image.Image, path: Path, bits: int | None) -> np.ndarray:
-    if picture.mode == "F":
+def _to_rgb(image: Image.Image, path: Path, bits: int | None) -> np.ndarray:
+    if image.mode == "F":
         raise UserError(f"{path} is an image of mode F, of real numbers: save it with 8 or 16 bits a channel.")
-    if is_deep(picture):
-        turn = orientation(picture)
-        picture = Image.fromarray(_to_8_bits(_deep_values(picture, path), path, bits))
-        picture.getexif()[ORIENTATION] = turn
-    picture.load()
-    with suppress(Exception):  # EXIF data that cannot be read are no reason to refuse the picture
-        picture = ImageOps.exif_transpose(picture)
-    return np.asarray(picture.convert("RGB"))
+    if is_deep(image):
+        turn = orientation(image)
+        image = Image.fromarray(_to_8_bits(_deep_values(image, path), path, bits))
+        image.getexif()[ORIENTATION] = turn
+    image.load()
+    with suppress(Exception):  # unreadable EXIF data is not a reason to refuse the image
+        image = ImageOps.exif_transpose(image)
+    return np.asarray(image.convert("RGB"))
 
 
-def _deep_values(picture: Image.Image, path: Path) -> np.ndarray:
-    """Read a picture of 16 bits a channel whole: of colours, Pillow keeps 8 bits only."""
-    if picture.mode.startswith("I"):
-        return np.asarray(picture)
+def _deep_values(image: Image.Image, path: Path) -> np.ndarray:
+    """Read an image of 16 bits a channel whole: of colours, Pillow keeps 8 bits only."""
+    if image.mode.startswith("I"):
+        return np.asarray(image)
     values = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16:
         raise UserError(f"{path} cannot be read with its 16 bits a channel: save it with 8.")
@@ -211,28 +211,28 @@ def _to_8_bits(values: np.ndarray, path: Path, bits: int | None) -> np.ndarray:
     if bits is None and 0 < highest < 2**12:
         used = max(8, highest.bit_length())
         raise UserError(f"{path} has 16 bits a channel, but its highest value is {highest}, as of {used}-bit data: say "
-                        f"how many bits the camera uses, dataset.image_bits={used} or more, up to 16 if the picture is "
+                        f"how many bits the camera uses, dataset.image_bits={used} or more, up to 16 if the image is "
                         "just dark.")
     return ((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
 
 
-def _to_index(picture: Image.Image, path: Path, labels: Sequence[Label]) -> np.ndarray:
-    if picture.mode not in ("L", "P", "1"):
-        raise UserError(f"{path} is a mask of mode {picture.mode}: save it as one 8-bit class number "
+def _to_index(image: Image.Image, path: Path, labels: Sequence[Label]) -> np.ndarray:
+    if image.mode not in ("L", "P", "1"):
+        raise UserError(f"{path} is a mask of mode {image.mode}: save it as one 8-bit class number "
                         "per pixel (grey or palette PNG).")
-    values = np.array(picture, dtype=np.uint8)
-    if picture.mode == "P" and labels:
-        fault = palette_fault(values, palette_table(picture), labels)
+    values = np.array(image, dtype=np.uint8)
+    if image.mode == "P" and labels:
+        fault = palette_fault(values, palette_table(image), labels)
         if fault is not None:
             raise UserError(f"{path} {fault}: save it in the order of the classes, or as grey values.")
-    if is_lossy(picture) and values.min() != values.max():
+    if is_lossy(image) and values.min() != values.max():
         raise UserError(f"{path} is saved lossily. {LOSSY}.")
     return values
 
 
-def palette_table(picture: Image.Image) -> np.ndarray:
-    """Return the colours of a palette picture by their index, uint8 (256, 3); black where it has none."""
+def palette_table(image: Image.Image) -> np.ndarray:
+    """Return the colours of a palette image by their index, uint8 (256, 3); black where it has none."""
     table = np.zeros(768, np.uint8)
-    colors = picture.getpalette() or []
+    colors = image.getpalette() or []
     table[:len(colors)] = colors
     return table.reshape(256, 3)

@@ -1,4 +1,4 @@
-"""From a mask file to train ids: class numbers, colours, black and white, and what is none of them, said by name."""
+"""From a mask file to train ids: class numbers, colours, black and white, and errors that name what is none of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ class MaskRule:
         has_colors: Whether their colours are those of the masks.
         void_values: Values of an index mask that are void.
         void_colors: Colours of a colour mask that are void.
-        void_given: Whether the user said so, or it is the default.
+        void_given: Whether the user set it; else it is the default.
         binary: Whether 0 is the first class, and 1 or 255 the second.
         threshold: The brightness from which on a pixel is of the second class, below it of the first.
         nearest: Whether a colour that is not in the table becomes the nearest one that is; a number does so up to
             that distance in RGB.
-        palette: What counts in a palette picture, "index" or "colors"; None: the index, unless its colour contradicts.
+        palette: What counts in a palette image, "index" or "colors"; None: the index, unless its colour contradicts.
     """
 
     labels: tuple[Label, ...]
@@ -48,7 +48,7 @@ class MaskRule:
 class _Pixels:
     """A mask as it was read: uint8 or larger (H, W), or uint8 (H, W, 3); lossy where saving may have changed it.
 
-    A palette picture has its index as values, and the palette, uint8 (256, 3).
+    A palette image has its index as values, and the palette, uint8 (256, 3).
     """
 
     values: np.ndarray
@@ -96,7 +96,7 @@ def mask_rule(classes: Classes, void: Sequence[int | str | Sequence[int]] | None
         elif color is not None:
             colors.append(color)
         else:
-            raise UserError(f"dataset.void: {item} is no value from 0 to 255, no colour as \"#ff8000\" and no class."
+            raise UserError(f"dataset.void: {item} is not a value from 0 to 255, a colour (\"#ff8000\") or a class."
                             f"{did_you_mean(str(item), [label.name for label in labels])}")
     labels = [Label(label.name, label.label_id, train_id, label.color, label.has_instances)
               for train_id, label in enumerate(labels)]
@@ -174,22 +174,22 @@ def read_instances(path: Path, seam: int | None = None, seam_color: Color | None
     return (places.reshape(numbers.shape) + (found[0] > 0)).astype(np.int32)
 
 
-def _pixels(picture: Image.Image) -> _Pixels:
-    lossy = is_lossy(picture)
-    if is_deep(picture) and not picture.mode.startswith("I"):
+def _pixels(image: Image.Image) -> _Pixels:
+    lossy = is_lossy(image)
+    if is_deep(image) and not image.mode.startswith("I"):
         raise ValueError("a coloured mask needs 8 bits a channel")
-    if picture.mode == "P":
-        return _Pixels(np.array(picture), lossy, palette_table(picture))
-    if picture.mode in ("1", "L") or picture.mode.startswith("I"):
-        values = np.array(picture)
+    if image.mode == "P":
+        return _Pixels(np.array(image), lossy, palette_table(image))
+    if image.mode in ("1", "L") or image.mode.startswith("I"):
+        values = np.array(image)
         return _Pixels(values.astype(np.uint8) if values.dtype == bool else values, lossy)
-    if picture.mode == "F":
+    if image.mode == "F":
         raise ValueError("real numbers are no classes, save whole ones")
-    return _Pixels(np.array(picture.convert("L" if picture.mode == "LA" else "RGB")), lossy)
+    return _Pixels(np.array(image.convert("L" if image.mode == "LA" else "RGB")), lossy)
 
 
 def _from_palette(values: np.ndarray, palette: np.ndarray, rule: MaskRule, path: Path) -> np.ndarray:
-    """Return what counts of a palette picture: its index or its colours."""
+    """Return what counts of a palette image: its index or its colours."""
     used = {int(index): tuple(palette[index].tolist()) for index in np.flatnonzero(np.bincount(values.ravel()))}
     if rule.palette == "colors" or (rule.binary and set(used.values()) <= {BLACK, WHITE}):
         return palette[values]
@@ -200,19 +200,19 @@ def _from_palette(values: np.ndarray, palette: np.ndarray, rule: MaskRule, path:
         raise UserError(f"{path} {fault}: say what counts, dataset.palette=colors or index.")
     is_inverted = (used.get(0), used.get(1)) == (WHITE, BLACK)
     if len(rule.labels) == 2 and not rule.has_colors and not rule.binary and is_inverted:
-        raise UserError(f"{path} is a palette picture that paints its index 0 white and 1 black: if white is "
+        raise UserError(f"{path} is a palette image that paints its index 0 white and 1 black: if white is "
                         f"{rule.labels[1].name}, use dataset.binary=true; else say dataset.palette=index.")
     return values
 
 
-def _brightness(picture: Image.Image) -> np.ndarray:
-    if picture.mode == "F" or is_deep(picture):
+def _brightness(image: Image.Image) -> np.ndarray:
+    if image.mode == "F" or is_deep(image):
         raise ValueError("a threshold counts in 8 bits")
-    return np.array(picture.convert("L"))
+    return np.array(image.convert("L"))
 
 
 def _is_grey(values: np.ndarray, rule: MaskRule) -> bool:
-    """Say whether an RGB mask holds grey values or class numbers thrice, and is not to be read by its colours."""
+    """Return whether an RGB mask holds grey values or class numbers thrice, and is not to be read by its colours."""
     if rule.has_colors and not rule.binary:
         return False
     return bool((values[..., 0] == values[..., 1]).all() and (values[..., 1] == values[..., 2]).all())

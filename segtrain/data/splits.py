@@ -62,7 +62,7 @@ def _compile(group: str | None) -> re.Pattern[str] | None:
     try:
         pattern = re.compile(group)
     except (re.error, RecursionError, OverflowError) as error:
-        raise UserError(f"dataset.group={group} is no regular expression ({error}).") from error
+        raise UserError(f"dataset.group={group} is not a regular expression ({error}).") from error
     if pattern.groups != 1:
         raise UserError(f"dataset.group={group} must have one group in brackets, as in \"(.+)_[0-9]+\"; it has "
                         f"{pattern.groups}.")

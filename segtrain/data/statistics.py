@@ -89,7 +89,7 @@ def check_sample(sample: Sample, labels: tuple[Label, ...], file: str) -> np.nda
         The pixels of each train id, int64 (256,).
 
     Raises:
-        UserError: If it is too small, or its target holds what is no train id; it names the file.
+        UserError: If it is too small, or its target holds a value that is not a train id; it names the file.
     """
     height, width = sample.target.shape
     if min(height, width) < 32:
@@ -100,7 +100,7 @@ def check_sample(sample: Sample, labels: tuple[Label, ...], file: str) -> np.nda
 
 
 def check_counts(counts: np.ndarray, labels: tuple[Label, ...], file: str) -> None:
-    """Raise UserError if a target, given the pixels (256,) of each of its values, holds what is no train id."""
+    """Raise UserError if a target, given the pixels (256,) of each value, holds one that is not a train id."""
     for train_id in np.flatnonzero(counts[:IGNORE_INDEX]):
         if train_id >= len(labels):
             raise UserError(f"the target of {file} holds the train id {train_id} ({counts[train_id]} pixels): "

@@ -1,4 +1,4 @@
-"""From uint8 pictures to network input: augmentation on the CPU, normalisation on the device."""
+"""From uint8 images to network input: augmentation on the CPU, normalisation on the device."""
 
 import math
 import random
@@ -40,18 +40,18 @@ class Augmentation:
         if self._compose is None:
             return image, target
         # Left to itself, Compose repeats one random stream in every worker and epoch. Its set_random_seed would give
-        # each transform the same stream: whether a picture is flipped would then hang on where it was cropped.
+        # each transform the same stream: whether an image is flipped would then depend on where it was cropped.
         seed = np.random.SeedSequence(list(key))
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed.generate_state(1)[0].item()))
         try:
             result = self._compose(image=image, mask=target)
         except MemoryError:
             raise
-        except Exception as error:  # albumentations hands on whatever OpenCV says of sizes, too
+        except Exception as error:  # albumentations passes on what OpenCV says about sizes
             height, width = target.shape
-            said = " ".join(str(error).split())[:300]
-            raise UserError(f"augmentation fails on an image of {width}x{height} ({said}): correct its values, such as "
-                            "augmentation.crop.pad_if_needed=true for small images.") from error
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"augmentation fails on an image of {width}x{height} ({reason}): correct its values, such "
+                            "as augmentation.crop.pad_if_needed=true for small images.") from error
         return result["image"], result["mask"]
 
 
@@ -75,13 +75,13 @@ def pad_to(image: np.ndarray, target: np.ndarray, height: int, width: int) -> tu
 
 
 class Normalize:
-    """Turn uint8 pictures into network input on the device: (x / 255 - mean) / std.
+    """Turn uint8 images into network input on the device: (x / 255 - mean) / std.
 
     Args:
         mean: One number a channel, of x / 255.
         std: One number a channel, above 0.
-        device: Where the pictures will be.
-        channels_last: Keep the memory layout of pictures; faster for convolutions.
+        device: Where the images will be.
+        channels_last: Keep the memory layout of images; faster for convolutions.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device, channels_last: bool) -> None:
@@ -105,5 +105,5 @@ class Normalize:
             float32 (N, C, H, W), channels_last in memory if asked for.
         """
         layout = torch.channels_last if self._channels_last else torch.contiguous_format
-        pictures = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=layout)
-        return pictures.mul_(self._scale).add_(self._shift)
+        inputs = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=layout)
+        return inputs.mul_(self._scale).add_(self._shift)

@@ -60,7 +60,7 @@ INSIDE = ("", "VOC2012", "VOCdevkit/VOC2012")  # where the folders may stand bel
 class Voc(Dataset):
     """JPEGImages, SegmentationClass, SegmentationObject, and the splits in ImageSets/Segmentation/<split>.txt.
 
-    Masks are what dataset=folder reads: palette pictures, as VOC's own, or those in the classes' colours, as labelling
+    Masks are what dataset=folder reads: palette images, as VOC's own, or those in the classes' colours, as labelling
     tools export them.
 
     Source: Everingham et al., "The PASCAL visual object classes challenge: a retrospective" (IJCV 2015).
@@ -147,7 +147,7 @@ def _read_split(path: Path, split: str) -> list[str]:
     """Read the names of a split, one a line; what follows a name on its line is left alone."""
     folder = path.parent
     if not path.is_file():
-        found = sorted(each.stem for each in folder.glob("*.txt")) if folder.is_dir() else []
+        found = sorted(file.stem for file in folder.glob("*.txt")) if folder.is_dir() else []
         raise UserError(f"dataset.split={split}: {path} is not there; {folder} lists the splits "
                         f"{', '.join(found) or '(none)'}.{did_you_mean(split, found)}")
     names = [line.split()[0] for _, line in read_lines(path, "dataset.split")]
@@ -156,7 +156,7 @@ def _read_split(path: Path, split: str) -> list[str]:
     outside = next((name for name in names if ".." in Path(name).parts or Path(name).is_absolute()
                     or not name.isprintable()), None)
     if outside is not None:
-        raise UserError(f"{path} lists {outside}, which leads out of the dataset or is no plain text: correct it.")
+        raise UserError(f"{path} lists {outside}, which leads out of the dataset or is not plain text: correct it.")
     doubled = [name for name, count in Counter(names).items() if count > 1]
     if doubled:
         more = f", and {len(doubled) - 1} other names, too" if len(doubled) > 1 else ""
@@ -165,7 +165,7 @@ def _read_split(path: Path, split: str) -> list[str]:
 
 
 def _listed(names: list[str], folder: Path, path: Path) -> list[Path]:
-    """Return the picture of each name, of whatever kind.
+    """Return the image of each name, of whatever kind.
 
     Raises:
         UserError: If some are not there; it names the first, and holds them all.
@@ -173,7 +173,7 @@ def _listed(names: list[str], folder: Path, path: Path) -> list[Path]:
     found = find_by_name(folder, "dataset.root")
     missing = [name for name in names if name not in found]
     if missing:
-        raise UserError(f"{len(missing)} of the {len(names)} names in {path} have no picture in {folder}, the first is "
+        raise UserError(f"{len(missing)} of the {len(names)} names in {path} have no image in {folder}, the first is "
                         f"{missing[0]}: add {folder / missing[0]}.png or .jpg, or remove the name from the list.",
                         [str(folder / name) for name in missing])
     return [found[name] for name in names]

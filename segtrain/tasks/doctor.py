@@ -13,11 +13,19 @@ from tqdm import tqdm
 from segtrain.config import build
 from segtrain.config.schema import Config, DoctorTask
 from segtrain.data.base import Dataset
-from segtrain.data.doctor.advice import advise
-from segtrain.data.doctor.findings import ERROR, WARNING, Finding, in_split, merged, unused_files
-from segtrain.data.doctor.inspection import Split, read_split, summary
-from segtrain.data.doctor.leaks import across_splits, same_masks, unlearnt_classes
-from segtrain.data.doctor.tables import findings_text, tables
+from segtrain.data.doctor.findings import (
+    ERROR,
+    WARNING,
+    Finding,
+    check_split,
+    compare_splits,
+    find_same_masks,
+    find_unlearnt_classes,
+    find_unused_files,
+    merge_findings,
+)
+from segtrain.data.doctor.inspection import Split, read_split, summarize
+from segtrain.data.doctor.report import format_findings, format_tables, recommend
 from segtrain.data.statistics import check_instances
 from segtrain.errors import UserError
 from segtrain.files import write_text
@@ -26,7 +34,7 @@ from segtrain.visualize import examples_figure, shrunk
 
 log = logging.getLogger(__name__)
 
-PICTURES = "examples.png"
+EXAMPLES = "examples.png"
 CHECKED = Path("conf", "dataset", "checked.yaml")  # below the run directory
 
 
@@ -43,34 +51,35 @@ def run(cfg: Config[DoctorTask], run_dir: Path) -> float | None:
     opened, findings, left_out = _open(cfg)
     splits = [_read(split, data, cfg.dataset.instances) for split, data in opened.items()]
     for split in splits:
-        findings += in_split(split, cfg.dataset.crop)
-    across, leaks = across_splits(splits, cfg.task.near_distance)
-    findings += [*across, *same_masks(splits, cfg.task.near_distance or 0), *unlearnt_classes(splits)]
-    if cfg.train.num_images is None and not any(each.kind == "split" for each in findings):
-        findings += unused_files(list(opened.values()))
-    findings = merged(findings)
+        findings += check_split(split, cfg.dataset.crop)
+    across, leaks = compare_splits(splits, cfg.task.near_distance)
+    findings += [*across, *find_same_masks(splits, cfg.task.near_distance or 0), *find_unlearnt_classes(splits)]
+    if cfg.train.num_images is None and not any(finding.kind == "split" for finding in findings):
+        findings += find_unused_files(list(opened.values()))
+    findings = merge_findings(findings)
     num_images = sum(len(split.seen) for split in splits)
     seconds = time.perf_counter() - started
 
     train = next((split for split in splits if split.name == "train"), None)
-    advice = None if train is None else advise(train)
-    errors, warnings = ([each for each in findings if each.severity == severity] for severity in (ERROR, WARNING))
+    advice = None if train is None else recommend(train)
+    errors, warnings = ([finding for finding in findings if finding.severity == severity]
+                        for severity in (ERROR, WARNING))
     results = {
         "task": "doctor", "dataset": build.dataset_name(cfg), "settings": cfg.dataset.plain(),
         "errors": len(errors), "warnings": len(warnings), "num_images": num_images, "seconds": seconds,
         "images_per_second": num_images / seconds, "left_out": left_out,
-        "splits": {split.name: summary(split) for split in splits}, "leaks": leaks, "advice": advice,
-        "findings": [asdict(each) for each in findings],
+        "splits": {split.name: summarize(split) for split in splits}, "leaks": leaks, "advice": advice,
+        "findings": [asdict(finding) for finding in findings],
     }
     _draw(cfg, run_dir, opened, splits)
     if not errors:
         _write_checked(cfg, run_dir, train, advice)
         write_config(run_dir, cfg)
     write_json(run_dir / "results.json", results)
-    log.info("%s\n%s", tables(results), findings_text(findings))
+    log.info("%s\n%s", format_tables(results), format_findings(findings))
     log.info("\nreport: %s", run_dir / "results.json")
-    if (run_dir / PICTURES).exists():
-        log.info("pictures: %s", run_dir / PICTURES)
+    if (run_dir / EXAMPLES).exists():
+        log.info("examples: %s", run_dir / EXAMPLES)
     if errors:
         more = f" ({len(errors)} errors)" if len(errors) > 1 else ""
         raise UserError(f"training would fail: {errors[0].message}{more} The whole report: {run_dir / 'results.json'}")
@@ -116,7 +125,7 @@ def _write_checked(cfg: Config[DoctorTask], run_dir: Path, train: Split | None, 
     if train is None or advice is None or advice["crop"] is None:
         return
     found = {"num_classes": len(train.labels), "crop": advice["crop"], "mean": advice["mean"]}
-    if min(advice["std"]) > 0:  # else all pictures are of one colour
+    if min(advice["std"]) > 0:  # else all images are of one colour
         found["std"] = advice["std"]
     text = yaml.safe_dump({**cfg.dataset.plain(), **found}, sort_keys=False, allow_unicode=True)
     path = run_dir / CHECKED
@@ -129,7 +138,7 @@ def _draw(cfg: Config[DoctorTask], run_dir: Path, opened: dict[str, Dataset], sp
     """Draw some samples of each split, evenly spaced, with a legend of the classes."""
     rows = []
     for split in splits:
-        usable = [index for index, each in enumerate(split.seen) if each.content is not None]
+        usable = [index for index, seen in enumerate(split.seen) if seen.content is not None]
         places = np.linspace(0, len(usable) - 1, min(cfg.task.examples, len(usable))).round().astype(int)
         for index in dict.fromkeys(usable[place] for place in places):
             sample = opened[split.name].read(index)
@@ -137,8 +146,8 @@ def _draw(cfg: Config[DoctorTask], run_dir: Path, opened: dict[str, Dataset], sp
     if not rows:
         return
     first = next(split for split in splits if split.usable)
-    pixels = summary(first)["class_pixels"]
+    pixels = summarize(first)["class_pixels"]
     total = sum(pixels.values()) or 1
     notes = [f"{100 * count / total:.2f} %" for count in pixels.values()]
     figure = examples_figure(rows, first.labels, notes, f"shares of the labelled pixels of {first.name}")
-    write_figure(run_dir / PICTURES, figure)
+    write_figure(run_dir / EXAMPLES, figure)

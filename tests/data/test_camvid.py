@@ -170,7 +170,7 @@ def test_colours_of_no_class_are_void_and_counted_once(tmp_path):
     assert CamVid("train", str(tmp_path), splits="random", num_train=3, include_void=True).read(0).target[0, 0] == 11
 
 
-def test_picture_that_is_no_label_is_refused(tmp_path):
+def test_image_that_is_no_label_is_refused(tmp_path):
     release(tmp_path, ["a"], make_image())
     with refused(tmp_path / "LabeledApproved_full" / "a_L.png", "and 12", "32 classes", "original colours"):
         drawn(tmp_path, num_train=1).read(0)
@@ -245,7 +245,7 @@ def test_missing_folders_and_labels(tmp_path):
     save_image(label, flat("Sky", (40, 32)))
     with refused(label, "40x32", "32x40"):
         compute_statistics(drawn(tmp_path, num_train=2), None)
-    label.write_bytes(b"no picture")
+    label.write_bytes(b"no image")
     with refused(label, "cannot be read"):
         compute_statistics(drawn(tmp_path, num_train=2), None)
 

@@ -1,4 +1,4 @@
-"""Datasets from files: right results on hand-made pictures, and faults that are named with their remedy."""
+"""Datasets from files: right results on hand-made images, and faults that are named with their remedy."""
 
 import pickle
 
@@ -34,7 +34,7 @@ def folder(root, classes="name\na\nb\n", split="train"):
     return root
 
 
-# ---- pictures
+# ---- images
 
 
 def test_image_is_rgb_whatever_its_kind(tmp_path):
@@ -57,7 +57,7 @@ def test_photo_is_turned_upright(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), np.rot90(make_image(), -1))
 
 
-def test_picture_with_broken_exif_is_read_as_it_is(tmp_path):
+def test_image_with_broken_exif_is_read_as_it_is(tmp_path):
     Image.fromarray(make_image()).save(tmp_path / "photo.png", exif=b"Exif\0\0garbage")
     np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), make_image())
 
@@ -136,10 +136,10 @@ def test_turned_deep_image_and_cmyk(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".tif", ".png", ".webp"])
-def test_several_pictures_in_one_file_are_refused(tmp_path, suffix):
+def test_several_images_in_one_file_are_refused(tmp_path, suffix):
     first, second = (Image.fromarray(make_image(seed=seed)) for seed in (0, 1))
     first.save(tmp_path / f"x{suffix}", save_all=True, append_images=[second])
-    with refused(tmp_path / f"x{suffix}", "2 pictures", "save each"):
+    with refused(tmp_path / f"x{suffix}", "2 images", "save each"):
         read_image(tmp_path / f"x{suffix}")
 
 
@@ -167,7 +167,7 @@ def test_broken_file_is_named(tmp_path, read, suffix, fault):
     if fault == "missing":
         path.unlink()
     else:
-        kept = {"empty": b"", "text": b"no picture", "header": whole[:20], "half": whole[:len(whole) // 2]}
+        kept = {"empty": b"", "text": b"no image", "header": whole[:20], "half": whole[:len(whole) // 2]}
         path.write_bytes(kept[fault])
     with refused(path, "empty" if fault == "empty" else ""):
         read(path)
@@ -258,7 +258,7 @@ def test_image_without_mask(tmp_path):
 def test_empty_split(tmp_path):
     (tmp_path / "val").mkdir()
     (tmp_path / "valannot").mkdir()
-    with refused(tmp_path / "val", "no picture", "dataset.root"):
+    with refused(tmp_path / "val", "no image", "dataset.root"):
         CamVid("val", str(tmp_path))
 
 

@@ -20,7 +20,7 @@ def root(tmp_path):
 
 
 def place(root, *names, value=1):
-    """Save a picture under each name that ends in jpg, and a mask under the others."""
+    """Save an image under each name that ends in jpg, and a mask under the others."""
     for name in names:
         save_image(root / name, make_image() if name.endswith("jpg") else make_mask(value=value))
 
@@ -54,7 +54,7 @@ def test_pattern_refusals(root):
     place(root, "train/1_rgb.jpg", "train/1_gt.png", "train/1_gt.bmp")
     with refused("1_gt.bmp", "1_gt.png", "same name"):
         names(root, images="{split}/*_rgb.jpg", masks="{split}/*_gt.*")
-    with refused(root / "train" / "*_left.jpg", "no picture", "dataset.images"):
+    with refused(root / "train" / "*_left.jpg", "no image", "dataset.images"):
         names(root, images="{split}/*_left.jpg", masks="{split}/*_gt.png")
     with refused(root / "training", "not a folder"):
         names(root, images="training/{split}/*.jpg", masks=None)
@@ -109,21 +109,21 @@ def test_list_from_another_machine(root):
                                             for name in "ab"))
     assert names(root, images="{split}.txt") == ["train/a", "train/b"]
     (root / "gt" / "b.png").unlink()  # another b.png must not take its place
-    with refused(root / "gt" / "b.png", "no file"):
+    with refused(root / "gt" / "b.png", "not a file"):
         names(root, images="{split}.txt")
 
 
 @pytest.mark.parametrize(("text", "parts"), [
     ("x.jpg\n../../etc/passwd\n", ["line 2", "../../etc/passwd", "below dataset.root"]),
     ("a/../../x.jpg\n", ["line 1", "leads out"]),
-    ("/etc/passwd\n", ["etc/passwd, which is no file"]),
+    ("/etc/passwd\n", ["etc/passwd, which is not a file"]),
     ("x.jpg m.png\nx.jpg\n", ["line 2", "1 values"]),
     ("x.jpg m.png m.png\n", ["line 1", "3 values"]),
     ("x.jpg,\n", ["line 1", "2 values"]),
     ("x.jpg m.png\nx.jpg m.png\n", ["x.jpg twice"]),
-    ("x.jpg no.png\n", ["no.png, which is no file"]),
+    ("x.jpg no.png\n", ["no.png, which is not a file"]),
     ("a\0b.jpg\n", ["line 1", "plain text"]),
-    ("a" * 5000 + ".jpg\n", ["which is no file"]),
+    ("a" * 5000 + ".jpg\n", ["which is not a file"]),
     ("# nothing\n\n", ["lists no image"]),
     ("image,mask\n", ["lists no image"]),
 ])
@@ -183,7 +183,7 @@ def test_fraction_of_a_folder(root):
     assert "dataset.group" in Folder("val", str(root), **{**paths, "group": None}).remarks()[0]
     assert Folder("val", str(root), **paths).locate(1) == str(root / "masks" / f"{val[1]}.png")
     for changed, parts in (
-            ({"group": "_[0-9]+"}, ["dataset.group", "one group"]), ({"group": "("}, ["no regular expression"]),
+            ({"group": "_[0-9]+"}, ["dataset.group", "one group"]), ({"group": "("}, ["not a regular expression"]),
             ({"group": "(w)"}, ["v0_0", "not found"]), ({"group": "(v)"}, ["all 8 are in 1"]),
             ({"masks": "{split}/masks"}, ["dataset.masks={split}/masks", "dataset.val_fraction"]),
             ({"val_fraction": None}, ["dataset.group is for dataset.val_fraction"])):

@@ -30,9 +30,9 @@ LABELS = (Label("a", 0, 0, (1, 2, 3)), Label("b", 1, 1, (4, 5, 6), True), Label(
 
 
 class Numbered(Dataset):
-    """Pictures whose pixels tell their own place: red is the row, green the column, blue the sample's number.
+    """Images whose pixels tell their own place: red is the row, green the column, blue the sample's number.
 
-    The target is (row // 8 + column // 8) % 3, so that it can be computed again from the picture.
+    The target is (row // 8 + column // 8) % 3, so that it can be computed again from the image.
     """
 
     labels = LABELS
@@ -59,7 +59,7 @@ class Broken(Numbered):
 
 
 class Signals(Numbered):
-    """Pictures that tell how the process that loads them takes SIGINT and SIGTERM."""
+    """Images that tell how the process that loads them takes SIGINT and SIGTERM."""
 
     def read(self, index):
         value = 100 * (signal.getsignal(signal.SIGINT) == signal.SIG_IGN)
@@ -332,7 +332,7 @@ def test_transforms_draw_independently():
         assert abs(np.corrcoef(flipped, place)[0, 1]) < 0.15
         assert place.min() <= 2
         assert place.max() >= 62
-    # four transforms of one probability are applied together in 1 of 16 pictures, not in 1 of 2
+    # four transforms of one probability are applied together in 1 of 16 images, not in 1 of 2
     light = Augmentation([A.RandomBrightnessContrast(p=0.5), A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)])
     unchanged = sum(np.array_equal(light(*_pair(sample), (0, 0, index))[0], sample.image) for index in range(200))
     assert 10 <= unchanged <= 42
@@ -353,9 +353,9 @@ def test_crop_flip_keeps_image_and_target_together(size):
 
 
 def test_strong_keeps_labels_and_places():
-    """Targets hold labels only, no mixtures, and stay where the picture is.
+    """Targets hold labels only, no mixtures, and stay where the image is.
 
-    The picture is white where the target is class 2, and class 1 is nowhere: a mixture of 0 and 2 would show as 1.
+    The image is white where the target is class 2, and class 1 is nowhere: a mixture of 0 and 2 would show as 1.
     """
     target = np.zeros((120, 150), np.uint8)
     target[30:90, 40:110] = 2

@@ -176,10 +176,10 @@ def test_black_and_white_is_not_read_in_silence(tmp_path, suffix):
 
 def test_black_and_white_of_all_kinds(tmp_path):
     expected = pattern() // 2
-    picture = Image.fromarray(expected * 255)
-    made = {"bits.png": picture.convert("1"), "bits.tif": picture.convert("1"), "rgb.png": picture.convert("RGB"),
-            "rgba.png": picture.convert("RGBA"), "la.png": picture.convert("LA"), "one.png": Image.fromarray(expected),
-            "palette.gif": picture}
+    image = Image.fromarray(expected * 255)
+    made = {"bits.png": image.convert("1"), "bits.tif": image.convert("1"), "rgb.png": image.convert("RGB"),
+            "rgba.png": image.convert("RGBA"), "la.png": image.convert("LA"), "one.png": Image.fromarray(expected),
+            "palette.gif": image}
     for name, kind in made.items():
         kind.save(tmp_path / name)
         np.testing.assert_array_equal(target(tmp_path / name, TWO, binary=True), expected)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from segtrain.data.camvid import CAMVID
 from segtrain.data.cityscapes import CITYSCAPES
-from segtrain.data.doctor.symptoms import blended, grey_rows, is_plain, mixed_objects
+from segtrain.data.doctor.symptoms import blended_share, count_grey_rows, count_mixed_objects, is_plain
 from segtrain.data.streets.dataset import Streets
 
 CAMVID_ROOT = os.environ.get("SEGTRAIN_CAMVID")
@@ -198,12 +198,12 @@ def cut(path, keep, end=b""):
 # files
 
 
-@fault("camvid folder voc cityscapes", "unusable", "cannot be read as a picture", "replace or remove it")
+@fault("camvid folder voc cityscapes", "unusable", "cannot be read as an image", "replace or remove it")
 def image_cut_off(tree):
     return cut(tree.image(1), 0.6)
 
 
-@fault("camvid folder voc cityscapes", "unusable", "cannot be read as a picture", "replace or remove it")
+@fault("camvid folder voc cityscapes", "unusable", "cannot be read as an image", "replace or remove it")
 def mask_cut_off(tree):
     return cut(tree.mask(1), 0.6)
 
@@ -220,7 +220,7 @@ def mask_of_no_bytes(tree):
     return tree.mask(6)
 
 
-@fault("folder", "unusable", "cannot be read as a picture", "replace or remove it")
+@fault("folder", "unusable", "cannot be read as an image", "replace or remove it")
 def text_named_as_picture(tree):
     tree.image(0).write_text("<html>404 not found</html>")
     return tree.image(0)
@@ -271,7 +271,7 @@ def folder_in_an_image_s_place(tree):
     return tree.mask(1)
 
 
-@fault("folder", "unusable", "holds 2 pictures", "a file of its own")
+@fault("folder", "unusable", "holds 2 images", "a file of its own")
 def tiff_of_two_pages(tree):
     tree.image(1).unlink()
     pages = [Image.fromarray(tree.pixels(number)) for number in (0, 2)]
@@ -383,7 +383,7 @@ def mask_resized_with_interpolation(tree):
     return tree.rewrite(1, cv2.resize(small, ids.shape[::-1], interpolation=cv2.INTER_LINEAR))
 
 
-@fault("folder voc", "unusable", "which is no class", "255")
+@fault("folder voc", "unusable", "which is not a class", "255")
 def mask_with_void_resized_with_interpolation(tree):
     ids = tree.ids(1)
     ids[:, ::9] = 255
@@ -412,7 +412,7 @@ def mask_in_colours_without_a_table_of_them(tree):
     return save(tree.mask(1), tree.pixels(1))
 
 
-@fault("camvid folder voc", "unusable", "palette picture that paints its index", "Road", "Sky")
+@fault("camvid folder voc", "unusable", "palette image that paints its index", "Road", "Sky")
 def palette_in_another_order(tree):
     ids = tree.ids(1)
     made = Image.frombytes("P", ids.shape[::-1], ids.tobytes())
@@ -660,7 +660,7 @@ def line(number):
     return f"train/images/s{number}.png train/masks/s{number}.png\n".encode()
 
 
-@fault("folder", "split", "which is no file, nor are 1 others", "correct the list, or add it")
+@fault("folder", "split", "which is not a file, nor are 1 others", "correct the list, or add it")
 def list_of_missing_files(tree):
     return train_list(tree, line(0) + line(8))
 
@@ -685,7 +685,7 @@ def list_in_other_letters(tree):
     return train_list(tree, "train/images/ä.png train/masks/s0.png\n".encode("latin-1"))
 
 
-@fault("folder", "split", "which is no file", "dataset.names")
+@fault("folder", "split", "which is not a file", "dataset.names")
 def list_of_bare_names(tree):
     return train_list(tree, b"s0\ns1\n")
 
@@ -715,7 +715,7 @@ def names_in_other_letters(tree):
     return train_list(tree, "s0\n".encode("utf-16"))
 
 
-@fault("camvid folder", "split", "holds no picture", "the split is empty")
+@fault("camvid folder", "split", "holds no image", "the split is empty")
 def split_without_images(tree):
     for number in NUMBERS["val"]:
         tree.image(number).unlink()
@@ -823,24 +823,24 @@ def test_unusual_names_work_and_are_named(plant, layout):
 
 def test_grey_rows_are_those_at_the_bottom():
     image = np.full((20, 30, 3), 128, np.uint8)
-    assert grey_rows(image) == 20
+    assert count_grey_rows(image) == 20
     image[11, 3, 1] = 127
-    assert grey_rows(image) == 8
+    assert count_grey_rows(image) == 8
     image[19, 29, 0] = 129
-    assert grey_rows(image) == 0
+    assert count_grey_rows(image) == 0
 
 
 def test_blended_counts_values_in_between():
     target = np.zeros((200, 9), np.uint8)
     target[:, 4:] = 6
-    assert blended(target) == 0
+    assert blended_share(target) == 0
     target[:50, 4] = 3  # in 50 rows three triples see a boundary, one a value in between; in 150 rows two do
-    assert blended(target) == 50 / (50 * 3 + 150 * 2 + 2)
-    assert blended(target[:20, :]) is None
+    assert blended_share(target) == 50 / (50 * 3 + 150 * 2 + 2)
+    assert blended_share(target[:20, :]) is None
     target[:, 4:] = 1  # neighbours have nothing between them
-    assert blended(target) is None
+    assert blended_share(target) is None
     target[:, 4:] = 255
-    assert blended(target) is None
+    assert blended_share(target) is None
 
 
 def test_plain_targets_have_equal_rows_or_columns():
@@ -857,9 +857,9 @@ def test_objects_on_several_classes_are_counted():
     instances[:, :10], instances[:, 10:20], instances[:, 20:30] = 3, 70_000, 5
     target[:, 10:20] = 2
     target[:9, 0] = 1  # 9 of 100 pixels
-    assert mixed_objects(target, instances) == (0, 3)
+    assert count_mixed_objects(target, instances) == (0, 3)
     target[9, 0] = 1
-    assert mixed_objects(target, instances) == (1, 3)
+    assert count_mixed_objects(target, instances) == (1, 3)
     target[:, 0] = 255
-    assert mixed_objects(target, instances) == (0, 3)
-    assert mixed_objects(target, np.zeros_like(instances)) == (0, 0)
+    assert count_mixed_objects(target, instances) == (0, 3)
+    assert count_mixed_objects(target, np.zeros_like(instances)) == (0, 0)

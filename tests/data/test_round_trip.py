@@ -23,7 +23,7 @@ def colored_mask(rng):
 
 @pytest.fixture
 def root(tmp_path):
-    """A dataset whose masks are RGB pictures, of 4 training and 3 validation images."""
+    """A dataset whose masks are RGB images, of 4 training and 3 validation images."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "data"
     for split, count in (("train", 4), ("val", 3)):

@@ -1,4 +1,4 @@
-"""The embedded street scenes: the same arguments give the same scene, and its three pictures agree."""
+"""The embedded street scenes: the same arguments give the same scene, and its three images agree."""
 
 import numpy as np
 import pytest

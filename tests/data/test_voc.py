@@ -94,7 +94,7 @@ def test_colour_masks_and_colour_objects(tmp_path):
     assert read.instances.dtype == np.int32
     assert read.instances[:2, ::20].tolist() == [[1, 2], [0, 0]]
     save_image(tmp_path / "SegmentationObject" / "a.png", np.full((32, 40, 3), 9, np.uint8))
-    assert (Voc("train", str(tmp_path)).read(0).instances == 1).all()  # one object fills the picture
+    assert (Voc("train", str(tmp_path)).read(0).instances == 1).all()  # one object fills the image
 
 
 # ---- trees of one's own
@@ -155,7 +155,7 @@ def test_missing_folders_and_splits(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["JPEGImages", "SegmentationClass"])
-def test_missing_pictures_are_named(tmp_path, folder):
+def test_missing_images_are_named(tmp_path, folder):
     tree(tmp_path, "abc")
     for name in "bc":
         next((tmp_path / folder).glob(f"{name}.*")).unlink()
@@ -165,7 +165,7 @@ def test_missing_pictures_are_named(tmp_path, folder):
 
 
 @pytest.mark.parametrize("folder", ["JPEGImages", "SegmentationClass", "SegmentationObject"])
-def test_a_picture_in_two_formats_is_not_chosen_from(tmp_path, folder):
+def test_a_image_in_two_formats_is_not_chosen_from(tmp_path, folder):
     tree(tmp_path, objects=make_mask())
     first = next((tmp_path / folder).glob("b.*"))
     save_image(tmp_path / folder / "b.bmp", make_mask())

@@ -12,18 +12,16 @@ from helpers import TINY, UNET
 from made_files import Memory, make_sample, save_image
 from PIL import Image
 
-from segtrain.data.doctor import raw
-from segtrain.data.doctor.findings import in_split
-from segtrain.data.doctor.hashes import difference_hash, digest, nearest_hash, same
-from segtrain.data.doctor.inspection import Split, read_split, summary
-from segtrain.data.doctor.leaks import across_splits
+from segtrain.data.doctor.findings import check_split, compare_splits
+from segtrain.data.doctor.hashes import difference_hash, find_equal, hash_array, nearest_hash
+from segtrain.data.doctor.inspection import Split, count_file_values, describe_file, read_split, summarize
 from segtrain.visualize import shrunk
 
 SIZE = (48, 64)
 
 
 def scene(seed):
-    """A picture with large shapes, as photos have them; another seed is another scene."""
+    """An image with large shapes, as photos have them; another seed is another scene."""
     cells = np.random.default_rng(seed).integers(40, 200, (6, 8, 3), dtype=np.uint8)
     return cv2.resize(cells, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
 
@@ -129,7 +127,7 @@ def test_streets_are_without_errors(segtrain, tmp_path):
 
 def corrupt_image(root):
     path = root / "train" / "images" / "1.png"
-    path.write_bytes(b"no picture")
+    path.write_bytes(b"no image")
     return path
 
 
@@ -398,17 +396,17 @@ def test_mask_without_an_image_is_a_warning(camvid, segtrain, tmp_path):
     assert [each["files"] for each in report["findings"] if each["kind"] == "unused"] == [[str(alone)]]
 
 
-@pytest.mark.parametrize(("picture", "kind", "values"), [
+@pytest.mark.parametrize(("image", "kind", "values"), [
     (Image.fromarray(mask()), "PNG, L, 8 bits", {"0": 1536, "1": 1536}),
     (Image.fromarray(mask() * 255).convert("1"), "PNG, 1, 1 bit", {"0": 1536, "1": 1536}),
     (Image.fromarray(mask().astype(np.uint16) * 700), "PNG, I;16, 16 bits", {"0": 1536, "700": 1536}),
     (Image.fromarray(np.stack([mask() * 255, mask(), mask()], -1)), "PNG, RGB, 8 bits",
      {"#000000": 1536, "#ff0101": 1536}),
 ])
-def test_kind_and_values_of_a_file(tmp_path, picture, kind, values):
+def test_kind_and_values_of_a_file(tmp_path, image, kind, values):
     path = tmp_path / "x.png"
-    picture.save(path)
-    assert (raw.kind(path), raw.values(path)) == (kind, values)
+    image.save(path)
+    assert (describe_file(path), count_file_values(path)) == (kind, values)
 
 
 # ---- parts
@@ -416,20 +414,20 @@ def test_kind_and_values_of_a_file(tmp_path, picture, kind, values):
 
 def test_train_ids_outside_the_classes_are_errors():
     split = read("train", [make_sample(mask()), make_sample(mask() + 7)])
-    assert [each.kind for each in in_split(split, (32, 32)) if each.severity == "error"] == ["unusable"]
+    assert [each.kind for each in check_split(split, (32, 32)) if each.severity == "error"] == ["unusable"]
     assert "train id 7" in split.seen[1].fault
-    assert summary(split)["num_usable"] == 1
+    assert summarize(split)["num_usable"] == 1
 
 
 def test_images_smaller_than_the_crop_are_named():
     split = read("train", [make_sample(mask()), make_sample(mask((48, 40)))])
-    warnings = {each.kind: each.files for each in in_split(split, (48, 64))}
+    warnings = {each.kind: each.files for each in check_split(split, (48, 64))}
     assert warnings["smaller_than_crop"] == [split.seen[1].image]
 
 
 def test_same_image_with_other_mask_is_a_contradiction():
     split = read("train", [make_sample(mask()), make_sample(1 - mask())])
-    assert "contradict" in next(each.message for each in in_split(split, (32, 32)) if each.kind == "duplicate")
+    assert "contradict" in next(each.message for each in check_split(split, (32, 32)) if each.kind == "duplicate")
 
 
 def test_remark_of_all_splits_is_told_once(camvid, segtrain, tmp_path):
@@ -440,14 +438,15 @@ def test_remark_of_all_splits_is_told_once(camvid, segtrain, tmp_path):
     assert [each["splits"] for each in report["findings"] if each["kind"] == "remark"] == [["train", "val", "test"]]
 
 
-def test_pictures_are_shrunk_with_their_targets():
+def test_images_are_shrunk_with_their_targets():
     image, target = shrunk(scene(0), mask(), most=32)
     assert (image.shape, target.shape) == ((24, 32, 3), (24, 32))
     assert set(np.unique(target)) == {0, 1}
 
 
 def test_flat_images_have_no_near_duplicates():
-    findings, leaks = across_splits([read("train", [make_sample(mask())]), read("val", [make_sample(mask()[:40])])], 64)
+    splits = [read("train", [make_sample(mask())]), read("val", [make_sample(mask()[:40])])]
+    findings, leaks = compare_splits(splits, 64)
     assert (findings, leaks[0]["near"]) == ([], 0)
 
 
@@ -478,6 +477,6 @@ def test_nearest_hash_counts_bits():
 
 def test_digest_is_of_size_and_values():
     array = np.arange(12, dtype=np.uint8)
-    assert digest(array.reshape(3, 4)) == digest(array.reshape(3, 4).copy())
-    assert digest(array.reshape(3, 4)) != digest(array.reshape(4, 3))
-    assert same([b"a", b"b", b"a", None, None]) == [[0, 2]]
+    assert hash_array(array.reshape(3, 4)) == hash_array(array.reshape(3, 4).copy())
+    assert hash_array(array.reshape(3, 4)) != hash_array(array.reshape(4, 3))
+    assert find_equal([b"a", b"b", b"a", None, None]) == [[0, 2]]

@@ -6,10 +6,10 @@ from collections.abc import Hashable, Sequence
 import cv2
 import numpy as np
 
-FLAT = 2.0  # grey levels; the hash of a picture with less contrast is noise
+FLAT = 2.0  # grey levels; the hash of an image with less contrast is noise
 
 
-def digest(array: np.ndarray) -> bytes:
+def hash_array(array: np.ndarray) -> bytes:
     """Return 16 bytes that two arrays share only if size and values are the same."""
     return hashlib.blake2b(array.tobytes(), digest_size=16, key=str(array.shape).encode()).digest()
 
@@ -17,7 +17,7 @@ def digest(array: np.ndarray) -> bytes:
 def difference_hash(image: np.ndarray) -> int | None:
     """Return the 64 bits of the difference hash (dHash): of 8x9 grey cells, which is darker than its right neighbour.
 
-    It changes by a few bits where a picture is saved as JPEG, made smaller, brighter or darker.
+    It changes by a few bits where an image is saved as JPEG, made smaller, brighter or darker.
 
     Source: Krawetz, "Kind of like that" (The Hacker Factor Blog, 2013).
 
@@ -25,7 +25,7 @@ def difference_hash(image: np.ndarray) -> int | None:
         image: uint8 (H, W, 3) RGB.
 
     Returns:
-        0..2^64-1; None for a picture of hardly any contrast, which has nothing to compare.
+        0..2^64-1; None for an image of hardly any contrast, which has nothing to compare.
     """
     # Shrunk first: the mean is the same, and there is less to turn grey.
     cells = cv2.cvtColor(cv2.resize(image, (9, 8), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.int16)
@@ -35,7 +35,7 @@ def difference_hash(image: np.ndarray) -> int | None:
     return int.from_bytes(bits.tobytes(), "big")
 
 
-def same(keys: Sequence[Hashable]) -> list[list[int]]:
+def find_equal(keys: Sequence[Hashable]) -> list[list[int]]:
     """Return the places of equal keys, a list for each key that occurs at least twice; None is no key."""
     places: dict[Hashable, list[int]] = {}
     for place, key in enumerate(keys):

@@ -7,13 +7,13 @@ from segtrain.labels import IGNORE_INDEX
 GREY = 128  # the brightness that decoders give to what is missing of a JPEG
 
 
-def grey_rows(image: np.ndarray) -> int:
+def count_grey_rows(image: np.ndarray) -> int:
     """Count the rows at the bottom of an image, uint8 (H, W, 3), that are of the grey of missing JPEG data."""
     other = np.flatnonzero((image != GREY).any((1, 2)))
     return len(image) - (int(other[-1]) + 1 if len(other) else 0)
 
 
-def blended(target: np.ndarray) -> float | None:
+def blended_share(target: np.ndarray) -> float | None:
     """Return the share of class boundaries, between classes that are no neighbours, with a class in between.
 
     Interpolation writes 4 where 2 meets 6, all along. Masks as people draw them have hardly any such pixels.
@@ -35,11 +35,11 @@ def blended(target: np.ndarray) -> float | None:
 
 
 def is_plain(target: np.ndarray) -> bool:
-    """Say whether all rows or all columns of a target are the same, as of pictures that show one or two classes."""
+    """Return whether all rows or all columns of a target are the same, as of images that show one or two classes."""
     return bool((target == target[:1]).all() or (target == target[:, :1]).all())
 
 
-def mixed_objects(target: np.ndarray, instances: np.ndarray) -> tuple[int, int]:
+def count_mixed_objects(target: np.ndarray, instances: np.ndarray) -> tuple[int, int]:
     """Count the objects of an instance map of which a tenth or more is not of their commonest class.
 
     Args:
