@@ -56,7 +56,7 @@ class Processes:
         importlib.import_module(f"segtrain.tasks.{job.cfg.task.name}").run(job.cfg, job.run_dir)
 
     def release(self) -> None:
-        """See that no other process waits for a job in vain."""
+        """Tell waiting processes that there is no job, if none was announced."""
         if process_group.is_main() and not self._is_announced:
             with contextlib.suppress(RuntimeError):  # they may be gone already
                 self.announce(None)

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from segtrain.errors import UserError
@@ -25,24 +26,22 @@ COMMON_ERROR = 3.0  # seconds in which the first process says what all have met,
 # torchrun kills 30 s after a signal; a process that ends no step in this time waits for one that is gone
 STUCK = 20.0
 
-_group: Any = None  # of the control traffic, once start() was called
-
 
 # ---- who this process is
 
 
 def is_asked() -> bool:
-    """Say whether torchrun has started several processes."""
+    """Return whether torchrun has started several processes."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def is_started() -> bool:
-    """Say whether this is one of several processes that know each other."""
-    return _group is not None
+    """Return whether this is one of several processes that know each other."""
+    return _control_group.cache_info().currsize > 0
 
 
 def is_restarted() -> bool:
-    """Say whether torchrun has started the job anew (--max-restarts)."""
+    """Return whether torchrun has started the job anew (--max-restarts)."""
     return is_asked() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
@@ -57,7 +56,7 @@ def rank() -> int:
 
 
 def is_main() -> bool:
-    """Say whether this is the process that writes the run's files."""
+    """Return whether this is the process that writes the run's files."""
     return rank() == 0
 
 
@@ -95,7 +94,6 @@ def start() -> None:
     Raises:
         UserError: If torchrun's environment is not whole, or they do not find each other.
     """
-    global _group
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         raise UserError(f"WORLD_SIZE={os.environ['WORLD_SIZE']} is set, but {', '.join(missing)} is not: start several "
@@ -107,7 +105,7 @@ def start() -> None:
 
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-        _group = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
+        _control_group()
     except RuntimeError as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise UserError(f"process {os.environ['RANK']} does not find the others at {where} "
@@ -115,20 +113,27 @@ def start() -> None:
                         "--rdzv-endpoint, which every machine must reach.") from error
 
 
+@cache
+def _control_group() -> Any:
+    """Return the group that objects and decisions go over; `start` makes it."""
+    import torch.distributed as dist
+
+    return dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
+
+
 def finish() -> None:
     """Wait for the others, and part from them."""
-    global _group
-    if _group is None:
+    if not is_started():
         return
     import torch.distributed as dist
 
     all_gather(None)
     dist.destroy_process_group()
-    _group = None
+    _control_group.cache_clear()
 
 
 def is_peer_loss(error: BaseException) -> bool:
-    """Say whether an error means that another process is gone."""
+    """Return whether an error means that another process is gone."""
     if not is_started() or not isinstance(error, RuntimeError):
         return False
     import torch.distributed as dist
@@ -154,35 +159,35 @@ def not_stuck() -> None:
 
 def broadcast(value: T) -> T:
     """Return what the first process gives."""
-    if _group is None:
+    if not is_started():
         return value
     import torch.distributed as dist
 
     box = [value]
-    dist.broadcast_object_list(box, src=0, group=_group)
+    dist.broadcast_object_list(box, src=0, group=_control_group())
     return box[0]
 
 
 def all_gather(value: T) -> list[T]:
     """Return what each process gives, in their order."""
-    if _group is None:
+    if not is_started():
         return [value]
     import torch.distributed as dist
 
     box: list[Any] = [None] * world_size()
-    dist.all_gather_object(box, value, group=_group)
+    dist.all_gather_object(box, value, group=_control_group())
     return box
 
 
 def largest(number: int) -> int:
     """Return the largest of the processes' whole numbers."""
-    if _group is None:
+    if not is_started():
         return number
     import torch
     import torch.distributed as dist
 
     box = torch.tensor([number])
-    dist.all_reduce(box, dist.ReduceOp.MAX, group=_group)
+    dist.all_reduce(box, dist.ReduceOp.MAX, group=_control_group())
     return int(box)
 
 
@@ -196,7 +201,7 @@ def in_image_order(indices: Sequence[int], *columns: Sequence[Any]) -> list[list
     Returns:
         Each column over all images, in their order.
     """
-    if _group is None:
+    if not is_started():
         return [list(column) for column in columns]
     rows = [row for part in all_gather(list(zip(indices, *columns, strict=True))) for row in part]
     rows.sort(key=lambda row: row[0])
@@ -205,7 +210,7 @@ def in_image_order(indices: Sequence[int], *columns: Sequence[Any]) -> list[list
 
 def summed(tensor: "Tensor") -> "Tensor":
     """Add a tensor up over the processes, on its device."""
-    if _group is None:
+    if not is_started():
         return tensor
     import torch.distributed as dist
 

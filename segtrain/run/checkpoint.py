@@ -132,7 +132,7 @@ def load(path: Path, *, mapped: bool = False) -> dict[str, Any]:
         mapped: Leave the weights in the file until they are used: for whoever wants what stands beside them.
 
     Raises:
-        UserError: If it cannot be read, is truncated, or is no checkpoint of segtrain.
+        UserError: If it cannot be read, is truncated, or is not a checkpoint of segtrain.
     """
     try:
         _check_archive(path)
@@ -145,10 +145,10 @@ def load(path: Path, *, mapped: bool = False) -> dict[str, Any]:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         if "weights_only" in reason or "Weights only" in reason:  # torch goes on to advise how to execute it
             reason = "it holds other things than tensors, numbers and text; none of it was executed"
-        raise UserError(f"{path} is damaged or no checkpoint of segtrain ({reason}): choose another file.") from error
+        raise UserError(f"{path} is damaged or not a checkpoint of segtrain ({reason}): choose another file.") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or any(
             field.is_required() and key not in state for key, field in State.model_fields.items()):
-        raise UserError(f"{path} is no checkpoint of segtrain ({FORMAT}): choose a file that segtrain wrote.")
+        raise UserError(f"{path} is not a checkpoint of segtrain ({FORMAT}): choose a file that segtrain wrote.")
     try:
         checked = State.model_validate(state)
     except pydantic.ValidationError as error:
@@ -219,7 +219,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Pa
 
 
 def _is_alike(given: Tensor, own: Tensor) -> bool:
-    """Say whether a tensor of a file may be copied into a weight: dense, and whole numbers for whole numbers."""
+    """Return whether a tensor of a file may be copied into a weight: dense, and whole numbers for whole numbers."""
     return (given.layout == own.layout and not given.is_quantized and not given.is_meta
             and (given.is_floating_point(), given.is_complex()) == (own.is_floating_point(), own.is_complex()))
 

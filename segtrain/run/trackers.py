@@ -45,7 +45,7 @@ class Tracker:
         self._path = run_dir / "metrics.csv"
         kept = [row for row in read_metrics(self._path) if int(row["epoch"]) <= epoch]
         write_rows(self._path, self._columns, kept)
-        known_step = int(kept[-1]["step"]) if kept else 0  # TensorBoard shall hide what the checkpoint does not know of
+        known_step = int(kept[-1]["step"]) if kept else 0  # TensorBoard hides what the checkpoint does not know of
         is_first = not any(run_dir.glob("events.out.tfevents.*"))
         self._writer = SummaryWriter(str(run_dir), purge_step=None if is_first else known_step + 1)
         threading.excepthook = _report_unless_full
@@ -71,10 +71,10 @@ class Tracker:
                 self._writer.add_scalar(tag, value, step)
         self._writer.flush()
 
-    def examples(self, pictures: Sequence[np.ndarray], step: int) -> None:
-        """Show pictures, uint8 (H, W, 3) each, below one another."""
-        if self._writer is not None and pictures:
-            self._writer.add_image("val/examples", stack(pictures), step, dataformats="HWC")
+    def examples(self, images: Sequence[np.ndarray], step: int) -> None:
+        """Show images, uint8 (H, W, 3) each, below one another."""
+        if self._writer is not None and images:
+            self._writer.add_image("val/examples", stack(images), step, dataformats="HWC")
 
     def confusion(self, matrix: Sequence[Sequence[int]], class_names: Sequence[str], step: int) -> None:
         """Show a confusion matrix, each row as shares of its target class."""
@@ -121,7 +121,7 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     """Read metrics.csv; no rows where there is none. A last line cut short by a crash is left out.
 
     Raises:
-        UserError: If the file is no such table.
+        UserError: If the file is not such a table.
     """
     if not path.exists():
         return []
@@ -131,5 +131,5 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
         raise UserError(f"{path} is not valid CSV ({error}): remove it.") from error
     whole = [row for row in rows if None not in row.values()]
     if not all(row.get("epoch", "").isdecimal() for row in whole):
-        raise UserError(f"{path} is no table of epochs as segtrain writes it: remove it.")
+        raise UserError(f"{path} is not a table of epochs as segtrain writes it: remove it.")
     return whole

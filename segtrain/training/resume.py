@@ -81,7 +81,7 @@ def _why_not(key: str, old: Any, new: Any) -> str | None:
 
 
 def _same_kind(old: Any, new: Any) -> bool:
-    """Say whether both are numbers above 0, or lists of them: then the optimizer's state is of the same kind."""
+    """Return whether both are numbers above 0, or lists of them: then the optimizer's state is of the same kind."""
     if isinstance(old, list) and isinstance(new, list):
         return len(old) == len(new) and all(map(_same_kind, old, new))
     return all(isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 for value in (old, new))
