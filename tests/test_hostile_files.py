@@ -192,7 +192,7 @@ def test_a_file_does_not_choose_where_data_are_fetched_to(refused, best):
     ("class_sizes", 3, "class_sizes is not what"), ("class_sizes", {"Unicorn": 3.0}, "class Unicorn"),
     ("class_pixels", "many", "class_pixels is not what"), ("class_pixels", [-1], "class_pixels.0 is not what"),
     ("epoch", -1, "epoch is not what"), ("epoch", "x\n\x1b[2J", "epoch is not what"), ("step", None, "step is not"),
-    ("optimizer", 7, "optimizer is not what"), ("format", "segtrain-9", "is no checkpoint of segtrain (segtrain-1)"),
+    ("optimizer", 7, "optimizer is not what"), ("format", "segtrain-9", "is not a checkpoint of segtrain (segtrain-1)"),
 ])
 def test_a_checkpoint_with_something_else_in_a_place_is_refused(refused, best, key, value, said):
     torch.save(altered(best, key, value), "x.pt")
@@ -203,7 +203,7 @@ def test_a_checkpoint_with_something_else_in_a_place_is_refused(refused, best, k
 def test_a_checkpoint_without_a_key_is_refused(refused, best):
     best.pop("rng")
     torch.save(best, "x.pt")
-    assert "is no checkpoint of segtrain" in evaluate(refused, "x.pt")
+    assert "is not a checkpoint of segtrain" in evaluate(refused, "x.pt")
 
 
 def test_a_config_nested_a_hundred_deep_is_refused(refused, best):

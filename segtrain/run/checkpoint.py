@@ -145,7 +145,8 @@ def load(path: Path, *, mapped: bool = False) -> dict[str, Any]:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         if "weights_only" in reason or "Weights only" in reason:  # torch goes on to advise how to execute it
             reason = "it holds other things than tensors, numbers and text; none of it was executed"
-        raise UserError(f"{path} is damaged or not a checkpoint of segtrain ({reason}): choose another file.") from error
+        raise UserError(f"{path} is damaged or not a checkpoint of segtrain ({reason}): choose another "
+                        "file.") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or any(
             field.is_required() and key not in state for key, field in State.model_fields.items()):
         raise UserError(f"{path} is not a checkpoint of segtrain ({FORMAT}): choose a file that segtrain wrote.")

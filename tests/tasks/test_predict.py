@@ -399,7 +399,7 @@ def test_a_run_that_was_stopped_is_resumed(segtrain, predict, tmp_path):
 @pytest.mark.parametrize(("arguments", "said"), [
     ((), "task=predict needs checkpoint="),
     (("checkpoint=nowhere.pt",), "nowhere.pt does not exist"),
-    (("checkpoint=foreign.pt",), "is no checkpoint of segtrain")])
+    (("checkpoint=foreign.pt",), "is not a checkpoint of segtrain")])
 def test_a_checkpoint_that_is_none_is_refused(segtrain, tmp_path, monkeypatch, capsys, arguments, said):
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": {}}, "foreign.pt")
