@@ -79,10 +79,14 @@ def _resolved(tree: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         _check_dataset(tree)  # which other sections interpolate: what is wrong there comes first
         raise UserError(value_error(error, lambda: known_keys(tree))) from error
-    for key, value in walk(plain):
+    _check_all_there(plain)
+    return plain
+
+
+def _check_all_there(values: Mapping[str, Any], prefix: str = "") -> None:
+    for key, value in walk(values, prefix):
         if value == "???":  # OmegaConf's mark
             raise UserError(_no_value(key))
-    return plain
 
 
 def _check_dataset(tree: DictConfig) -> None:
@@ -94,6 +98,7 @@ def _check_dataset(tree: DictConfig) -> None:
         values = tree.dataset
     if not isinstance(values, dict):
         raise UserError(_no_section("dataset", values))
+    _check_all_there(values, "dataset.")
     _validated(DatasetSection, values, "dataset.")
 
 

@@ -1,6 +1,6 @@
 """Wrong values of every key are refused with a message that names it, and every key has an effect.
 
-Both lists of keys come from segtrain/schema.py and conf/: a new key without a proof of its effect fails here.
+Both lists of keys come from segtrain/config/schema.py and conf/: a new key without a proof of its effect fails here.
 """
 
 import copy
@@ -8,25 +8,25 @@ import csv
 import functools
 import json
 import math
+import types
 import typing
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import TINY
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
+from helpers import TINY, composed
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from segtrain.config import build, check, instantiate
-from segtrain.config.schema import TASKS, Config, DatasetSettings, TaskSection
+from segtrain.config import build
+from segtrain.config.check import check_config
+from segtrain.config.instantiate import check_trust
+from segtrain.config.overrides import OPEN_GROUPS
+from segtrain.config.schema import TASKS, Config, DatasetSection, Section, TrainSection
 from segtrain.data.folder import Folder
 from segtrain.errors import UserError
-from segtrain.tasks.evaluate import memory_format
 from segtrain.training import state
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -38,27 +38,26 @@ WRONG_TYPES = ("words", "", [], [1], ["a", "b", "c"], {"a": 1}, None, True, 7, 0
 
 @functools.cache
 def composed_once(*overrides):
-    GlobalHydra.instance().clear()
-    with initialize_config_module("segtrain.conf", version_base="1.3"):
-        return compose("config", [*overrides])
+    return composed(*overrides).tree()
 
 
-def fresh(*overrides):
-    return copy.deepcopy(composed_once(*overrides))
-
-
-def set_value(cfg, key, value):
-    """Set a key of a composed config to anything at all, as a YAML file could."""
-    container = check.OmegaConf.to_container(cfg)
+def set_value(tree, key, value):
+    """Return a composed config with a key set to anything at all, as a YAML file could."""
+    tree = copy.deepcopy(tree)
     *parents, name = key.split(".")
-    node = container
+    node = tree
     for parent in parents:
         node = node[parent]
     if value is ...:
         del node[name]
     else:
         node[name] = value
-    return check.OmegaConf.create(container)
+    return tree
+
+
+def source(name):
+    """Return the text of a file of tests, whichever folder it is in."""
+    return next(Path(__file__).parents[1].rglob(name)).read_text()
 
 
 def refusal(function, *arguments):
@@ -76,54 +75,68 @@ def refusal(function, *arguments):
 # ---- the fixed sections
 
 
+def is_section(annotation):
+    return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
 def fixed_fields(section, prefix=""):
-    """Yield (key, field) of a dataclass and those in it."""
-    for item in fields(section):
-        if isinstance(item.type, type) and is_dataclass(item.type):
-            yield from fixed_fields(item.type, f"{prefix}{item.name}.")
-        elif typing.get_origin(item.type) is not dict:
-            yield f"{prefix}{item.name}", item
+    """Yield (key, field) of a section and those in it."""
+    for name, field in section.model_fields.items():
+        key = f"{prefix}{name}"
+        if is_section(field.annotation):
+            yield from fixed_fields(field.annotation, f"{key}.")
+        elif key not in ("task", *OPEN_GROUPS, "dataset.target"):
+            yield key, field
 
 
-FIXED = {**dict(fixed_fields(Config)), **dict(fixed_fields(DatasetSettings, "dataset."))}
-FIXED_OF_TASKS = {(name, f"task.{item.name}"): item for name, section in TASKS.items() for item in fields(section)}
+FIXED = dict(fixed_fields(Config))
+FIXED_OF_TASKS = {(name, f"task.{key}"): field for name, section in TASKS.items() if name != "train"
+                  for key, field in section.model_fields.items()}
 
 
-def kinds(item):
-    """Return the plain types that a field takes."""
-    hints = typing.get_args(item.type) if typing.get_origin(item.type) is not list else (item.type,)
-    return [typing.get_origin(hint) or hint for hint in hints or (item.type,)]
+def members(hint):
+    """Yield the types that a hint offers, and the limits and validators of each."""
+    if typing.get_origin(hint) is typing.Annotated:
+        first, *metadata = typing.get_args(hint)
+        for kind, more in members(first):
+            yield kind, [*more, *metadata]
+    elif typing.get_origin(hint) in (typing.Union, types.UnionType):
+        for inner in typing.get_args(hint):
+            yield from members(inner)
+    else:
+        yield hint, []
 
 
-def wrong_values(item):
+def wrong_values(field):
     """Yield values that a field must refuse, from its type and limits."""
-    taken, limits = kinds(item), dict(item.metadata)
-    if typing.Any in taken:
-        number = "at_least" in limits
-        yield from ([-1, 0.5, "many", True, None, [1], HUGE] if number else ["maybe", 3, None, [1], {"a": 1}])
-        return
-    if type(None) not in taken:
+    hint = typing.Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    found = list(members(hint))
+    kinds = [typing.get_origin(kind) or kind for kind, _ in found]
+    metadata = [each for _, more in found for each in more]
+    limits = {name: getattr(inner, name) for each in metadata for inner in getattr(each, "metadata", [each])
+              for name in ("ge", "gt", "lt") if getattr(inner, name, None) is not None}
+    if type(None) not in kinds:
         yield None
-    yield from ([{"a": 1}] if list not in taken else ["words", 7, {"a": 1}, True])
-    if {int, float} & set(taken):
+    yield from ([{"a": 1}] if list not in kinds and tuple not in kinds else ["words", 7, {"a": 1}, True])
+    if {int, float} & set(kinds):
         yield from ("many", "", [1], True, math.nan, math.inf, -math.inf)
-        yield from ([limits["at_least"] - 1] if "at_least" in limits else [])
-        yield from ([limits["above"], limits["above"] - 1] if "above" in limits else [])
-        yield from ([limits["below"]] if "below" in limits else [])
-    if int in taken:
+        yield from ([limits["ge"] - 1] if "ge" in limits else [])
+        yield from ([limits["gt"], limits["gt"] - 1] if "gt" in limits else [])
+        yield from ([limits["lt"]] if "lt" in limits else [])
+    if int in kinds:
         yield from (0.5, "1.5", HUGE)
-    if bool in taken:
+    if bool in kinds:
         yield from ("maybe", "true", 0, 1, 7, 0.5, [True])
-    if "one_of" in limits and str in taken:
-        yield from ("nonsense", "", limits["one_of"][0].upper() + "x")
-    if limits.get("image_size"):
+    if typing.Literal in kinds and not {int, list} & set(kinds):
+        yield from ("nonsense", "", "AUTOx", 3, [1])
+    if tuple in kinds:
         yield from ([], [64], [64, 64, 64], [0, 64], [31, 64], [-64, 64], ["a", "b"], [64.5, 64])
 
 
 @pytest.mark.parametrize("key", FIXED)
 def test_wrong_values_of_a_fixed_key_are_refused(key):
     for value in wrong_values(FIXED[key]):
-        message = refusal(check.check, set_value(fresh(), key, value))
+        message = refusal(check_config, set_value(composed_once(), key, value))
         assert message is not None, f"{key}={value!r} is accepted"
         assert message.startswith(key), message
 
@@ -132,7 +145,7 @@ def test_wrong_values_of_a_fixed_key_are_refused(key):
 @pytest.mark.parametrize(("task", "key"), [each for each in FIXED_OF_TASKS if each[1] != "task.class_sizes"])
 def test_wrong_values_of_a_tasks_key_are_refused(task, key):
     for value in wrong_values(FIXED_OF_TASKS[task, key]):
-        message = refusal(check.check, set_value(fresh(f"task={task}"), key, value))
+        message = refusal(check_config, set_value(composed_once(f"task={task}"), key, value))
         assert message is not None, f"{key}={value!r} is accepted"
         assert message.startswith(key), message
 
@@ -140,20 +153,20 @@ def test_wrong_values_of_a_tasks_key_are_refused(task, key):
 @pytest.mark.parametrize("key", [*FIXED, *(key for _, key in FIXED_OF_TASKS)])
 def test_a_fixed_key_that_is_missing_or_misspelt_is_named(key):
     task = next((name for name, own in FIXED_OF_TASKS if own == key), "train")
-    cfg = fresh(f"task={task}")
+    cfg = composed_once(f"task={task}")
     if key != "task.name":
-        assert f"{key} has no value" in refusal(check.check, set_value(cfg, key, ...))
-        assert f"{key} has no value" in refusal(check.check, set_value(cfg, key, "???"))
+        assert f"{key} has no value" in refusal(check_config, set_value(cfg, key, ...))
+        assert f"{key} has no value" in refusal(check_config, set_value(cfg, key, "???"))
     if key.startswith("dataset."):
         return  # the other keys there are its class's: below
-    message = refusal(check.check, set_value(cfg, f"{key}z", 1))
+    message = refusal(check_config, set_value(cfg, f"{key}z", 1))
     assert message == f"{key}z is not a key of the configuration. Did you mean '{key}'?"
 
 
-@pytest.mark.parametrize("section", ["task", "train", "runtime", *check.OPEN_GROUPS])
+@pytest.mark.parametrize("section", ["task", "train", "runtime", *OPEN_GROUPS])
 @pytest.mark.parametrize("value", ["words", 7, True, [1], 0.5])
 def test_a_section_that_is_none_is_named(section, value):
-    message = refusal(check.check, set_value(fresh(), section, value))
+    message = refusal(check_config, set_value(composed_once(), section, value))
     assert message.startswith(f"{section}=")
     assert "it is a section" in message
 
@@ -177,7 +190,7 @@ def leaves(node, prefix):
 
 def group_keys(group, choice):
     node = resolved(f"{group}={choice}")[group]
-    settings = {item.name for item in fields(DatasetSettings)} if group == "dataset" else set()
+    settings = set(DatasetSection.model_fields) if group == "dataset" else set()
     return {key: value for key, value in leaves(node, group) if key.partition(".")[2] not in settings}
 
 
@@ -188,13 +201,16 @@ GROUPS += [("dataset", "streets"), ("model", "linknet"), ("model", "unet"), ("mo
 
 @functools.cache
 def resolved(*overrides):
-    return check.to_container(fresh(*overrides))
+    return composed(*overrides).plain()
 
 
-def set_in_group(cfg, group, key, value):
-    """Set a key of a group, and leave out the other groups: so it takes a thousandth of a second."""
-    sections = {name: cfg[name] for name in {group, "train", "dataset"}}
-    return set_value(check.OmegaConf.create(sections), key, value)
+def set_in_group(base, group, key, value):
+    """Return a config with a key of a group set, unchecked: the group's classes are to refuse what is wrong."""
+    tree = set_value(base, key, value)
+    dataset = DatasetSection.model_construct(
+        target=tree["dataset"]["_target_"], **{key: each for key, each in tree["dataset"].items() if key != "_target_"})
+    train = TrainSection.model_construct(**tree["train"])
+    return Config.model_construct(**{**tree, "dataset": dataset, "train": train})
 
 
 def build_group(group, cfg):
@@ -280,14 +296,14 @@ def test_wrong_values_of_a_groups_keys_are_refused(group, choice):
     ("model.num_classes=5", "but logits of shape"),
     ("model=fcn8 model.keras_compatible=true model.pretrained=DEFAULT", "keras_compatible"),
     ("model=segnet model.width=8 model.pretrained=DEFAULT", "width"),
-    ("optim=sgd optim.momentum=0 optim.nesterov=true", "optim: Nesterov momentum requires a momentum"),
+    ("optim=sgd optim.momentum=0 optim.nesterov=true", "optim.nesterov=true: Nesterov momentum requires a momentum"),
     ("optim._target_=torch.optim.LBFGS", "optim."), ("task=evaluate", "task=evaluate needs checkpoint="),
     ("task=convert", "task.weights is needed"), ("task=benchmark task.sort=speed", "task.sort=speed is no column"),
     ("task=doctor task.splits=[train,train]", "names a split twice"),
     ("task=evaluate checkpoint=nowhere.pt", "nowhere.pt does not exist"), ("checkpoint=nowhere", "nowhere does not"),
     ("dataset.instances=components train.monitor=iiou task=train train.epochs=0", "train.epochs=0 is too small"),
-    ("resume=nowhere checkpoint=x.pt", "resume=nowhere is no directory"),
-    ("runtime.device=cuda:99", "runtime.device=cuda:99 is not to be had here"),
+    ("resume=nowhere checkpoint=x.pt", "resume=nowhere is not a directory"),
+    ("runtime.device=cuda:99", "runtime.device=cuda:99 is not available here"),
     ("runtime.precision=fp8", "runtime.precision=fp8 is unknown"),
 ])
 def test_what_contradicts_is_refused(segtrain, capsys, tmp_path, monkeypatch, overrides, said):
@@ -377,7 +393,7 @@ def test_every_key_of_a_group_has_an_effect(group, choice):
 @pytest.mark.parametrize("choice", [choice for choice in choices("dataset") if choice != "streets"])
 def test_every_key_of_a_dataset_on_the_disk_is_set_by_its_own_tests(choice):
     files = (f"test_{choice}.py", "test_masks.py", "test_download.py", "test_bad_configuration.py")
-    tests = "".join((Path(__file__).parents[1] / file).read_text() for file in files)
+    tests = "".join(map(source, files))
     for key in group_keys("dataset", choice):
         name = key.rpartition(".")[2]
         assert name == "_target_" or f"{name}=" in tests or f'"{name}":' in tests, f"{files} never set {key}"
@@ -453,7 +469,7 @@ SHOWN_ELSEWHERE = {"runtime.sync_batchnorm": "test_distributed.py", "train.repor
 def test_the_effect_of_every_fixed_key_is_shown():
     assert set(FIXED) == {*RUNS, *SHOWN, *SHOWN_ELSEWHERE}, "a key without a proof, or a proof without a key"
     for key, file in SHOWN_ELSEWHERE.items():
-        assert f"{key}=" in (Path(__file__).parents[1] / file).read_text()
+        assert f"{key}=" in source(file)
 
 
 def test_two_runs_of_one_config_have_one_outcome(outcome):
@@ -478,7 +494,7 @@ def test_checkpoint_and_new_head(outcome, tmp_path):
 
 
 def test_runtime_keys(monkeypatch, outcome):
-    formats = {memory_format(fresh(f"runtime.channels_last={value}")) for value in ("true", "false")}
+    formats = {build.memory_format(composed(f"runtime.channels_last={value}")) for value in ("true", "false")}
     assert formats == {torch.channels_last, torch.contiguous_format}
     compiled, workers = [], []
     monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
@@ -487,20 +503,20 @@ def test_runtime_keys(monkeypatch, outcome):
         *args, **{**given, "workers": 0}))
     assert outcome("runtime.compile=true")[0] == outcome("runtime.compile=false", "runtime.workers=3")[0] == 0
     assert (len(compiled), workers) == (1, [0, 3])
-    build.device(fresh("runtime.threads=2", "runtime.device=cpu"))
+    build.device(composed("runtime.threads=2", "runtime.device=cpu"))
     assert torch.get_num_threads() == 2
-    build.device(fresh("runtime.threads=1", "runtime.device=cpu"))
+    build.device(composed("runtime.threads=1", "runtime.device=cpu"))
     assert torch.get_num_threads() == 1
-    cfg = set_value(fresh(), "model", {"_target_": "json.JSONDecoder"})
+    config = {**resolved(), "model": {"_target_": "json.JSONDecoder"}}
     with pytest.raises(UserError):
-        instantiate.check_trust(cfg, [], [])
-    instantiate.check_trust(cfg, [], ["json"])
+        check_trust(config, [], [])
+    check_trust(config, [], ["json"])
 
 
 def test_dataset_keys():
-    data = build.dataset(fresh(*TINY), "train")
+    data = build.dataset(composed(*TINY), "train")
     assert type(build.cached(data, True)) is not type(build.cached(data, False))
-    assert len(build.dataset(fresh(*TINY), fresh("dataset.split=train").dataset.split).names) == 5
+    assert len(build.dataset(composed(*TINY), composed("dataset.split=train").dataset.split).names) == 5
 
 
 # key of a task: its value, and what it changes in the results
@@ -524,11 +540,10 @@ TESTED_IN = {task: f"test_{task}.py" for task in ("evaluate", "score", "predict"
 
 def test_the_effect_of_every_key_of_a_task_is_shown():
     assert {each for each in FIXED_OF_TASKS if each[0] not in TESTED_IN} == set(TASK_KEYS)
-    assert {item.name for item in fields(TaskSection)} == {"name"}
-    assert TASKS.keys() == SETTLED.keys() | TESTED_IN.keys()
+    assert TASKS.keys() == {"train"} | SETTLED.keys() | TESTED_IN.keys()
     for task, key in FIXED_OF_TASKS:
         if task in TESTED_IN and key != "task.name":
-            assert f"{key}=" in (Path(__file__).parents[1] / TESTED_IN[task]).read_text()
+            assert f"{key}=" in source(TESTED_IN[task])
 
 
 @pytest.mark.parametrize("task", SETTLED)

@@ -1,13 +1,17 @@
 """The schema, what is laid over a saved config, and that every config of every group composes."""
 
+import copy
 from pathlib import Path
 
 import pytest
 from helpers import composed
-from hydra import compose
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
 
-from segtrain.config import check
+from segtrain.config.check import check_config, replace_values
+from segtrain.config.instantiate import locate, targets
+from segtrain.config.overrides import OPEN_GROUPS, RECIPE_GROUPS, lay_over, merge_overrides
+from segtrain.config.saved import difference, read_config
 from segtrain.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -15,51 +19,52 @@ FILES = [path.relative_to(CONF).with_suffix("").as_posix() for path in sorted(CO
 CHOICES = [tuple(name.split("/", 1)) for name in FILES if not name.startswith("hydra/")]
 
 
-pytestmark = pytest.mark.usefixtures("hydra")
-
-
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids="=".join)
 def test_every_config_composes(group, choice):
     if group == "search":
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs pip install '.[sweep]'")
     cfg = composed(f"{group}={choice}")
-    assert not OmegaConf.missing_keys(cfg)
-    assert check.to_container(cfg)["train"]["epochs"] >= 1
+    assert cfg.train.epochs >= 1
+    for section in cfg.plain().values():
+        for _, target in targets(section, group):
+            assert callable(locate(target, group))
 
 
 def test_every_group_is_known():
     groups = {group for group, _ in CHOICES}
-    assert groups == {"task", *check.OPEN_GROUPS, *check.RECIPE_GROUPS}
+    assert groups == {"task", *OPEN_GROUPS, *RECIPE_GROUPS}
 
 
 def test_defaults_are_those_of_the_recipe():
     cfg = composed()
-    assert cfg.model._target_ == "segtrain.models.linknet.LinkNet"
-    assert cfg.model.num_classes == cfg.dataset.num_classes == 11
-    assert (cfg.optim._target_, cfg.optim.lr) == ("torch.optim.RMSprop", 5e-4)
-    assert [cfg.augmentation.crop.height, cfg.augmentation.crop.width] == list(cfg.dataset.crop)
+    assert cfg.model["_target_"] == "segtrain.models.linknet.LinkNet"
+    assert cfg.model["num_classes"] == cfg.dataset.num_classes == 11
+    assert (cfg.optim["_target_"], cfg.optim["lr"]) == ("torch.optim.RMSprop", 5e-4)
+    assert [cfg.augmentation["crop"]["height"], cfg.augmentation["crop"]["width"]] == list(cfg.dataset.crop)
 
 
 def test_experiment_camvid_linknet():
     cfg = composed("experiment=camvid_linknet", "train.batch_size=8")
-    assert cfg.dataset._target_ == "segtrain.data.camvid.CamVid"
+    assert cfg.dataset.target == "segtrain.data.camvid.CamVid"
     assert list(cfg.dataset.crop) == [320, 480]
     assert (cfg.train.epochs, cfg.train.batch_size, cfg.train.val_every) == (800, 8, 5)
-    assert (cfg.optim._target_, cfg.optim.lr) == ("torch.optim.RMSprop", 5e-4)
+    assert (cfg.optim["_target_"], cfg.optim["lr"]) == ("torch.optim.RMSprop", 5e-4)
 
 
 def test_experiment_blog_optimizers_sweeps():
-    cfg = compose("config", ["experiment=blog_optimizers"], return_hydra_config=True)
+    GlobalHydra.instance().clear()
+    with initialize_config_module("segtrain.conf", version_base="1.3"):
+        cfg = compose("config", ["experiment=blog_optimizers"], return_hydra_config=True)
     assert cfg.hydra.sweeper.params == {"optim": "rmsprop,adam,sgd"}
     assert cfg.train.epochs == 800
-    rates = {name: composed("experiment=blog_optimizers", f"optim={name}").optim.lr for name in ("rmsprop", "sgd")}
+    rates = {name: composed("experiment=blog_optimizers", f"optim={name}").optim["lr"] for name in ("rmsprop", "sgd")}
     assert rates == {"rmsprop": 5e-4, "sgd": 1e-3}
 
 
 def test_debug_changes_what_its_name_says():
     smoke, overfit = composed("debug=smoke"), composed("debug=overfit")
     assert (smoke.train.max_steps, smoke.runtime.compile) == (1, False)
-    assert (overfit.train.num_images, dict(overfit.augmentation)) == (1, {})
+    assert (overfit.train.num_images, overfit.augmentation) == (1, {})
 
 
 @pytest.mark.parametrize(("override", "said"), [
@@ -71,8 +76,8 @@ def test_debug_changes_what_its_name_says():
     ("train.epochs=???", "train.epochs has no value: give it one, train.epochs=..."),
     ("model.encoder=???", "model.encoder has no value: give it one, model.encoder=..."),
     ("train.batch_size=0", "train.batch_size=0 is too small"),
-    ("train.ema_decay=1", "train.ema_decay=1.0 is too large: it must be below 1."),
-    ("train.max_minutes=0", "train.max_minutes=0.0 is too small: it must be above 0."),
+    ("train.ema_decay=1", "train.ema_decay=1 is too large: it must be below 1."),
+    ("train.max_minutes=0", "train.max_minutes=0 is too small: it must be above 0."),
     ("train.monitor=acc", "train.monitor=acc is unknown: use one of miou, macc, pacc, fwiou, iiou, loss."),
     ("seed=-1", "seed=-1 is too small"),
     ("seed=9223372036854775808", "seed=9223372036854775808 is too large"),
@@ -86,10 +91,10 @@ def test_debug_changes_what_its_name_says():
     ("runtime.compile='true'", "runtime.compile=true is unknown"),
     ("dataset.cache=yes", "dataset.cache=yes is unknown: use one of auto, true, false."),
     ("dataset.cache=0", "dataset.cache=0 is unknown"),
-    ("dataset.crop=7", "dataset.crop has the wrong type: it must be a list, dataset.crop=[...]."),
+    ("dataset.crop=7", "dataset.crop=7 must be [height, width], each at least 32 pixels."),
     ("dataset.crop=[0,0]", "dataset.crop=[0, 0] must be [height, width], each at least 32 pixels."),
     ("dataset.crop=[64]", "dataset.crop=[64] must be [height, width]"),
-    ("dataset.crop=[a,b]", "dataset.crop[0]: Value 'a'"),
+    ("dataset.crop=[a,b]", "dataset.crop=[a, b] must be [height, width]"),
     ("dataset.std=[1,1]", "dataset.std=[1, 1] must be auto or a list of 3 numbers above 0"),
     ("dataset.std=[1,1,0]", "dataset.std=[1, 1, 0] must be auto"),
     ("dataset.std=null", "dataset.std=null must be auto"),
@@ -98,7 +103,7 @@ def test_debug_changes_what_its_name_says():
     ("train.epochs=${train.epocs}", "train.epochs: Interpolation key 'train.epocs' not found"),
     ("model.num_classes=${nothing}", "model.num_classes: Interpolation key 'nothing' not found"),
     ("train.new_head=true", "train.new_head=true needs checkpoint="),
-    ("train.encoder_lr=0", "train.encoder_lr=0.0 is too small: it must be above 0."),
+    ("train.encoder_lr=0", "train.encoder_lr=0 is too small: it must be above 0."),
     ("train.weight_decay_on=kernel", "train.weight_decay_on=kernel is unknown: use one of all, kernels. Did you mean"),
 ])
 def test_what_is_wrong_is_named(override, said):
@@ -127,16 +132,16 @@ def test_what_is_right_is_kept(override):
 
 
 def saved(*overrides):
-    return OmegaConf.create(check.to_container(composed(*overrides)))
+    return composed(*overrides).plain()
 
 
 def laid(base, *overrides):
-    return check.to_container(check.overlay(base, compose("config", [*overrides]), overrides))
+    return check_config(lay_over(base, composed(*overrides).tree(), overrides)).plain()
 
 
 def test_a_value_override_replaces_its_value_only():
     base = saved("optim=sgd", "optim.momentum=0.5", "train.epochs=3")
-    expected = check.to_container(base)
+    expected = copy.deepcopy(base)
     expected["train"]["epochs"] = 9
     assert laid(base, "train.epochs=9") == expected
 
@@ -144,13 +149,13 @@ def test_a_value_override_replaces_its_value_only():
 def test_a_group_override_replaces_the_group():
     base = saved("optim=sgd", "optim.momentum=0.5")
     result = laid(base, "optim=adamw", "optim.lr=0.1")
-    assert result["optim"] == {**check.to_container(composed("optim=adamw").optim), "lr": 0.1}
-    assert {**result, "optim": None} == {**check.to_container(base), "optim": None}
+    assert result["optim"] == {**composed("optim=adamw").optim, "lr": 0.1}
+    assert {**result, "optim": None} == {**base, "optim": None}
 
 
 def test_a_group_reads_the_saved_values_around_it():
     base = saved()
-    base.dataset.num_classes = 5
+    base["dataset"]["num_classes"] = 5
     assert laid(base, "model=linknet")["model"]["num_classes"] == 5
 
 
@@ -167,21 +172,18 @@ def test_added_and_deleted_keys():
     assert laid(base, "++train.epochs=2")["train"]["epochs"] == 2
 
 
-def test_a_run_older_than_a_key_takes_it_from_the_command():
-    older = saved()
-    older.train.epochs = 77
-    del older.train["save_every"]
-    laid = check.check(check.overlay(older, compose("config", ["seed=5"]), ["seed=5"]))
-    assert (laid.train.epochs, laid.train.save_every, laid.seed) == (77, 1, 5)
+def test_what_several_commands_said_is_one_command():
+    first = ["optim=sgd", "optim.lr=0.1", "train.epochs=3", "++dataset.root=/a"]
+    assert merge_overrides(first, ["train.epochs=9"]) == [
+        "optim=sgd", "optim.lr=0.1", "++dataset.root=/a", "train.epochs=9"]
+    assert merge_overrides(first, ["optim=adam"]) == ["train.epochs=3", "++dataset.root=/a", "optim=adam"]
 
 
-def test_a_run_older_than_a_key_counts_as_what_it_did():
-    older = saved()
-    for key in check.FORMERLY:
-        section, name = key.split(".")
-        del older[section][name]
-    assert check.difference(composed(), older) is None
-    assert check.difference(composed("train.weight_decay_on=kernels"), older) == "train.weight_decay_on"
+def test_a_value_that_is_replaced_is_followed_and_checked():
+    cfg = replace_values(composed("dataset=folder"), {"dataset.num_classes": 3})
+    assert (cfg.dataset.num_classes, cfg.model["num_classes"]) == (3, 3)
+    with pytest.raises(UserError, match=r"dataset\.num_classes=0 is too small"):
+        replace_values(cfg, {"dataset.num_classes": 0})
 
 
 def test_a_frozen_encoder_has_no_learning_rate():
@@ -192,18 +194,20 @@ def test_a_frozen_encoder_has_no_learning_rate():
 @pytest.mark.parametrize("override", ["experiment=camvid_linknet", "debug=smoke", "+debug=smoke"])
 def test_recipes_are_not_laid_over_a_run(override):
     with pytest.raises(UserError, match="cannot be laid over a saved run"):
-        check.overlay(saved(), compose("config", ["debug=smoke"]), [override])
+        lay_over(saved(), composed("debug=smoke").tree(), [override])
 
 
 def test_difference_ignores_what_a_run_settles():
     cfg = composed("dataset=folder")
-    run = OmegaConf.create(check.to_container(cfg))
-    run.dataset.num_classes = run.model.num_classes = 3
-    run.dataset.std, run.runtime.workers = [1.0, 1.0, 1.0], 2
-    assert check.difference(cfg, run) is None
-    assert check.difference(composed("dataset=folder", "seed=1"), run) == "seed"
-    assert check.difference(composed("dataset=folder", "dataset.std=[2,2,2]"), run) == "dataset.std"
-    assert check.difference(composed("dataset=folder", "augmentation=none"), run).startswith("augmentation.")
+    run = replace_values(cfg, {"dataset.num_classes": 3, "dataset.std": [1.0, 1.0, 1.0], "runtime.workers": 2}).plain()
+
+    def different(*overrides):
+        return difference(composed("dataset=folder", *overrides).plain(), run)
+
+    assert different() is None
+    assert different("seed=1") == "seed"
+    assert different("dataset.std=[2,2,2]") == "dataset.std"
+    assert different("augmentation=none").startswith("augmentation.")
 
 
 @pytest.mark.parametrize(("text", "said"), [("a: [1", "not valid YAML"), ("- 1", "not a YAML mapping"),
@@ -212,5 +216,5 @@ def test_a_damaged_file_is_named(tmp_path, text, said):
     path = tmp_path / "config.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match=said) as refused:
-        check.read_yaml(path)
+        read_config(path)
     assert str(path) in str(refused.value)
