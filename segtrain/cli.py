@@ -51,6 +51,8 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         _end_sweep(command, is_stopped=True)
         sys.exit(128 + signal.SIGINT)
+    except hydra_plugin.SweepRefused as refused:
+        errors = [refused.error]
     except Exception as error:  # Hydra raises the first failed job's again
         errors = command.failures or [error]
     if errors:

@@ -1,8 +1,9 @@
 """From what Hydra composed, or a run saved, to a typed config: every fixed key is checked, each fault named."""
 
+import contextlib
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, Union
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,7 +12,16 @@ from pydantic import BaseModel, ValidationError
 
 from segtrain.config.messages import unknown_key, value_error
 from segtrain.config.overrides import walk
-from segtrain.config.schema import TASKS, Config, DatasetSection, Section, Settled, TaskSection, TaskT
+from segtrain.config.schema import (
+    TASKS,
+    Config,
+    DatasetSection,
+    RefusedValueError,
+    Section,
+    Settled,
+    TaskSection,
+    TaskT,
+)
 from segtrain.errors import UserError, did_you_mean, show_value
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -32,6 +42,26 @@ def check_config(tree: DictConfig | Mapping[str, Any], overrides: Sequence[str] 
         UserError: Names the first key at fault, the cause and the remedy.
     """
     return _checked(tree, overrides, Config)
+
+
+def check_sweep(tree: DictConfig, swept: Iterable[tuple[str, Any]]) -> None:
+    """Check the types of the values that the jobs of a sweep have, one by one.
+
+    Values out of range and contradictions are left to the jobs, of which the others are run.
+
+    Args:
+        tree: What all jobs have, as Hydra composed it.
+        swept: Keys and values of jobs.
+
+    Raises:
+        UserError: Names the first key at fault.
+    """
+    plain: Any = OmegaConf.to_container(tree)
+    for key, value in [("seed", plain.get("seed")), *swept]:
+        changed = OmegaConf.create(plain)
+        OmegaConf.update(changed, key, value, merge=False, force_add=True)
+        with contextlib.suppress(RefusedValueError):
+            check_config(changed)
 
 
 def replace_values(cfg: Config[TaskT], values: Mapping[str, Any]) -> Config[TaskT]:
@@ -106,7 +136,8 @@ def _validated(kind: type[SectionT], values: Any, prefix: str) -> SectionT:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise UserError(_explained(error, kind, values, prefix)) from None
+        is_range = any(fault["type"] in RANGES for fault in error.errors(include_url=False))
+        raise (RefusedValueError if is_range else UserError)(_explained(error, kind, values, prefix)) from None
 
 
 # ---- what to say of a fault

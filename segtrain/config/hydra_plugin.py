@@ -1,6 +1,7 @@
 """What segtrain adds to Hydra, and what it asks of it: resolvers, a callback, the command's arguments and its keys."""
 
 import contextlib
+import itertools
 import re
 import sys
 import traceback
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 # What a job knows of its sweep, in hydra.job.env_set: the job may run in another process, which has another sys.argv.
 COMMAND, SWEPT = "SEGTRAIN_SWEEP", "SEGTRAIN_SWEPT"
+MOST_CHECKED = 100  # values of a key that are checked before a sweep begins
 
 
 def register_resolvers() -> None:
@@ -107,6 +109,7 @@ class NoteFolders(Callback):
         self._note(config.hydra.run)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        _check_sweep(config, sys.argv[1:])
         self._note(config.hydra.sweep)
         with contextlib.suppress(OmegaConfBaseException):  # Hydra will say so itself
             name = uuid.uuid4().hex[:12]
@@ -121,6 +124,39 @@ class NoteFolders(Callback):
             _command.get().made = [each for each in (*reversed(path.parents), path) if not each.exists()]
             if (path / "multirun.yaml").is_symlink():
                 (path / "multirun.yaml").unlink()  # Hydra is about to write it, wherever it leads
+
+
+class SweepRefused(BaseException):  # not an Exception: Hydra makes a warning of those
+    """A job of a sweep has a value of a wrong type, so none of them is run.
+
+    Attributes:
+        error: What is wrong with it.
+    """
+
+    def __init__(self, error: UserError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _check_sweep(config: DictConfig, arguments: Sequence[str]) -> None:
+    """Check the values of fixed keys that a command line sweeps over, before any job is run."""
+    from segtrain.config.check import check_sweep  # slow to import: --help must not wait for it
+
+    tree = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    fixed = re.compile(r"(train|runtime)\.|seed$|dataset\.(num_classes|split|instances|cache|crop|mean|std)$")
+    parser = OverridesParser.create()
+    swept = []
+    for argument in arguments:
+        with contextlib.suppress(HydraException):  # a flag, or a range that only Optuna knows
+            override = parser.parse_override(argument)
+            if override.is_sweep_override() and fixed.match(override.key_or_group):
+                values = itertools.islice(override.sweep_string_iterator(), MOST_CHECKED)
+                swept += [(override.key_or_group, parser.parse_override(f"{override.key_or_group}={value}").value())
+                          for value in values]
+    try:
+        check_sweep(tree, swept)
+    except UserError as error:
+        raise SweepRefused(error) from error
 
 
 @dataclass(frozen=True)

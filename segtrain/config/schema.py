@@ -49,6 +49,10 @@ AutoOrBool = bool | Literal["auto"]
 Score = Literal["miou", "macc", "pacc", "fwiou", "iiou", "loss"]
 
 
+class RefusedValueError(UserError):
+    """A value of the right type is out of range, or contradicts another one."""
+
+
 class Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -279,11 +283,12 @@ class Config(Section, Generic[TaskT]):
         if self.task.name != "train":
             return self
         if train.monitor == "iiou" and self.dataset.instances is None:
-            raise UserError("train.monitor=iiou needs instances: set dataset.instances=components, or monitor miou.")
+            raise RefusedValueError(
+                "train.monitor=iiou needs instances: set dataset.instances=components, or monitor miou.")
         if train.new_head and self.checkpoint is None:
-            raise UserError("train.new_head=true needs checkpoint=, the weights to start from.")
+            raise RefusedValueError("train.new_head=true needs checkpoint=, the weights to start from.")
         if train.freeze_encoder and train.encoder_lr is not None:
-            raise UserError(f"train.freeze_encoder=true and train.encoder_lr={show_value(train.encoder_lr)} "
+            raise RefusedValueError(f"train.freeze_encoder=true and train.encoder_lr={show_value(train.encoder_lr)} "
                             "contradict: a frozen encoder does not learn; leave one of them out.")
         return self
 
