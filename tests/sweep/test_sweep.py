@@ -146,7 +146,8 @@ def test_a_job_refused_by_the_schema_has_a_log(segtrain, jobs, capsys):
 
 def test_a_job_that_cannot_be_built(segtrain):
     assert segtrain(*SWEEP, "scheduler.warmup_epochs=-1,0", "debug=smoke", *TINY) == 2
-    assert "scheduler.warmup_epochs=-1: must be at least 0" in Path("sweep/scheduler.warmup_epochs=-1/train.log").read_text()
+    log = Path("sweep/scheduler.warmup_epochs=-1/train.log").read_text()
+    assert "scheduler.warmup_epochs=-1: must be at least 0" in log
     assert [row["status"] for row in rows()] == ["done", "failed"]
 
 
