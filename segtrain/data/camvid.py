@@ -310,7 +310,7 @@ def _original_frames(base: Path, split: str, targets_only: bool = False) -> Fram
         UserError: If it is not there, or a frame has no label or two; `split` is for the message.
     """
     if not base.is_dir():
-        raise UserError(f"{base / split} is not a folder, for {base} is none: check dataset.root, or "
+        raise UserError(f"{base / split} is not a folder, and neither is {base}: check dataset.root, or "
                         "fetch CamVid with dataset.download=true.")
     folders = [(base / images, base / labels) for images, labels in ORIGINAL_FOLDERS if (base / labels).is_dir()]
     if not folders:
