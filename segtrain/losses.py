@@ -1,13 +1,13 @@
-"""Losses that add up: the loss of a step is the same however its images are split over batches and processes.
+"""Losses as (sum, normalizer): the loss of a step does not depend on how its images are split over processes.
 
-A mean over a batch cannot be averaged with the mean over another batch that has fewer labelled pixels. So a loss gives
-the two halves of its mean apart: `forward` the sum, `normalizer` the denominator, which depends on the targets alone.
-With the normalizers of all micro-batches and processes of a step added up beforehand, each micro-batch contributes
+The mean over a batch cannot be averaged with the mean over another batch that has fewer labelled pixels. So a loss has
+two parts: `forward` returns the sum, `normalizer` the denominator, which depends on the targets alone. With the
+normalizers of all micro-batches and processes of a step added up beforehand, each micro-batch contributes
 
     (loss(logits, target) / total_normalizer.clamp_min(tiny)).sum()
 
-and the contributions add up to the loss of the whole step. Pixels whose target is 255 (void) count in neither half.
-Nothing here waits for the device.
+and the contributions add up to the loss of the whole step. Pixels whose target is 255 (void) count in neither. Nothing
+here waits for the device.
 """
 
 import math
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Loss(nn.Module, ABC):
-    """What the training loop expects of a loss: T sums and their T denominators (T is 1 but for weighted sums).
+    """The interface of a loss: T sums and their T denominators; T is 1 except for weighted sums.
 
     Shape (of every loss below):
         - logits: (N, K, H, W), floating, unbounded; computed with in float32 whatever its dtype.
@@ -38,7 +38,7 @@ class Loss(nn.Module, ABC):
 
     @abstractmethod
     def normalizer(self, target: Tensor) -> Tensor:
-        """Return the denominators of a batch: (T,), float32, >= 0, zero where nothing counts."""
+        """Return the denominators of a batch: (T,), float32, >= 0, zero if all pixels are void."""
 
     @abstractmethod
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class Focal(Loss):
     It is divided by the class weights of the pixels, as cross entropy is, so that gamma 0 is cross entropy.
 
     Args:
-        gamma: How fast a pixel fades as it is learnt, >= 0.
+        gamma: How strongly well classified pixels are down-weighted, >= 0.
         class_weights: (K,), float, >= 0, the weight of each class (the paper's alpha); None weighs all alike.
 
     Raises:
@@ -110,7 +110,7 @@ class Dice(Loss):
 
     The dice of a class is 2 sum(p t) / (sum(p) + sum(t)) over the image's labelled pixels, p its probability, t 1 where
     it is the target. Classes that the target lacks are left out: they would score 0 whatever is predicted. Divided by
-    the images that have a labelled pixel.
+    the number of images with a labelled pixel.
 
     Source: Milletari et al., "V-Net", 3DV 2016, with plain sums in the denominator as Drozdzal et al., "The importance
     of skip connections in biomedical image segmentation", 2016.
@@ -126,7 +126,7 @@ class Dice(Loss):
         overlap = (probability * member).sum((2, 3))
         size = member.sum((2, 3))
         present = size > 0
-        # An absent class may have a size of 0 + 0; it is left out below, but must not bring a NaN into the gradient.
+        # An absent class may have a size of 0 + 0. It is left out below, but must not put a NaN into the gradient.
         dice = 2 * overlap / torch.where(present, probability.sum((2, 3)) + size, 1.0)
         missed = torch.where(present, 1 - dice, 0.0)
         return (missed.sum(1) / present.sum(1).clamp_min(1)).sum().reshape(1)
@@ -156,7 +156,7 @@ class OHEM(Loss):
         self.fraction = fraction
 
     def _limit(self, target: Tensor) -> int:
-        """Return the most pixels that an image of this size can keep, known without looking at it."""
+        """Return the maximum number of pixels that an image of this size can keep."""
         return math.ceil(self.fraction * target.shape[1:].numel())
 
     def _num_kept(self, target: Tensor) -> Tensor:
@@ -168,7 +168,7 @@ class OHEM(Loss):
         return self._num_kept(target).sum().reshape(1)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        # Void pixels have a loss of 0, so none outranks a labelled pixel; tied at 0 they are worth the same.
+        # Void pixels have a loss of 0, so none outranks a labelled pixel; ties at 0 do not matter.
         hardest = _pixel_losses(logits, target).flatten(1).topk(self._limit(target), dim=1).values
         rank = torch.arange(hardest.shape[1], device=hardest.device)
         return torch.where(rank < self._num_kept(target)[:, None], hardest, 0.0).sum().reshape(1)
@@ -177,7 +177,7 @@ class OHEM(Loss):
 class WeightedSum(Loss):
     """Add losses, each divided by its own normalizer and multiplied by its weight.
 
-    Sums and normalizers are those of the parts, one after the other (T is their number); the weights are in the sums.
+    The T sums and normalizers are those of the parts, in order; the weights are in the sums.
 
     Args:
         losses: The parts by name.
@@ -206,7 +206,7 @@ class WeightedSum(Loss):
         return torch.cat([self.weights[name] * loss(logits, target) for name, loss in self.losses.items()])
 
 
-def class_weights(name: str, pixel_counts: "Counts", image_pixel_counts: "Counts") -> Tensor | None:
+def compute_class_weights(name: str, pixel_counts: "Counts", image_pixel_counts: "Counts") -> Tensor | None:
     """Compute class weights from the labelled pixels of the training split.
 
     - none: no weights.
@@ -217,12 +217,12 @@ def class_weights(name: str, pixel_counts: "Counts", image_pixel_counts: "Counts
       with a common multi-scale convolutional architecture", ICCV 2015.
 
     A class that never occurs in the split gets weight 0: it has no frequency to balance and cannot be learnt, so it
-    shall neither draw label smoothing nor rule a validation loss.
+    must neither attract label smoothing nor dominate a validation loss.
 
     Args:
         name: none, enet or median_frequency.
         pixel_counts: (K,), the pixels of each class.
-        image_pixel_counts: (K,), for each class the labelled pixels of all images in which it occurs.
+        image_pixel_counts: (K,), the labelled pixels of all images in which the class occurs.
 
     Returns:
         (K,), float32, >= 0; None for none.

@@ -1,7 +1,7 @@
-"""The parameters that an optimizer gets: in one list, or in groups of their own learning rate and weight decay.
-The course of the learning rate: each function returns the factor on the optimizer's own rate at a step.
+"""Group parameters for the optimizer, and compute learning-rate schedules.
 
-A factor depends on the step's number alone, so a resumed run goes on exactly where it stopped.
+A schedule returns the factor on the optimizer's learning rate at a step. It depends on the step's number alone, so a
+resumed run continues exactly where it stopped.
 """
 
 import math
@@ -13,12 +13,8 @@ from torch import nn
 from segtrain.errors import UserError
 
 
-def encoder_of(network: nn.Module, key: str) -> nn.Module:
-    """Return the part of a network that its class calls its encoder.
-
-    Raises:
-        UserError: If it calls none so; names the key that needs it.
-    """
+def find_encoder(network: nn.Module, key: str) -> nn.Module:
+    """Return a network's module named encoder; UserError, with the key that needs it, if there is none."""
     encoder = getattr(network, "encoder", None)
     if not isinstance(encoder, nn.Module):
         raise UserError(f"{key} needs to know the encoder of the network, but {type(network).__name__} has no module "
@@ -26,30 +22,29 @@ def encoder_of(network: nn.Module, key: str) -> nn.Module:
     return encoder
 
 
-def grouped(
+def group_parameters(
     network: nn.Module, *, freeze_encoder: bool, encoder_lr: float | None, decay_kernels_only: bool
 ) -> list[Any]:
     """Return the parameters to train, as the first argument of an optimizer.
 
     Args:
-        network: Its `encoder` is the part that the next two are about.
+        network: With a module named encoder, if one of the next two is used.
         freeze_encoder: Leave out the encoder's parameters.
         encoder_lr: The encoder's learning rate; None: the optimizer's.
         decay_kernels_only: Put parameters of one dimension (biases, scales and shifts of normalisations, slopes of
             PReLU) into groups without weight decay.
 
     Returns:
-        A plain list of all, if nothing is asked for. Otherwise groups, that of the optimizer's own learning rate first.
+        A plain list without `encoder_lr` and `decay_kernels_only`; otherwise groups, those of the optimizer's own
+        learning rate first.
 
     Raises:
-        UserError: If the network has no encoder, but one is asked for, or nothing is left to train.
+        UserError: If an option needs an encoder and the network has none, or nothing is left to train.
     """
-    encoder: set[nn.Parameter] = set()
-    if freeze_encoder:
-        encoder = set(encoder_of(network, "train.freeze_encoder").parameters())
-    elif encoder_lr is not None:
-        encoder = set(encoder_of(network, "train.encoder_lr").parameters())
-    trained = [each for each in network.parameters() if each.requires_grad and not (freeze_encoder and each in encoder)]
+    key = "train.freeze_encoder" if freeze_encoder else "train.encoder_lr" if encoder_lr is not None else None
+    encoder = set(find_encoder(network, key).parameters()) if key else set()
+    trained = [parameter for parameter in network.parameters()
+               if parameter.requires_grad and not (freeze_encoder and parameter in encoder)]
     if not trained:
         raise UserError(f"{type(network).__name__} has no parameter to train"
                         f"{' outside its encoder: leave out train.freeze_encoder' if freeze_encoder else ''}.")
@@ -58,8 +53,10 @@ def grouped(
     groups = []
     for in_encoder in (False, True):
         for decays in (True, False):
-            members = [each for each in trained
-                       if (each in encoder) == in_encoder and (each.ndim > 1 or not decay_kernels_only) == decays]
+            members = [
+                parameter for parameter in trained if (parameter in encoder) == in_encoder
+                and (parameter.ndim > 1 or not decay_kernels_only) == decays
+            ]
             if members:
                 groups.append({"params": members, **({"lr": encoder_lr} if in_encoder else {}),
                                **({} if decays else {"weight_decay": 0.0})})
@@ -70,19 +67,19 @@ Schedule = Callable[[int], float]
 
 
 def constant(*, total_steps: int, steps_per_epoch: int, warmup_epochs: float = 0.0) -> Schedule:
-    """Keep the rate, after an optional linear warm-up.
+    """Keep the learning rate constant, after an optional linear warm-up.
 
     Args:
-        total_steps: Optimizer steps of the whole run.
+        total_steps: Optimizer steps of the run.
         steps_per_epoch: Optimizer steps of an epoch.
-        warmup_epochs: Epochs of linear rise from 0 to the full rate.
+        warmup_epochs: Epochs, or fractions, of linear rise from 0 to the full learning rate.
     """
     return _with_warmup(lambda _: 1.0, steps_per_epoch, warmup_epochs)
 
 
 def step(*, total_steps: int, steps_per_epoch: int, every_epochs: float, gamma: float = 0.1,
          warmup_epochs: float = 0.0) -> Schedule:
-    """Multiply the rate by gamma every so many epochs (to the nearest step), counted from the start of the run."""
+    """Multiply the learning rate by gamma every `every_epochs`, to the nearest step."""
     if every_epochs <= 0:
         raise ValueError(f"every_epochs={every_epochs} must be above 0")
     if gamma <= 0:
@@ -92,7 +89,7 @@ def step(*, total_steps: int, steps_per_epoch: int, every_epochs: float, gamma: 
 
 
 def poly(*, total_steps: int, steps_per_epoch: int, power: float = 0.9, warmup_epochs: float = 0.0) -> Schedule:
-    """Lower the rate as (1 - n / total_steps) ** power (Chen et al., DeepLab, 2017)."""
+    """Decay the learning rate as (1 - n / total_steps) ** power (Chen et al., DeepLab, 2017)."""
     if power < 0:
         raise ValueError(f"power={power} must be at least 0")
     return _with_warmup(lambda n: max(0.0, 1 - n / total_steps) ** power, steps_per_epoch, warmup_epochs)
@@ -100,7 +97,7 @@ def poly(*, total_steps: int, steps_per_epoch: int, power: float = 0.9, warmup_e
 
 def cosine(*, total_steps: int, steps_per_epoch: int, min_factor: float = 0.0,
            warmup_epochs: float = 0.0) -> Schedule:
-    """Lower the rate along half a cosine to min_factor times it (Loshchilov and Hutter, SGDR, 2017)."""
+    """Decay the learning rate along half a cosine to `min_factor` times it (Loshchilov and Hutter, SGDR, 2017)."""
     if not 0 <= min_factor <= 1:
         raise ValueError(f"min_factor={min_factor} must be from 0 to 1")
     return _with_warmup(
@@ -109,7 +106,7 @@ def cosine(*, total_steps: int, steps_per_epoch: int, min_factor: float = 0.0,
 
 
 def _with_warmup(schedule: Schedule, steps_per_epoch: int, warmup_epochs: float) -> Schedule:
-    """Multiply a schedule by a ramp whose first step is already above 0."""
+    """Multiply a schedule by a linear warm-up whose first step is above 0."""
     if warmup_epochs < 0:
         raise ValueError(f"warmup_epochs={warmup_epochs} must be at least 0")
     warmup_steps = warmup_epochs * steps_per_epoch

@@ -1,6 +1,4 @@
-"""What a network costs, as a whole and layer by layer: parameters, multiply-adds, memory.
-How long something takes, how much memory it takes at most, and how much there is.
-"""
+"""Measure what a network costs: parameters, multiply-adds (MACs), time and memory."""
 
 import ctypes
 import gc
@@ -22,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 
-def cost(network: nn.Module, image_size: tuple[int, int], in_channels: int) -> dict[str, int | None]:
+def measure_cost(network: nn.Module, image_size: tuple[int, int], in_channels: int) -> dict[str, int | None]:
     """Count a network's trainable parameters, and the multiply-adds of one image in evaluation.
 
     Args:
@@ -31,20 +29,20 @@ def cost(network: nn.Module, image_size: tuple[int, int], in_channels: int) -> d
         in_channels: Channels of the image.
 
     Returns:
-        params, and macs: the multiply-adds of convolutions and matrix products, biases and all else left out; None if
-        the network has an operator that cannot be counted.
+        params; and macs, the multiply-adds of convolutions and matrix products without their biases, or None if the
+        network has an operator that cannot be counted.
     """
     params = sum(p.numel() for p in network.parameters() if p.requires_grad)
     try:
         macs: int | None = _counted_pass(network, image_size, in_channels).get_total_flops() // 2
-    except RuntimeError:  # an operator that the counter or the size does not suit
+    except RuntimeError:  # the counter does not know an operator, or the size does not fit
         macs = None
     return {"params": params, "macs": macs}
 
 
 @contextmanager
-def modes_kept(network: nn.Module) -> Iterator[None]:
-    """Leave the training mode of a network, module by module, as it was before."""
+def keep_modes(network: nn.Module) -> Iterator[None]:
+    """Restore the training mode of every module of a network at the end."""
     modes = {module: module.training for module in network.modules()}
     try:
         yield
@@ -54,9 +52,9 @@ def modes_kept(network: nn.Module) -> Iterator[None]:
 
 
 def _counted_pass(network: nn.Module, image_size: tuple[int, int], in_channels: int) -> FlopCounterMode:
-    """Pass one blank image through a network in evaluation mode and count its operations."""
+    """Run a network in evaluation mode on one blank image and count its operations."""
     image = torch.zeros(1, in_channels, *image_size, device=next(network.parameters()).device)
-    with modes_kept(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with keep_modes(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
         network.eval()
         network(image)
     return counter
@@ -67,11 +65,11 @@ class Layer:
     """One layer of a network.
 
     Attributes:
-        name: Where it stands in the network, such as encoder.layer1.0.conv1.
+        name: Its name in the network, such as encoder.layer1.0.conv1.
         kind: Its class.
-        output_shape: (C, H, W) of one image; of a layer that is used several times, the last.
+        output_shape: (C, H, W) of one image; the last one, if the layer is used several times.
         params: Its trainable parameters.
-        macs: Multiply-adds of one image, as `cost` counts them, of all its uses.
+        macs: Multiply-adds of one image, as `measure_cost` counts them, over all its uses.
     """
 
     name: str
@@ -81,10 +79,10 @@ class Layer:
     macs: int
 
 
-def layers(network: nn.Module, image_size: tuple[int, int], in_channels: int) -> list[Layer]:
+def list_layers(network: nn.Module, image_size: tuple[int, int], in_channels: int) -> list[Layer]:
     """List the layers of a network in the order in which an image passes them.
 
-    What stands in a forward function only (sums, concatenations, interpolation) is no layer and has no row.
+    Operations of a forward function that are not modules (sums, concatenations, interpolation) have no row.
 
     Args:
         network: On any device; its training mode, module by module, is left as it was.
@@ -116,8 +114,8 @@ def layers(network: nn.Module, image_size: tuple[int, int], in_channels: int) ->
     ]
 
 
-def layer_table(rows: Sequence[Layer]) -> str:
-    """Write the layers as a table for a terminal, with a line of sums."""
+def format_layers(rows: Sequence[Layer]) -> str:
+    """Return the layers as a table for a terminal, with a line of sums."""
     cells = [(row.name, row.kind, "x".join(map(str, row.output_shape)), f"{row.params:,}", f"{row.macs / 1e6:,.1f}")
              for row in rows]
     cells.append(("sum", "", "", f"{sum(row.params for row in rows):,}", f"{sum(row.macs for row in rows) / 1e6:,.1f}"))
@@ -130,7 +128,7 @@ def layer_table(rows: Sequence[Layer]) -> str:
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Add up the memory of the tensors that are alive, of those made while this is on."""
+    """Track the memory of the tensors created in this mode that are alive, and its peak."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,9 +137,9 @@ class _LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
-        for each in tree_leaves(output):
-            if isinstance(each, Tensor):
-                self._note(each.untyped_storage())
+        for leaf in tree_leaves(output):
+            if isinstance(leaf, Tensor):
+                self._note(leaf.untyped_storage())
         return output
 
     def _note(self, storage: torch.UntypedStorage) -> None:
@@ -156,10 +154,10 @@ class _LiveBytes(TorchDispatchMode):
         self._now -= size
 
 
-def bytes_per_pixel(network: nn.Module, in_channels: int, side: int = 128) -> float | None:
-    """Measure how much memory the tensors of one forward pass take at most, for each pixel of the image.
+def measure_bytes_per_pixel(network: nn.Module, in_channels: int, side: int = 128) -> float | None:
+    """Measure the peak memory of the tensors of one forward pass, per pixel of the image.
 
-    Scratch space inside an operator is not seen.
+    Workspaces inside an operator are not counted.
 
     Args:
         network: On any device; its training mode, module by module, is left as it was.
@@ -167,11 +165,11 @@ def bytes_per_pixel(network: nn.Module, in_channels: int, side: int = 128) -> fl
         side: Height and width of the image to measure with.
 
     Returns:
-        Bytes, the image included; None if an operator does not suit the measurement.
+        Bytes, the image included; None if an operator cannot be measured.
     """
     image = torch.zeros(1, in_channels, side, side, device=next(network.parameters()).device)
     try:
-        with modes_kept(network), torch.no_grad(), _LiveBytes() as live:
+        with keep_modes(network), torch.no_grad(), _LiveBytes() as live:
             network.eval()
             network(image)
     except (RuntimeError, NotImplementedError):
@@ -179,18 +177,20 @@ def bytes_per_pixel(network: nn.Module, in_channels: int, side: int = 128) -> fl
     return (live.peak + image.nbytes) / side**2
 
 
-LEAST_RUNS = 3  # timed runs of whatever takes long
+MIN_RUNS = 3  # even if one takes long
 
 
-def timed(run: Callable[[], object], device: torch.device, *, warmup: int, repeats: int, seconds: float) -> list[float]:
-    """Time a function again and again.
+def time_runs(
+    run: Callable[[], object], device: torch.device, *, warmup: int, repeats: int, seconds: float
+) -> list[float]:
+    """Time a function repeatedly.
 
     Args:
-        run: What to time; a device's work is waited for.
+        run: The function; work that it leaves to the device is waited for.
         device: Where it runs.
-        warmup: Runs before the first that counts.
-        repeats: Most runs that count.
-        seconds: No run is started after so many seconds of counted runs, once there are 3.
+        warmup: Runs before the first that is timed.
+        repeats: Maximum number of timed runs.
+        seconds: No run starts after this many seconds of timed runs, once there are 3.
 
     Returns:
         The seconds of each run.
@@ -199,7 +199,7 @@ def timed(run: Callable[[], object], device: torch.device, *, warmup: int, repea
         run()
     _wait(device)
     taken: list[float] = []
-    while len(taken) < repeats and (len(taken) < LEAST_RUNS or sum(taken) < seconds):
+    while len(taken) < repeats and (len(taken) < MIN_RUNS or sum(taken) < seconds):
         started = time.perf_counter()
         run()
         _wait(device)
@@ -215,9 +215,9 @@ def _wait(device: torch.device) -> None:
 
 
 class MemoryMeter:
-    """Tell how much more memory is in use at most than when the meter was made.
+    """Measure the peak memory in use beyond what was in use when the meter was created.
 
-    On a CUDA device it is the memory of tensors; on a CPU it is the memory of the whole process, which Linux tells.
+    On a CUDA device this is the memory of tensors, on a CPU the memory of the whole process, as Linux reports it.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -231,14 +231,14 @@ class MemoryMeter:
             self._before = _resident("VmRSS") if device.type == "cpu" else None
 
     def reset(self) -> None:
-        """Forget the peak so far."""
+        """Reset the peak."""
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
         elif not _forget_peak():
             self._before = None
 
     def peak(self) -> int | None:
-        """Return the bytes of the peak since the last reset; None where the system does not tell."""
+        """Return the bytes of the peak since the last reset; None where the system does not report it."""
         if self._device.type == "cuda":
             now: int | None = torch.cuda.max_memory_allocated(self._device)
         else:
@@ -247,7 +247,7 @@ class MemoryMeter:
 
 
 def _return_free_memory() -> None:
-    """Give back what the process holds and does not use, so that later needs are not met from it unseen."""
+    """Return unused memory to the system, so that later allocations show as growth."""
     gc.collect()
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)  # of the GNU C library; others have none
@@ -261,7 +261,7 @@ def _forget_peak() -> bool:
 
 
 def _resident(name: str) -> int | None:
-    """Return a figure of the process's memory in bytes."""
+    """Return an entry of the process's memory status, in bytes."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith(f"{name}:"):
@@ -270,10 +270,10 @@ def _resident(name: str) -> int | None:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes of memory that can be had on a device, 0 where the system does not say."""
+    """Return the bytes of free memory of a device; 0 where the system does not report it."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    with suppress(OSError, ValueError, IndexError):  # Linux counts in what its own file cache would give up
+    with suppress(OSError, ValueError, IndexError):  # Linux includes what its file cache would give up
         return 1024 * int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0])
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

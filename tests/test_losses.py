@@ -11,7 +11,7 @@ import yaml
 from torch import nn
 
 from segtrain import losses
-from segtrain.losses import OHEM, CrossEntropy, Dice, Focal, WeightedSum, class_weights
+from segtrain.losses import OHEM, CrossEntropy, Dice, Focal, WeightedSum, compute_class_weights
 
 CONFIGS = sorted((Path(__file__).parents[1] / "conf" / "loss").glob("*.yaml"))
 K = 5
@@ -207,22 +207,22 @@ def test_weights_move_with_the_loss():
 
 
 def test_enet_weights_by_hand():
-    weights = class_weights("enet", [60, 30, 10, 0], [100, 100, 50, 0])
+    weights = compute_class_weights("enet", [60, 30, 10, 0], [100, 100, 50, 0])
     expected = [1 / math.log(1.02 + p) for p in (0.6, 0.3, 0.1)] + [0.0]
     torch.testing.assert_close(weights, torch.tensor(expected))
 
 
 def test_median_frequency_weights_by_hand():
     # Shares of the images that show them: 0.6, 0.3 and 0.2; their median is 0.3, the absent class taking no part.
-    weights = class_weights("median_frequency", torch.tensor([60, 30, 10, 0]), torch.tensor([100, 100, 50, 0]))
+    weights = compute_class_weights("median_frequency", torch.tensor([60, 30, 10, 0]), torch.tensor([100, 100, 50, 0]))
     torch.testing.assert_close(weights, torch.tensor([0.5, 1.0, 1.5, 0.0]))
     # Of an even number the mean of the middle two: (0.2 + 0.4) / 2.
-    even = class_weights("median_frequency", [10, 40], [50, 100])
+    even = compute_class_weights("median_frequency", [10, 40], [50, 100])
     torch.testing.assert_close(even, torch.tensor([1.5, 0.75]))
 
 
 def test_no_weights():
-    assert class_weights("none", [1, 2], [3, 3]) is None
+    assert compute_class_weights("none", [1, 2], [3, 3]) is None
 
 
 @pytest.mark.parametrize(
@@ -240,9 +240,9 @@ def test_no_weights():
         (lambda: WeightedSum({}, {}), "at least one"),
         (lambda: WeightedSum({"a": Dice()}, {"b": 1.0}), "names"),
         (lambda: WeightedSum({"a": Dice()}, {"a": -1.0}), r"weights\.a"),
-        (lambda: class_weights("median", [1], [1]), "none, enet, median_frequency"),
-        (lambda: class_weights("enet", [1, 2], [1]), "counts"),
-        (lambda: class_weights("enet", [0, 0], [0, 0]), "labelled pixels"),
+        (lambda: compute_class_weights("median", [1], [1]), "none, enet, median_frequency"),
+        (lambda: compute_class_weights("enet", [1, 2], [1]), "counts"),
+        (lambda: compute_class_weights("enet", [0, 0], [0, 0]), "labelled pixels"),
     ],
 )
 def test_wrong_arguments_are_refused(make, message):

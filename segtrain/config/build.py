@@ -25,7 +25,7 @@ from segtrain.data.transforms import Augmentation, Normalize
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.models.pretrained import IMAGENET
-from segtrain.optim import Schedule, grouped
+from segtrain.optim import Schedule, group_parameters
 from segtrain.profiling import free_memory
 
 # The work on a GPU (pixels of all crops of a run) from which compiling, about a minute, pays for itself. On CPUs it
@@ -155,7 +155,8 @@ def loss(cfg: Config[Any], class_pixels: Sequence[int] | None, image_pixels: Seq
         result = {name: weighted(value, f"{key}.{name}") for name, value in section.items()}
         if isinstance(result.get("class_weights"), str):
             result["class_weights"] = guarded(
-                key, lambda: losses.class_weights(result["class_weights"], class_pixels or (), image_pixels or ()),
+                key,
+                lambda: losses.compute_class_weights(result["class_weights"], class_pixels or (), image_pixels or ()),
                 {"class_weights": result["class_weights"]})
         return result
 
@@ -171,7 +172,7 @@ def optimizer(cfg: Config[Any], network: nn.Module, device: torch.device) -> tor
     if device.type == "cuda" and "fused" in inspect.signature(locate(str(node.get("_target_")), "optim")).parameters:
         node.setdefault("fused", True)
     kernels_only = cfg.train.weight_decay_on == "kernels"
-    parameters = grouped(network, freeze_encoder=cfg.train.freeze_encoder, encoder_lr=cfg.train.encoder_lr,
+    parameters = group_parameters(network, freeze_encoder=cfg.train.freeze_encoder, encoder_lr=cfg.train.encoder_lr,
                          decay_kernels_only=kernels_only)
     built = _of_kind(call(node, "optim", given={"params": parameters}), torch.optim.Optimizer, "optim")
     if kernels_only and "weight_decay" not in built.defaults:

@@ -15,7 +15,7 @@ import torch
 
 from segtrain.errors import UserError
 from segtrain.export.program import INPUT
-from segtrain.profiling import timed
+from segtrain.profiling import time_runs
 
 log = logging.getLogger(__name__)
 Runner = Callable[[np.ndarray], np.ndarray]  # the file's input -> its output
@@ -241,7 +241,7 @@ def measure_ms(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
         if turn >= WARMUP + MIN_TURNS and sum(map(sum, taken.values())) > SECONDS * len(calls):
             break
         for name, call in calls.items():
-            taken[name] += timed(call, torch.device("cpu"), warmup=0, repeats=1, seconds=0)
+            taken[name] += time_runs(call, torch.device("cpu"), warmup=0, repeats=1, seconds=0)
     return {name: 1000 * statistics.median(seconds[WARMUP:]) for name, seconds in taken.items()}
 
 

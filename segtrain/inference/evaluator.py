@@ -21,10 +21,10 @@ from segtrain.inference.forward import WHOLE_IMAGE, InferenceSettings, make_pred
 from segtrain.inference.sliding_window import PredictFn
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.losses import Loss, mean_loss
-from segtrain.metrics.categories import category_ids, category_scores
+from segtrain.metrics.categories import compute_category_scores, number_categories
 from segtrain.metrics.confusion import class_counts, confusion_matrices
 from segtrain.metrics.instances import count_instances
-from segtrain.metrics.scores import compute_scores, pixel_scores, resolve_class_sizes
+from segtrain.metrics.scores import compute_pixel_scores, compute_scores, resolve_class_sizes
 from segtrain.visualize import side_by_side
 
 
@@ -90,7 +90,7 @@ def score_split(
     """
     started = time.perf_counter()
     num_classes = len(data.labels)
-    class_ids, categories = instance_classes(data.labels), category_ids(data.labels)
+    class_ids, categories = instance_classes(data.labels), number_categories(data.labels)
     confusion = torch.zeros(num_classes + 1, num_classes + 1, dtype=torch.int64, device=device)
     counts: list[Tensor] = []
     sums: list[Tensor] = []
@@ -203,7 +203,7 @@ def split_results(
         "loss": loss,
         **compute_scores(confusion, names, objects, sizes),
         "iiou_source": {"maps": "instances", "components": "components", None: None}[instances],
-        **category_scores(confusion, labels, others, objects, sizes),
+        **compute_category_scores(confusion, labels, others, objects, sizes),
         "policy": {
             "num_classes": len(names), "ignore_index": IGNORE_INDEX, "resolution": "label file",
             "accumulated_over": "split", "absent_class": "excluded", "class_sizes": sizes,
@@ -224,7 +224,7 @@ def image_rows(data: Dataset, counts: np.ndarray, losses: Sequence[float | None]
     names = [label.name for label in data.labels]
     rows = []
     for name, image_counts, loss in zip(data.names, counts, losses, strict=True):
-        scores = pixel_scores(image_counts, names)
+        scores = compute_pixel_scores(image_counts, names)
         rows.append({"name": name, "loss": loss, **{key: scores[key] for key in ("miou", "macc", "pacc")},
                      "valid_pixels": int(image_counts[0].sum() + image_counts[2].sum()),
                      **{f"iou/{class_name}": value for class_name, value in scores["iou_per_class"].items()}})

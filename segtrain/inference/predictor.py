@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from segtrain.inference.forward import InferenceSettings, make_predict_fn, predict_padded
 from segtrain.inference.sliding_window import iterate_bands
-from segtrain.profiling import bytes_per_pixel, free_memory
+from segtrain.profiling import free_memory, measure_bytes_per_pixel
 
 MIN_SIDE = 32  # every network takes images as large as this
 # Larger images are cut into windows whatever the memory: no camera makes them, and no network is trained for them.
@@ -59,7 +59,7 @@ class Predictor:
         self._predict = partial(predict_padded, whole, MIN_SIDE)
         self._settings, self._batch_size, self._num_classes = settings, batch_size, num_classes
         self._memory = (free_memory(device) or UNKNOWN_MEMORY) / 2
-        measured = bytes_per_pixel(network, in_channels)
+        measured = measure_bytes_per_pixel(network, in_channels)
         self._bytes_per_pixel = None if measured is None else SCRATCH * measured
         self.plan = lru_cache(maxsize=None)(self._plan)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from segtrain.config import messages
 from segtrain.errors import UserError
-from segtrain.profiling import modes_kept
+from segtrain.profiling import keep_modes
 
 
 def check_logits(network: nn.Module, target: str, image_size: tuple[int, int], *, in_channels: int, num_classes: int,
@@ -35,7 +35,7 @@ def check_logits(network: nn.Module, target: str, image_size: tuple[int, int], *
     images = torch.zeros(2 if training else 1, in_channels, *image_size, device=device)
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     try:
-        with modes_kept(network), torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with keep_modes(network), torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
             output = network.train(training)(images)
     except Exception as error:
         place = _find_place(error)

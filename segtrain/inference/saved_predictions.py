@@ -15,7 +15,7 @@ from segtrain.data.label_files import UNKNOWN, other_labels, predicted_ids
 from segtrain.data.statistics import check_counts, find_instances, instance_classes
 from segtrain.data.threads import map_in_order
 from segtrain.errors import UserError, list_first
-from segtrain.metrics.categories import category_ids
+from segtrain.metrics.categories import number_categories
 from segtrain.metrics.confusion import count_pairs, fold_pairs
 from segtrain.metrics.instances import count_instances
 
@@ -47,7 +47,7 @@ def count_predictions(data: Dataset, paths: Sequence[Path], instances: str | Non
     table, num_classes = predicted_ids(data), len(data.labels)
     others = other_labels(data)
     num_predicted = num_classes + len(others)
-    class_ids, categories = instance_classes(data.labels), category_ids([*data.labels, *others])
+    class_ids, categories = instance_classes(data.labels), number_categories([*data.labels, *others])
     ids: np.ndarray = np.where(table == UNKNOWN, num_predicted, table).astype(np.int16)
     classes = (f"label ids 0..{max(label.label_id for label in data.file_labels)}" if data.file_labels
                else f"train ids 0..{num_classes - 1} (255 is no class)")

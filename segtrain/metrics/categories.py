@@ -1,4 +1,4 @@
-"""Scores of categories: groups of classes that may be taken for one another."""
+"""Compute the scores of categories, which are groups of classes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,17 +12,17 @@ from segtrain.labels import Label
 from segtrain.metrics.scores import mean, ratio
 
 
-def category_scores(
+def compute_category_scores(
     confusion: Tensor,
     labels: Sequence[Label],
     others: Sequence[Label] = (),
     instance_counts: npt.NDArray[np.int64] | None = None,
     class_sizes: Mapping[str, float | None] | None = None,
 ) -> dict[str, Any]:
-    """Compute the scores of the categories of a split from its counts.
+    """Compute the category scores of a split from its counts.
 
-    IoU of a category: its classes are taken as one, so that a car predicted as a truck is right. Only evaluated classes
-    have a part in it. iIoU of a category, which only a category has all of whose labels have instances: the weight of
+    IoU of a category: its classes are merged, so that a car predicted as a truck is correct. Only evaluated classes
+    count. iIoU of a category, which only a category has all of whose labels have instances: the weight of
     an object is that of its own class, and its pixels are found if they are predicted as any label of the category, be
     it evaluated or not. False positives are predictions of any of these labels on the classes of other categories.
 
@@ -56,11 +56,11 @@ def category_scores(
         evaluated = np.flatnonzero(rows)
         correct = matrix[np.ix_(evaluated, evaluated)].sum()
         iou[name] = ratio(correct, matrix[evaluated].sum() + matrix[~rows][:, evaluated].sum())
-        members = [place for place, label in enumerate(columns) if label.category == name]
-        if instance_counts is not None and all(columns[place].has_instances for place in members):
+        members = [index for index, label in enumerate(columns) if label.category == name]
+        if instance_counts is not None and all(columns[index].has_instances for index in members):
             objects = instance_counts[np.isin(instance_counts[:, 0], evaluated)]
             sizes = np.array([_size(labels[train_id].name, class_sizes) for train_id in objects[:, 0]])
-            weighted = math.fsum(sizes * (objects[:, 3] / objects[:, 1]))  # as of a class: in any order the same
+            weighted = math.fsum(sizes * (objects[:, 3] / objects[:, 1]))  # exact, so it does not depend on the order
             iiou[name] = ratio(weighted, math.fsum(sizes) + int(matrix[~rows][:, members].sum()))
     found |= {"iou_per_category": iou, "category_miou": mean(iou.values())}
     if instance_counts is not None:
@@ -68,8 +68,8 @@ def category_scores(
     return found
 
 
-def category_ids(labels: Sequence[Label]) -> list[int] | None:
-    """Number the categories of labels, a different number for each label that has none; None if none has one."""
+def number_categories(labels: Sequence[Label]) -> list[int] | None:
+    """Number the categories of labels, each label without one on its own; None if no label has a category."""
     if not any(label.category for label in labels):
         return None
     numbers: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Counting of pixels by target class and predicted class: the integers behind every score but iIoU."""
+"""Count pixels by target class and predicted class: the exact integers behind every score but iIoU."""
 
 import cv2
 import numpy as np
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from segtrain.labels import IGNORE_INDEX
 
-MOST_PIXELS = 2**24  # OpenCV returns counts as float32, which is exact up to here
+MAX_PIXELS = 2**24  # OpenCV returns counts as float32, which is exact up to here
 
 
 def confusion_matrix(
@@ -54,8 +54,8 @@ def confusion_matrices(
         raise ValueError(f"num_predicted={num_predicted} must be at least num_classes={num_classes}")
     height, width = num_classes + 1, num_predicted + 1
     pred, target = pred.long(), target.long()
-    # Left-out pixels are counted in a bin of their own: picking the others with a mask, or torch.bincount, would make
-    # the host wait for the GPU to learn a shape.
+    # Void pixels are counted in a bin of their own: selecting the others with a mask, or torch.bincount, would make the
+    # host wait for the GPU to learn a shape.
     rows = target.masked_fill((target == ignore_index) | (target < 0) | (target >= num_classes), num_classes)
     columns = pred.masked_fill((pred < 0) | (pred >= num_predicted), num_predicted)
     cells = rows.mul_(width).add_(columns).flatten(-2)
@@ -66,9 +66,10 @@ def confusion_matrices(
 
 
 def count_pairs(pred: npt.NDArray[np.uint8], target: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Count the pixels of each (target value, predicted value) of one image of 8 bits, on a CPU.
+    """Count the pixels of each (target value, predicted value) of one 8-bit image, on a CPU.
 
-    `fold_pairs` makes of it what `confusion_matrix` counts, several times as fast. Python's lock is not held meanwhile.
+    `fold_pairs` turns the counts into a confusion matrix: several times as fast as `confusion_matrix`, and without
+    holding Python's lock.
 
     Args:
         pred: Shape (H, W), uint8, any values.
@@ -86,7 +87,7 @@ def count_pairs(pred: npt.NDArray[np.uint8], target: npt.NDArray[np.uint8]) -> n
 
 
 def count_values(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Count the pixels of each value of a picture of 8 bits: np.bincount, several times as fast.
+    """Count the pixels of each value of an 8-bit image: np.bincount, several times as fast.
 
     Args:
         values: Shape (H, W), uint8.
@@ -97,13 +98,13 @@ def count_values(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     return _histogram(values)
 
 
-def _histogram(*pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Count the values, or combinations of values, of pictures of one size; an axis of 256 for each picture."""
-    axes = len(pictures)
+def _histogram(*images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Count the values, or combinations of values, of images of one size; an axis of 256 for each image."""
+    axes = len(images)
     counts = np.zeros((256,) * axes, np.int64)
-    flat = [picture.reshape(1, -1) for picture in pictures]
-    for start in range(0, flat[0].size, MOST_PIXELS):
-        parts = [picture[:, start:start + MOST_PIXELS] for picture in flat]
+    flat = [image.reshape(1, -1) for image in images]
+    for start in range(0, flat[0].size, MAX_PIXELS):
+        parts = [image[:, start:start + MAX_PIXELS] for image in flat]
         found = cv2.calcHist(parts, list(range(axes)), None, [256] * axes, [0, 256] * axes)
         counts += found.reshape(counts.shape).astype(np.int64)
     return counts
@@ -115,14 +116,14 @@ def fold_pairs(
     """Turn the counts of values into a confusion matrix.
 
     Args:
-        pairs: As of `count_pairs`; the target values are train ids, and those outside 0..K-1 are void.
+        pairs: From `count_pairs`; the target values are train ids, and those outside 0..K-1 are void.
         predicted_ids: What each predicted value means, 0..P-1, or P for no class at all. Shape (256,), any integer
             dtype.
         num_classes: K, the number of evaluated classes.
-        num_predicted: P, as of `confusion_matrices`.
+        num_predicted: P, see `confusion_matrices`.
 
     Returns:
-        Shape (K+1, P+1), int64, as of `confusion_matrix`.
+        Shape (K+1, P+1), int64, see `confusion_matrix`.
     """
     matrix = np.zeros((num_classes + 1, num_predicted + 1), np.int64)
     rows, columns = np.nonzero(pairs)
@@ -131,14 +132,14 @@ def fold_pairs(
 
 
 def class_counts(confusion: Tensor) -> Tensor:
-    """Take the true positives, false positives and false negatives of each class from confusion matrices.
+    """Return the true positives, false positives and false negatives of each class.
 
     Args:
-        confusion: Shape (..., K+1, P+1), int64, as of `confusion_matrices`.
+        confusion: Shape (..., K+1, P+1), int64, see `confusion_matrices`.
 
     Returns:
         Shape (..., 3, K), int64: TP, FP, FN. A prediction of no evaluated class is a FN of its target's class, and
-        predictions on void count in nothing.
+        predictions on void are not counted.
     """
     matrix = confusion[..., :-1, :]
     num_classes = matrix.shape[-2]

@@ -1,4 +1,4 @@
-"""Counting of pixels by object, image by image: the integers behind iIoU."""
+"""Count pixels by object, image by image: the exact integers behind iIoU."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,7 +12,7 @@ IntArray = npt.NDArray[np.integer]
 def label_components(target: IntArray, class_ids: Iterable[int]) -> npt.NDArray[np.int32]:
     """Number the 8-connected components of each class: objects for a dataset that has no instance map.
 
-    Two objects of a class that touch, be it by a corner, become one. An object that is cut in two becomes two.
+    Two objects of a class that touch, even by a corner, become one. An object that is cut in two becomes two.
 
     Args:
         target: Train ids of one image. Shape (H, W), uint8, 0..K-1 or void.

@@ -1,4 +1,4 @@
-"""From counts to scores. docs/reference/metrics.md defines each of them for users."""
+"""Compute scores from counts; docs/reference/metrics.md defines them for users."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ def compute_scores(
 
     Args:
         confusion: The sum of `confusion_matrix` over the split. Shape (K+1, P+1), int64, P >= K: void targets in the
-            last row, predictions of no evaluated class in the columns behind the K first.
+            last row, predictions of no evaluated class in the columns after the first K.
         class_names: The K names by train id.
         instance_counts: The rows of `count_instances` for all images of the split, in any order. Shape (U, 4), int64.
             None if the dataset has no instances: then `iiou` and `iiou_per_class` are None.
@@ -51,7 +51,7 @@ def compute_scores(
                          f"many columns, not of the shape {tuple(confusion.shape)}")
     counts = class_counts(confusion).cpu().numpy()
     scores: dict[str, Any] = {
-        **pixel_scores(counts, class_names),
+        **compute_pixel_scores(counts, class_names),
         "iiou": None,
         "iiou_per_class": None,
         "confusion_matrix": confusion[:-1, :num_classes].tolist(),
@@ -68,8 +68,8 @@ def compute_scores(
     return scores
 
 
-def pixel_scores(counts: npt.NDArray[np.int64], class_names: Sequence[str]) -> dict[str, Any]:
-    """Compute the scores that need no objects, of a split or of one image.
+def compute_pixel_scores(counts: npt.NDArray[np.int64], class_names: Sequence[str]) -> dict[str, Any]:
+    """Compute the scores that do not need objects, of a split or of one image.
 
     Args:
         counts: The TP, FP and FN of `class_counts`. Shape (3, K), int64.
@@ -98,7 +98,7 @@ def resolve_class_sizes(
     instance_counts: npt.NDArray[np.int64],
     class_sizes: Mapping[str, float | None] | None = None,
 ) -> dict[str, float | None]:
-    """Settle the object size that iIoU uses for each class that has instances.
+    """Determine the object size that iIoU uses for each class with instances.
 
     A class that has objects here but no size, because the training split shows none, gets the mean size of its objects
     here, so that a model can be evaluated on a split with objects that are new to it. The sizes returned are the ones

@@ -17,7 +17,15 @@ from segtrain.errors import UserError, did_you_mean
 from segtrain.inference.forward import autocast
 from segtrain.inference.sanity_check import check_logits
 from segtrain.losses import CrossEntropy
-from segtrain.profiling import MemoryMeter, cost, layer_table, layers, machine_name, percentile, timed
+from segtrain.profiling import (
+    MemoryMeter,
+    format_layers,
+    list_layers,
+    machine_name,
+    measure_cost,
+    percentile,
+    time_runs,
+)
 from segtrain.run.results import versions, write_config, write_json
 from segtrain.sweep import leaderboard
 from segtrain.training.step import train_step
@@ -55,10 +63,10 @@ def _measure(cfg: Settled[BenchmarkTask], run_dir: Path, device: torch.device, n
     name = type(network).__name__
     check_logits(network, cfg.model["_target_"], size, in_channels=in_channels, num_classes=num_classes)
 
-    costs = cost(network, size, in_channels)
-    rows = layers(network, size, in_channels) if cfg.task.layers else None
+    costs = measure_cost(network, size, in_channels)
+    rows = list_layers(network, size, in_channels) if cfg.task.layers else None
     if rows is not None:
-        log.info("%s\n", layer_table(rows))
+        log.info("%s\n", format_layers(rows))
     log.info("measuring %s on %s, %s, images of %dx%d", name, machine_name(device), cfg.runtime.precision, *size)
     compiled = cast(nn.Module, torch.compile(network)) if cfg.runtime.compile else network
     results = {
@@ -131,7 +139,7 @@ def _measure_training(cfg: Settled[BenchmarkTask], network: nn.Module, step_netw
 
 
 def _time(cfg: Settled[BenchmarkTask], function: Callable[[], object], device: torch.device) -> list[float]:
-    return timed(function, device, warmup=WARMUP, repeats=cfg.task.repeats, seconds=cfg.task.seconds)
+    return time_runs(function, device, warmup=WARMUP, repeats=cfg.task.repeats, seconds=cfg.task.seconds)
 
 
 def _summarize(results: dict[str, Any]) -> str:

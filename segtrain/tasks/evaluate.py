@@ -15,7 +15,7 @@ from segtrain.inference.evaluator import score_split
 from segtrain.inference.forward import InferenceSettings, make_predict_fn
 from segtrain.inference.sanity_check import check_logits
 from segtrain.inference.worst_images import draw_worst
-from segtrain.profiling import cost
+from segtrain.profiling import measure_cost
 from segtrain.run.results import results_table, write_config, write_confusion, write_json, write_rows
 from segtrain.run.trained import Trained, load_trained
 
@@ -50,7 +50,7 @@ def run(cfg: Config[EvaluateTask], run_dir: Path) -> float | None:
         on_prediction=(lambda index, pred: write_prediction(run_dir / "predictions", data, index, pred))
         if cfg.task.save_predictions else None)
 
-    costs = cost(trained.network, input_size, trained.in_channels)
+    costs = measure_cost(trained.network, input_size, trained.in_channels)
     if costs["macs"] is not None:
         costs["macs"] *= settings.num_passes(statistics.sizes[0])
     results = {"task": "evaluate", "dataset": build.dataset_name(cfg), "split": cfg.dataset.split,

@@ -24,8 +24,8 @@ from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.inference.sanity_check import check_logits
 from segtrain.losses import Loss
-from segtrain.optim import encoder_of
-from segtrain.profiling import cost
+from segtrain.optim import find_encoder
+from segtrain.profiling import measure_cost
 from segtrain.run import checkpoint
 from segtrain.training.resume import check_changes
 
@@ -198,11 +198,11 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
         loader=TrainingLoader(train_data, augmentation, batch_size=cfg.train.batch_size, seed=cfg.seed,
                               workers=cfg.runtime.workers, pin_memory=device.type == "cuda",
                               rank=process_group.rank(), num_processes=process_group.world_size()),
-        costs=cost(model, val_statistics.sizes[0], len(cfg.dataset.mean)),
+        costs=measure_cost(model, val_statistics.sizes[0], len(cfg.dataset.mean)),
         progress=progress, image_digests=digests,
     )
     if cfg.train.freeze_encoder:  # after its cost was counted: the parameters are the model's own, frozen or not
-        encoder_of(model, "train.freeze_encoder").requires_grad_(False)
+        find_encoder(model, "train.freeze_encoder").requires_grad_(False)
     return state
 
 
@@ -262,7 +262,7 @@ def set_training_mode(state: TrainingState) -> None:
     """Put the model into training mode; of a frozen encoder BatchNorm's statistics stay, and nothing drops."""
     state.model.train()
     if state.cfg.train.freeze_encoder:
-        encoder_of(state.model, "train.freeze_encoder").eval()
+        find_encoder(state.model, "train.freeze_encoder").eval()
 
 
 def log_start(state: TrainingState) -> None:

@@ -12,10 +12,10 @@ from sklearn import metrics as sklearn_metrics
 from segtrain.data.camvid import CAMVID
 from segtrain.data.cityscapes import CITYSCAPES, CITYSCAPES_LABELS, CITYSCAPES_SIZES
 from segtrain.labels import Label
-from segtrain.metrics.categories import category_ids, category_scores
+from segtrain.metrics.categories import compute_category_scores, number_categories
 from segtrain.metrics.confusion import class_counts, confusion_matrices, confusion_matrix
 from segtrain.metrics.instances import count_instances, label_components, mean_instance_sizes
-from segtrain.metrics.scores import compute_scores, pixel_scores, resolve_class_sizes
+from segtrain.metrics.scores import compute_pixel_scores, compute_scores, resolve_class_sizes
 
 ROOT = Path(__file__).parents[2]
 OFFICIAL = json.loads((ROOT / "tests/oracle/iiou_cases.json").read_text())["cases"]
@@ -217,7 +217,7 @@ def test_each_image_has_counts_and_scores_of_its_own():
     assert torch.equal(matrices.sum(0), confusion_matrix(torch.from_numpy(pred), torch.from_numpy(target), 2))
     counts = class_counts(matrices).numpy()  # the 7 is a miss of class 1, the 1 on void is nothing
     assert counts.tolist() == [[[1, 1], [0, 1], [1, 0]], [[0, 2], [1, 0], [0, 2]]]
-    first, second = (pixel_scores(each, ["a", "b"]) for each in counts)
+    first, second = (compute_pixel_scores(each, ["a", "b"]) for each in counts)
     assert (first["miou"], first["pacc"], first["acc_per_class"]) == (1 / 2, 2 / 3, {"a": 1 / 2, "b": 1.0})
     assert (second["miou"], second["pacc"], second["acc_per_class"]) == (1 / 4, 1 / 2, {"a": None, "b": 1 / 2})
 
@@ -386,9 +386,9 @@ def test_categories_by_hand():
     pred = np.array([[0, 1, 4, 2, 2, 3, 4, 0, 3, 3]])  # 4 is the caravan
     objects = np.array([[0, 0, 0, 0, 1, 1, 1, 1, 1, 0]])
     confusion = confusion_matrix(torch.from_numpy(pred), torch.from_numpy(target), 4, num_predicted=5)
-    counts = count_instances(pred, target, objects, [2, 3], category_ids([*labels, caravan]))
+    counts = count_instances(pred, target, objects, [2, 3], number_categories([*labels, caravan]))
     assert counts.tolist() == [[2, 4, 1, 3], [3, 1, 1, 1]]
-    scores = category_scores(confusion, labels, [caravan], counts, {"car": 8.0, "bus": 2.0})
+    scores = compute_category_scores(confusion, labels, [caravan], counts, {"car": 8.0, "bus": 2.0})
     # flat: 2 of 4 right, 1 vehicle taken for it. vehicle: 3 of 5 right as evaluated classes, 1 of flat taken for a car;
     # its iIoU: 8 * 3/4 + 2 * 1, out of 10, and 2 false positives: the car and the caravan on flat.
     assert scores["iou_per_category"] == {"flat": 2 / 5, "vehicle": 3 / 6}
@@ -397,8 +397,8 @@ def test_categories_by_hand():
 
 
 def test_classes_without_categories_have_no_category_scores():
-    assert category_ids(CAMVID) is None
-    scores = category_scores(torch.ones(12, 12, dtype=torch.int64), CAMVID)
+    assert number_categories(CAMVID) is None
+    scores = compute_category_scores(torch.ones(12, 12, dtype=torch.int64), CAMVID)
     assert scores == dict.fromkeys(["iou_per_category", "iiou_per_category", "category_miou", "category_iiou"])
 
 
@@ -420,9 +420,9 @@ def test_scores_agree_with_the_official_cityscapes_scripts(case):
         instances = np.array(image["instance_ids"])
         confusion += confusion_matrix(torch.from_numpy(pred), torch.from_numpy(target), 19, num_predicted=34)
         objects.append(count_instances(pred, target, np.where(instances >= 1000, instances, 0), class_ids,
-                                       category_ids([*CITYSCAPES, *OTHERS])))
+                                       number_categories([*CITYSCAPES, *OTHERS])))
     counts = np.concatenate(objects)
-    scores = compute_scores(confusion, names, counts, sizes) | category_scores(
+    scores = compute_scores(confusion, names, counts, sizes) | compute_category_scores(
         confusion, CITYSCAPES, OTHERS, counts, sizes)
 
     expected = OFFICIAL[case]["expected"]

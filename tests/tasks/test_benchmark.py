@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from segtrain.models.linknet import LinkNet
-from segtrain.profiling import MemoryMeter, cost, layer_table, layers, percentile, timed
+from segtrain.profiling import MemoryMeter, format_layers, list_layers, measure_cost, percentile, time_runs
 from segtrain.sweep import leaderboard
 
 CPU = torch.device("cpu")
@@ -51,18 +51,18 @@ def results(folder="run"):
 ])
 def test_multiply_adds_of_each_kind_of_layer(layer, macs, params):
     network = nn.Sequential(layer, nn.Conv2d(layer(torch.zeros(1, 4, 8, 10)).shape[1], 1, 1, bias=False))
-    row, last = layers(network, (8, 10), 4)
+    row, last = list_layers(network, (8, 10), 4)
     assert (row.macs, row.params) == (macs, params)
     assert (row.kind, row.name) == (type(layer).__name__, "0")
     assert row.output_shape == tuple(layer(torch.zeros(1, 4, 8, 10)).shape[1:])
-    assert cost(network, (8, 10), 4) == {"params": params + last.params, "macs": macs + last.macs}
+    assert measure_cost(network, (8, 10), 4) == {"params": params + last.params, "macs": macs + last.macs}
 
 
 def test_the_layers_of_a_network():
     network = LinkNet(12).train()
     network.encoder.bn1.eval()
-    rows = layers(network, (64, 96), 3)
-    assert cost(network, (64, 96), 3) == {
+    rows = list_layers(network, (64, 96), 3)
+    assert measure_cost(network, (64, 96), 3) == {
         "params": sum(row.params for row in rows), "macs": sum(row.macs for row in rows)}
     assert (rows[0].name, rows[0].output_shape, rows[0].params) == ("encoder.conv1", (64, 32, 48), 9408)
     assert rows[0].macs == 32 * 48 * 9408
@@ -74,12 +74,12 @@ def test_the_layers_of_a_network():
 
 def test_a_layer_used_twice_counts_twice():
     conv = nn.Conv2d(4, 4, 1, bias=False)
-    row, = layers(nn.Sequential(conv, conv), (8, 10), 4)
+    row, = list_layers(nn.Sequential(conv, conv), (8, 10), 4)
     assert (row.macs, row.params) == (2 * 8 * 10 * 16, 16)
 
 
 def test_the_layer_table():
-    lines = layer_table(layers(nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()), (1000, 1000), 3)).splitlines()
+    lines = format_layers(list_layers(nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()), (1000, 1000), 3)).splitlines()
     assert lines == [
         "layer  kind    output CxHxW  parameters  MMACs",
         "----------------------------------------------",
@@ -101,11 +101,11 @@ def test_timing_stops_after_the_runs_or_the_seconds(monkeypatch):
         runs.append(1)
         clock[0] += 1
 
-    assert timed(run, CPU, warmup=2, repeats=4, seconds=100) == [1.0] * 4
+    assert time_runs(run, CPU, warmup=2, repeats=4, seconds=100) == [1.0] * 4
     assert len(runs) == 6
-    assert timed(run, CPU, warmup=0, repeats=9, seconds=5) == [1.0] * 5
-    assert timed(run, CPU, warmup=0, repeats=9, seconds=0.1) == [1.0] * 3, "three at least"
-    assert timed(run, CPU, warmup=0, repeats=1, seconds=0.1) == [1.0]
+    assert time_runs(run, CPU, warmup=0, repeats=9, seconds=5) == [1.0] * 5
+    assert time_runs(run, CPU, warmup=0, repeats=9, seconds=0.1) == [1.0] * 3, "three at least"
+    assert time_runs(run, CPU, warmup=0, repeats=1, seconds=0.1) == [1.0]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process's peak memory")
@@ -131,7 +131,7 @@ def test_percentile(count, expected):
 def test_benchmark(segtrain, capsys):
     assert segtrain(*QUICK, "hydra.run.dir=run", "task.layers=true") == 0
     found = results()
-    expected = cost(LinkNet(11), (32, 64), 3)
+    expected = measure_cost(LinkNet(11), (32, 64), 3)
     assert (found["params"], found["macs"], found["flops"]) == (
         expected["params"], expected["macs"], 2 * expected["macs"])
     assert (found["model"], found["size"], found["batch_size"], found["device"]) == ("LinkNet", [32, 64], 2, "cpu")
@@ -185,7 +185,7 @@ def test_the_columns_are_figures_of_the_results(segtrain):
     (("task.siz=[64,64]",), "task.siz is not a key of the configuration. Did you mean 'task.size'"),
     (("task.sort=parms",), "task.sort=parms is not a column of the table"),
     (("dataset=folder",), "give it, dataset.num_classes="),
-    (("model.num_classes=0",), "num_classes must be at least 1"),
+    (("model.num_classes=0",), "model.num_classes=0: must be at least 1"),
 ])
 def test_what_is_refused(segtrain, capsys, given, message):
     assert segtrain(*QUICK, *given, "hydra.run.dir=run") == 2

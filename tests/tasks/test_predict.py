@@ -23,7 +23,7 @@ from segtrain.inference.inputs import Item, find_inputs, select_shard
 from segtrain.inference.predictor import Predictor
 from segtrain.inference.video import VideoReader, VideoWriter
 from segtrain.inference.writers import FOLDERS, ProbabilityFile
-from segtrain.profiling import bytes_per_pixel
+from segtrain.profiling import measure_bytes_per_pixel
 from segtrain.run.trained import read_classes
 from segtrain.visualize import blended, colorize, occurring, with_legend
 
@@ -219,7 +219,7 @@ def test_pictures_beyond_all_cameras_are_cut_whatever_the_memory(monkeypatch):
 
 def test_the_memory_of_a_pass_is_measured():
     # alive at once at most: an image of 3 x 4 bytes a pixel, and the logits of 3 x 4
-    assert bytes_per_pixel(Local(), 3) == 24
+    assert measure_bytes_per_pixel(Local(), 3) == 24
 
 
 def test_windows_that_are_asked_for_are_used_and_said(predict, tmp_path):

@@ -14,7 +14,7 @@ from segtrain.inference.evaluator import predict_batches
 from segtrain.inference.forward import make_predict_fn
 from segtrain.labels import Label
 from segtrain.losses import CrossEntropy, Dice, WeightedSum, mean_loss
-from segtrain.profiling import cost
+from segtrain.profiling import measure_cost
 from segtrain.training.step import accumulated, train_step, update_ema
 from segtrain.visualize import colorize, confusion_figure, side_by_side, stack
 
@@ -291,7 +291,7 @@ def test_cost_by_hand():
                           nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.ConvTranspose2d(8, 5, 2, stride=2))
     params = (3 * 8 * 9 + 8) + 16 + (8 * 9 + 8) + (8 * 5 * 4 + 5)
     macs = 3 * 8 * 9 * 16 * 20 + 8 * 9 * 16 * 20 + 8 * 5 * 4 * 16 * 20
-    assert cost(model, (32, 40), 3) == {"params": params, "macs": macs}
+    assert measure_cost(model, (32, 40), 3) == {"params": params, "macs": macs}
 
 
 def test_cost_leaves_the_network_as_it_was():
@@ -299,7 +299,7 @@ def test_cost_leaves_the_network_as_it_was():
     model[0].weight.requires_grad_(False)
     model[2].eval()
     before = copy.deepcopy(model.state_dict())
-    assert cost(model, (32, 32), 1)["params"] == 2 + 4 + 4
+    assert measure_cost(model, (32, 32), 1)["params"] == 2 + 4 + 4
     assert [module.training for module in model] == [True, True, False]
     assert model.training
     for name, value in model.state_dict().items():
@@ -308,7 +308,7 @@ def test_cost_leaves_the_network_as_it_was():
 
 def test_cost_of_a_network_that_cannot_be_run():
     model = nn.Conv2d(3, 2, 1).train()
-    assert cost(model, (32, 32), 1) == {"params": 8, "macs": None}
+    assert measure_cost(model, (32, 32), 1) == {"params": 8, "macs": None}
     assert model.training
 
 
