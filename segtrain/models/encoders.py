@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -247,7 +248,7 @@ class MobileNetV2Encoder(nn.Module):
         return [*features, x]
 
 
-def set_in_channels(conv: nn.Conv2d, in_channels: int, mode: str = "fan_out") -> None:
+def set_in_channels(conv: nn.Conv2d, in_channels: int, mode: Literal["fan_in", "fan_out"] = "fan_out") -> None:
     """Give an encoder's first convolution, made for RGB, weights for another number of channels, drawn at random.
 
     Args:
