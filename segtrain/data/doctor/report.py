@@ -8,7 +8,7 @@ from segtrain.data.color_masks import spelled
 from segtrain.data.doctor.findings import Finding
 from segtrain.data.doctor.inspection import Split, class_pixels, image_pixels, mask_values
 from segtrain.labels import IGNORE_INDEX
-from segtrain.losses import class_weights
+from segtrain.losses import compute_class_weights
 from segtrain.terminal import percent
 
 STEP = 32  # every network here halves a crop at most five times
@@ -25,7 +25,7 @@ def recommend(train: Split) -> dict[str, Any]:
     pixels, around = class_pixels(train), image_pixels(train)
     weights = {}
     for kind in ("enet", "median_frequency"):
-        found = class_weights(kind, pixels, around) if any(pixels) else None
+        found = compute_class_weights(kind, pixels, around) if any(pixels) else None
         weights[kind] = None if found is None else dict(zip(names, found.tolist(), strict=True))
     mean, std = _mean_std(train)
     return {"crop": _crop(train), "mean": mean, "std": std, "class_weights": weights, "void": _void(train)}
