@@ -35,7 +35,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401  # imported here for the forked runs
 
-from segtrain import cli, visualize  # noqa: F401
+from segtrain import cli, terminal, visualize  # noqa: F401
 from segtrain.tasks import train  # noqa: F401
 
 COMMON = ("model=enet", "train.batch_size=2", "train.epochs=3", "train.examples=1", "dataset.crop=[32,32]",
@@ -377,11 +377,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         for key in (name, "all"):
             groups.setdefault(key, Counter()).update(row["counts"])
     groups["all"] = groups.pop("all", Counter())
-    width = max(map(len, groups))
-    lines = [" " * width + "".join(f"  {column:>14}" for column in columns)]
-    lines += [f"{name:<{width}}" + "".join(f"  {counts[column]:>14}" for column in columns)
-              for name, counts in groups.items()]
-    return "\n".join(lines)
+    return terminal.table([["", *columns], *([name, *(str(counts[column]) for column in columns)]
+                                            for name, counts in groups.items())])
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ differs. Scores are in percent; `-` is a score that is not defined.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import Any
 
 from segtrain.errors import UserError
 from segtrain.metrics.comparison import differences
+from segtrain.run.results import read_results
+from segtrain.terminal import table
 
 SCORES = {"iou": "IoU", "acc": "accuracy", "iiou": "iIoU"}
 MEANS = ("miou", "macc", "pacc", "fwiou", "iiou", "category_miou", "category_iiou")
@@ -32,27 +33,11 @@ def main() -> None:
     arguments.add_argument("--anyway", action="store_true", help="compare results that were not scored alike")
     given = arguments.parse_args()
     try:
-        print(compare(load(given.first), load(given.second), (str(given.first), str(given.second)),
-                      sort=given.sort, anyway=given.anyway))
+        first, second = (read_results(path, with_scores=True) for path in (given.first, given.second))
+        print(compare(first, second, (str(given.first), str(given.second)), sort=given.sort, anyway=given.anyway))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def load(path: Path) -> dict[str, Any]:
-    """Read a results.json, or that of a run directory; raise UserError if it has no scores."""
-    path = path / "results.json" if path.is_dir() else path
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): give a results.json, or the directory of a "
-                        "finished run.") from error
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON ({error}): give the results.json of a run.") from error
-    if not isinstance(results, dict) or not isinstance(results.get("iou_per_class"), dict):
-        raise UserError(f"{path} holds no scores of classes: give the results.json of a training, an evaluation or a "
-                        "scoring.")
-    return results
 
 
 def compare(first: Mapping[str, Any], second: Mapping[str, Any], names: tuple[str, str], *, sort: str = "class",
@@ -74,15 +59,15 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], names: tuple[st
         raise UserError(f"{names[0]} and {names[1]} were not scored alike: {'; '.join(differing)}. Score them alike, "
                         "or pass --anyway to compare them nevertheless.")
     lines = [f"a: {names[0]}", f"b: {names[1]}"]
-    lines += [f"NOT SCORED ALIKE: {each}" for each in differing]
+    lines += [f"NOT SCORED ALIKE: {difference}" for difference in differing]
     if unknown:
         lines.append(f"not checked, as an older version wrote one of them: {', '.join(unknown)}")
     if first.get("inference") != second.get("inference"):
         lines.append(f"inference: {first.get('inference')} and {second.get('inference')}")
-    return "\n".join([*lines, "", *class_table(first, second, sort), "", *mean_table(first, second)])
+    return "\n".join([*lines, "", class_table(first, second, sort), "", mean_table(first, second)])
 
 
-def class_table(first: Mapping[str, Any], second: Mapping[str, Any], sort: str) -> list[str]:
+def class_table(first: Mapping[str, Any], second: Mapping[str, Any], sort: str) -> str:
     """Write the scores of all classes, those of the first results in their order."""
     classes = list(dict.fromkeys([*first["iou_per_class"], *second["iou_per_class"]]))
     shown = [score for score in SCORES if any(_classes(results, score) for results in (first, second))]
@@ -92,18 +77,18 @@ def class_table(first: Mapping[str, Any], second: Mapping[str, Any], sort: str) 
         gains = {name: _difference(*values[name].get(sort, (None, None))) for name in classes}
         classes.sort(key=lambda name: (gains[name] is None, -(gains[name] or 0)))
     head = ["class", *(text for score in shown for text in (f"{SCORES[score]} a", "b", "b - a"))]
-    return _columns([head, *([name, *(text for score in shown for text in _texts(*values[name][score]))]
-                             for name in classes)])
+    return table([head, *([name, *(text for score in shown for text in _texts(*values[name][score]))]
+                          for name in classes)])
 
 
-def mean_table(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+def mean_table(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     """Write the means, the loss and the cost, as far as one of the results has them."""
     rows = [["", "a", "b", "b - a"]]
     rows += [[key, *_texts(first.get(key), second.get(key))] for key in MEANS]
     rows.append(["loss", *_texts(first.get("loss"), second.get("loss"), "{:.4f}")])
     for key, form in COSTS.items():
         rows.append([key, *_texts(first.get(key), second.get(key), form)])
-    return _columns([row for row in rows if row[1:] != ["-", "-", "-"]])
+    return table([row for row in rows if row[1:] != ["-", "-", "-"]])
 
 
 def _classes(results: Mapping[str, Any], score: str) -> Mapping[str, float | None]:
@@ -121,12 +106,6 @@ def _texts(first: float | None, second: float | None, form: str | None = None) -
     difference = _difference(first, second)
     return [*("-" if value is None else form.format(scale * value) for value in (first, second)),
             "-" if difference is None else signed.format(scale * difference)]
-
-
-def _columns(rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.rjust(width) if place else cell.ljust(width)
-                      for place, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]
 
 
 if __name__ == "__main__":

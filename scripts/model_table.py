@@ -5,11 +5,10 @@
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-from segtrain.sweep.leaderboard import COSTS, sorted_rows
+from segtrain.sweep.leaderboard import COSTS, NAME, read_rows, sort_rows
 
 
 def main() -> None:
@@ -17,13 +16,13 @@ def main() -> None:
     parser.add_argument("sweep", type=Path, help="a folder with leaderboard.json")
     parser.add_argument("--sort", choices=[column.name for column in COSTS], default="params")
     options = parser.parse_args()
-    path = options.sweep / "leaderboard.json"
+    path = options.sweep / NAME
     if not path.is_file():
         sys.exit(f"{path} does not exist: give the folder of a sweep with task=benchmark.")
     shown = [column for column in COSTS if column.title]
     print("| model | " + " | ".join(column.title for column in shown) + " |")
     print("|---" * (len(shown) + 1) + "|")
-    for row in sorted_rows(json.loads(path.read_text()), "benchmark", options.sort):
+    for row in sort_rows(read_rows(path), "benchmark", options.sort):
         if row["status"] == "failed":
             continue
         values = [(column, row[column.name]) for column in shown]

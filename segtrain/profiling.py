@@ -19,6 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from segtrain.terminal import table
+
 
 def measure_cost(network: nn.Module, image_size: tuple[int, int], in_channels: int) -> dict[str, int | None]:
     """Count a network's trainable parameters, and the multiply-adds of one image in evaluation.
@@ -118,13 +120,8 @@ def format_layers(rows: Sequence[Layer]) -> str:
     """Return the layers as a table for a terminal, with a line of sums."""
     cells = [(row.name, row.kind, "x".join(map(str, row.output_shape)), f"{row.params:,}", f"{row.macs / 1e6:,.1f}")
              for row in rows]
-    cells.append(("sum", "", "", f"{sum(row.params for row in rows):,}", f"{sum(row.macs for row in rows) / 1e6:,.1f}"))
-    head = ("layer", "kind", "output CxHxW", "parameters", "MMACs")
-    widths = [max(len(line[column]) for line in (head, *cells)) for column in range(len(head))]
-    written = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}  {e:>{widths[4]}}"
-               for a, b, c, d, e in (head, *cells)]
-    rule = "-" * len(written[0])
-    return "\n".join([written[0], rule, *written[1:-1], rule, written[-1]])
+    sums = ("sum", "", "", f"{sum(row.params for row in rows):,}", f"{sum(row.macs for row in rows) / 1e6:,.1f}")
+    return table([("layer", "kind", "output CxHxW", "parameters", "MMACs"), (), *cells, (), sums], left=(0, 1, 2))
 
 
 class _LiveBytes(TorchDispatchMode):

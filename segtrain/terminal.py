@@ -1,11 +1,11 @@
-"""What terminals are sent: colours only where they are wanted, and nothing into a line that is being completed."""
+"""Write for terminals: colours, aligned tables, percent, and text without control characters."""
 
 import io
 import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from typing import TextIO
 
@@ -13,48 +13,48 @@ RED, YELLOW, END = "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
 
 def takes_colors(stream: TextIO) -> bool:
-    """Say whether a stream is a terminal that shows colours, and whose user wants them (https://no-color.org)."""
+    """Return whether a stream is a terminal with colours whose user wants them (https://no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def marked(text: str, color: str, stream: TextIO) -> str:
-    """Colour the word and the colon that a text starts with, as in "warning: ...", if the stream takes colours."""
+def color_prefix(text: str, color: str, stream: TextIO) -> str:
+    """Color the word and colon that a text starts with ("warning: ...") if the stream takes colors."""
     return re.sub(r"^[a-z]+:", rf"{color}\g<0>{END}", text) if takes_colors(stream) else text
 
 
 def complain(text: str) -> None:
-    """Print an error's message."""
-    print(marked(text, RED, sys.stderr), file=sys.stderr)
+    """Print an error's message on standard error."""
+    print(color_prefix(text, RED, sys.stderr), file=sys.stderr)
 
 
 @contextmanager
 def silent_completion() -> Iterator[None]:
-    """Keep messages from the terminal while a shell asks how a line may go on: what is half typed is often wrong."""
-    asks = "-sc" in sys.argv and any(each.startswith("query=") for each in sys.argv)
+    """Hide messages while a shell completes a line: what is half typed is often wrong."""
+    asks = "-sc" in sys.argv and any(argument.startswith("query=") for argument in sys.argv)
     with redirect_stderr(io.StringIO()) if asks else nullcontext():
         yield
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """Return a text with what a terminal would obey, or a reader not see, written as an escape: \\x1b, \\n, \\u202e.
+    """Escape control characters and invisible ones: \\x1b, \\n, \\u202e.
 
     Args:
         text: May hold names of files, which may hold anything.
         keep: Characters to leave alone, such as "\\n".
     """
-    return "".join(each if each.isprintable() or each in keep else each.encode("unicode_escape").decode()
-                   for each in text)
+    return "".join(letter if letter.isprintable() or letter in keep else letter.encode("unicode_escape").decode()
+                   for letter in text)
 
 
-class Printable(logging.Formatter):
-    """Write what terminals obey as escapes: messages hold names of files, and those may hold anything."""
+class PrintableFormatter(logging.Formatter):
+    """Escape control characters in log messages, which hold names of files."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record), keep="\n\t")
 
 
-class Marked(Printable):
-    """The same for a stream that may be a terminal: warnings stand out there."""
+class TerminalFormatter(PrintableFormatter):
+    """Write the messages alone, and color warnings if the stream takes colors."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__("%(message)s")
@@ -62,9 +62,22 @@ class Marked(Printable):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        return marked(text, YELLOW, self._stream) if record.levelno >= logging.WARNING else text
+        return color_prefix(text, YELLOW, self._stream) if record.levelno >= logging.WARNING else text
 
 
-def percent(fraction: float | None) -> str:
-    """Write a fraction in percent with two decimals."""
-    return "n/a" if fraction is None else f"{100 * fraction:.2f}"
+def percent(fraction: float | None, digits: int = 2) -> str:
+    """Write a fraction in percent, without the sign; n/a for None."""
+    return "n/a" if fraction is None else f"{100 * fraction:.{digits}f}"
+
+
+def table(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> str:
+    """Align cells in columns.
+
+    Args:
+        rows: Lines with the same number of cells each, the head first; an empty row draws a rule.
+        left: Numbers of the columns that are aligned left; all others are aligned right.
+    """
+    widths = [max(map(len, column)) for column in zip(*filter(None, rows), strict=True)]
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    return "\n".join("  ".join(cell.ljust(width) if number in left else cell.rjust(width) for number, (cell, width)
+                               in enumerate(zip(row, widths, strict=True))).rstrip() if row else rule for row in rows)

@@ -1,4 +1,4 @@
-"""Whether two results were scored alike, so that their scores may be compared."""
+"""Compare two results: which score is better, and whether they may be compared at all."""
 
 import math
 from collections.abc import Mapping
@@ -7,13 +7,23 @@ from typing import Any
 SAME = ("dataset", "split", "num_images", "policy.num_classes", "policy.ignore_index", "policy.resolution",
         "policy.accumulated_over", "policy.absent_class")
 SAME_FOR_IIOU = ("iiou_source", "policy.class_sizes")  # which change no other score
-
+MAXIMIZED = ("miou", "iiou", "macc", "pacc", "fwiou", "category_miou", "category_iiou", "images_per_second",
+             "train_images_per_second")  # all other figures are better when lower
 MISSING = object()
 
 
 def better(score: str) -> str:
-    """Return which end of a score is the better one, in a sweeper's words: maximize, or minimize for the loss."""
-    return "minimize" if score == "loss" else "maximize"
+    """Return the direction in which a figure of results.json is better, as sweepers call it: maximize or minimize."""
+    return "maximize" if score in MAXIMIZED else "minimize"
+
+
+def is_better(results: Mapping[str, Any], best: Mapping[str, Any] | None, score: str) -> bool:
+    """Return whether a score of one result is better than that of another; an undefined one is worse than any."""
+    if best is None or best[score] is None:
+        return True
+    if results[score] is None:
+        return False
+    return results[score] < best[score] if better(score) == "minimize" else results[score] > best[score]
 
 
 def is_better(results: Mapping[str, Any], best: Mapping[str, Any] | None, score: str) -> bool:
@@ -26,7 +36,7 @@ def is_better(results: Mapping[str, Any], best: Mapping[str, Any] | None, score:
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Find what keeps two results from being compared, and the keys that only one of them has.
+    """Return why two results cannot be compared, and the keys that only one of them has.
 
     Args:
         first: The content of a results.json with scores of classes.
@@ -47,22 +57,22 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[li
 
 
 def iiou_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Find what keeps the iIoU of two results from being compared, where both have one."""
+    """Return why the iIoU of two results cannot be compared, where both have one."""
     return _differences(first, second, SAME_FOR_IIOU)[0] if both_have_iiou(first, second) else []
 
 
-def are_alike(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Say whether the scores of two results may be compared, their iIoU aside."""
+def are_comparable(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Return whether the scores of two results may be compared, their iIoU aside."""
     return set(differences(first, second)[0]) <= set(iiou_differences(first, second))
 
 
 def both_have_iiou(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Say whether an iIoU is defined for both results."""
+    """Return whether an iIoU is defined for both results."""
     return first.get("iiou") is not None and second.get("iiou") is not None
 
 
-def value(results: Mapping[str, Any], key: str) -> Any:
-    """Return the value of a key with dots, MISSING where it is not there."""
+def _look_up(results: Mapping[str, Any], key: str) -> Any:
+    """Return the value of a dotted key, MISSING where it is not there."""
     found: Any = results
     for part in key.split("."):
         if not isinstance(found, Mapping) or part not in found:
@@ -75,8 +85,8 @@ def _differences(first: Mapping[str, Any], second: Mapping[str, Any],
                  keys: tuple[str, ...]) -> tuple[list[str], list[str]]:
     differing, unknown = [], []
     for key in keys:
-        found = [value(results, key) for results in (first, second)]
-        missing = [each is MISSING for each in found]
+        found = [_look_up(results, key) for results in (first, second)]
+        missing = [value is MISSING for value in found]
         if all(missing):
             continue
         if any(missing):
@@ -95,7 +105,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _shown(one: Any, other: Any) -> str:
-    """Say two values in short: of two mappings, only what differs."""
+    """Write two values in short: of two mappings, only what differs."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         keys = [key for key in dict.fromkeys([*one, *other]) if not _equal(one.get(key), other.get(key))]
         return ", ".join(f"{key} {_number(one.get(key))} and {_number(other.get(key))}" for key in keys)

@@ -1,6 +1,5 @@
 """All that a run directory says about its run, whichever version wrote it."""
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from segtrain.config.saved import read_config
 from segtrain.errors import UserError
 from segtrain.run import checkpoint
+from segtrain.run.results import RESULTS, read_results
 from segtrain.run.trackers import read_metrics
 
 TASKS = ("train", "evaluate", "score")  # those that leave scores of classes
@@ -75,7 +75,8 @@ def read_run(folder: Path) -> Run:
         raise UserError(f"{folder} holds a run of task={name}: a report is of runs with scores of classes: give "
                         f"one of task={', '.join(TASKS)}.")
     remarks = _logged(folder / f"{name}.log")
-    results = _read_results(folder / "results.json")
+    path = folder / RESULTS
+    results = read_results(path, with_scores=True) if path.is_file() else None
     is_finished = results is not None
     known = _from_checkpoint(folder, remarks) if name == "train" else {}
     best = (known.get("progress") or {}).get("best")
@@ -84,18 +85,6 @@ def read_run(folder: Path) -> Run:
     colors = {label["name"]: label["color"] for label in known.get("labels") or ()}
     return Run(folder, settings, _read_epochs(folder / "metrics.csv"), results or best, is_finished, colors,
                known.get("class_pixels"), remarks)
-
-
-def _read_results(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): it is no results.json that segtrain wrote.") from error
-    if not isinstance(results, dict) or not isinstance(results.get("iou_per_class"), dict):
-        raise UserError(f"{path} holds no scores of classes: give a run of {', '.join(TASKS)}.")
-    return results
 
 
 def _read_epochs(path: Path) -> list[dict[str, float | None]]:

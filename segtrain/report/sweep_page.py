@@ -143,8 +143,8 @@ def _over_seeds(jobs: Sequence[Job]) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the keys that jobs of one table differ in, the seed aside, and their figures over the seeds."""
     rows = [{"task": "train", "status": "done", "settings": job.settings, "sort": _monitor(jobs).name, **job.results}
             for job in jobs if job.settings and job.status == "finished"]
-    keys = [key for key in leaderboard.differing(rows) if key != "seed"]
-    return keys, leaderboard.over_seeds(rows)
+    keys = [key for key in leaderboard.find_differing_keys(rows) if key != "seed"]
+    return keys, leaderboard.summarize_seeds(rows)
 
 
 def _leaderboard(path: Path) -> list[dict[str, Any]]:
@@ -211,7 +211,7 @@ def _group(number: int, jobs: Sequence[Job]) -> dict[str, Any]:
     return {
         "number": number, "name": name, "num_images": first.get("num_images"), "policy": policy(first), "jobs": jobs,
         "has_overrides": any(job.overrides for job in jobs),
-        "monitor": monitor, "seed_keys": seed_keys, "over_seeds": over_seeds, "mean_and_std": table.mean_and_std,
+        "monitor": monitor, "seed_keys": seed_keys, "over_seeds": over_seeds, "mean_and_std": table.format_spread,
         "has_open": any(job.status != "finished" for job in jobs), "columns": columns, "classes": classes,
         "charts": _charts(number, drawn), "drawn": drawn, "warnings": warnings,
         "swatches": {job.name: swatch(job.style or 0) for job in drawn},

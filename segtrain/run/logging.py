@@ -5,7 +5,7 @@ import logging
 import sys
 from pathlib import Path
 
-from segtrain.terminal import Marked, Printable
+from segtrain.terminal import PrintableFormatter, TerminalFormatter
 
 log = logging.getLogger("segtrain")
 
@@ -39,9 +39,9 @@ def start_log(path: Path) -> None:
     log.setLevel(logging.INFO)
     log.propagate = False
     console = _Console(sys.stdout)
-    console.setFormatter(Marked(sys.stdout))
+    console.setFormatter(TerminalFormatter(sys.stdout))
     file = _File(path, encoding="utf-8")
-    file.setFormatter(Printable("%(asctime)s %(levelname)s %(message)s"))
+    file.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(console)
     log.addHandler(file)
 

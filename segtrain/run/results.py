@@ -1,4 +1,4 @@
-"""The files that a run writes once: config.yaml, results.json, tables and figures."""
+"""Write the files of a finished run: config.yaml, results.json, tables and figures; and read results.json."""
 
 import csv
 import importlib.metadata
@@ -12,11 +12,30 @@ from typing import Any
 
 from segtrain.config.schema import Config
 from segtrain.distributed import process_group
-from segtrain.files import write_file, write_text
-from segtrain.terminal import percent
-from segtrain.visualize import confusion_figure
+from segtrain.errors import UserError
+from segtrain.files import read_json, write_file, write_text
+from segtrain.terminal import percent, table
 
-CONFIG = "config.yaml"
+CONFIG, RESULTS = "config.yaml", "results.json"
+
+
+def read_results(path: Path, *, with_scores: bool = False) -> dict[str, Any]:
+    """Read a results.json, or that of a run directory.
+
+    Args:
+        path: The file or the directory.
+        with_scores: Whether it must hold scores of classes, as those of task=train, evaluate and score do.
+
+    Raises:
+        UserError: If it cannot be read, is larger than segtrain writes it, or does not hold results.
+    """
+    path = path / RESULTS if path.is_dir() else path
+    results = read_json(path)
+    if not isinstance(results, dict):
+        raise UserError(f"{path} does not hold results written by segtrain: remove it, or choose another run.")
+    if with_scores and not isinstance(results.get("iou_per_class"), dict):
+        raise UserError(f"{path} does not hold scores of classes: choose a run of task=train, evaluate or score.")
+    return results
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -78,6 +97,8 @@ def write_figure(path: Path, figure: Any) -> None:
 
 def write_confusion(run_dir: Path, matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> None:
     """Draw a confusion matrix, K x K, as shares of its rows (confusion_matrix.png) and in pixels (*_pixels.png)."""
+    from segtrain.visualize import confusion_figure  # slow to import: --help must not wait for it
+
     for name, in_pixels in (("confusion_matrix.png", False), ("confusion_matrix_pixels.png", True)):
         write_figure(run_dir / name, confusion_figure(matrix, class_names, in_pixels=in_pixels))
 
@@ -87,10 +108,8 @@ def results_table(results: Mapping[str, Any]) -> str:
     per_class = [(name, results["iou_per_class"][name], results["acc_per_class"][name],
                   (results["iiou_per_class"] or {}).get(name)) for name in results["iou_per_class"]]
     rows = [*per_class, ("mean", results["miou"], results["macc"], results["iiou"])]
-    width = max(len("class"), *(len(row[0]) for row in rows))
-    head = f"{'class':<{width}}  {'IoU %':>6}  {'acc %':>6}  {'iIoU %':>6}"
-    lines = [f"{name:<{width}}  " + "  ".join(f"{percent(score):>6}" for score in scores) for name, *scores in rows]
-    lines = [head, *lines[:-1], "-" * len(head), lines[-1], ""]
+    written = [[name, *map(percent, scores)] for name, *scores in rows]
+    lines = [table([["class", "IoU %", "acc %", "iIoU %"], *written[:-1], [], written[-1]]), ""]
     loss = "" if results["loss"] is None else f", loss {results['loss']:.4f}"
     lines.append(f"pixel accuracy {percent(results['pacc'])} %, "
                  f"frequency-weighted IoU {percent(results['fwiou'])} %{loss}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segtrain.errors import UserError
-from segtrain.files import read_json, write_text
+from segtrain.files import locked, read_json, write_text
 from segtrain.metrics import comparison
 from segtrain.sweep import leaderboard, table
 
@@ -76,7 +76,7 @@ def enter(sweep_dir: Path, run_dir: Path, task: str, overrides: Sequence[str], *
     if command is None:
         return
     path = _journal(sweep_dir, command)
-    with leaderboard.locked(sweep_dir):
+    with locked(path):
         earlier = read_json(path) if path.exists() else []
         write_text(path, json.dumps([*earlier, vars(Ended(run_dir.name, error, is_bug))]))
 
@@ -113,7 +113,7 @@ def _journal(sweep_dir: Path, command: str) -> Path:
 
 def _show(sweep_dir: Path, *, with_report: bool) -> None:
     try:
-        print(f"\n{table.text(sweep_dir)}", flush=True)
+        print(f"\n{table.format_leaderboard(sweep_dir)}", flush=True)
     except UserError as error:  # which the jobs have met as well
         print(f"segtrain: {error}", file=sys.stderr)
         return

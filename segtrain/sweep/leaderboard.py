@@ -1,68 +1,24 @@
-"""Mean and spread of the jobs of a sweep that differ in their seed alone.
-The table of a sweep: one row a job, rewritten after every job, whichever process ran it.
+"""Keep the leaderboard of a sweep: a row for each job, sorted, and summaries over seeds.
+
+The files are rewritten after every job, whichever process ran it.
 """
 
-import contextlib
-import csv
-import io
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from segtrain.errors import UserError
-from segtrain.files import read_json, write_text
+from segtrain.files import locked, read_json, write_text
 from segtrain.metrics import comparison
-
-
-def summaries(rows: Sequence[Mapping[str, Any]], figures: Sequence[str], *, sort: str,
-              descending: bool) -> list[dict[str, Any]]:
-    """Summarize the jobs that differ in their seed alone.
-
-    Args:
-        rows: Jobs: `settings` (what was set for the job, by key), `status`, the figures, and `table`, which is the same
-            number for jobs whose scores may be compared.
-        figures: The names of the figures to summarize.
-        sort: The one to sort by, best first.
-        descending: Whether its highest is the best.
-
-    Returns:
-        A mapping for each group of such jobs: `settings` without the seed, `table`, `seeds`, `failed` (how many jobs),
-        and under each figure's name `mean`, `std` (of a sample: divided by n - 1; None for one value) and `n`, over the
-        jobs for which it is defined. Nothing if no group has two seeds.
-    """
-    done = [row for row in rows if row["status"] == "done"]
-    failed = [_without_seed(row) for row in rows if row["status"] == "failed"]
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for row in done:
-        groups.setdefault(json.dumps([_without_seed(row), row.get("table")], sort_keys=True), []).append(row)
-    found: list[dict[str, Any]] = [
-        {"settings": _without_seed(group[0]), "table": group[0].get("table"),
-         "seeds": [row["settings"].get("seed") for row in group], "failed": failed.count(_without_seed(group[0])),
-         **{name: _spread([row.get(name) for row in group]) for name in figures}} for group in groups.values()]
-    if not any(len(set(each["seeds"])) > 1 for each in found):
-        return []
-    return sorted(found, key=lambda each: (each[sort]["mean"] is None,
-                                           (each[sort]["mean"] or 0) * (-1 if descending else 1)))
-
-
-def _without_seed(row: Mapping[str, Any]) -> dict[str, str]:
-    return {key: value for key, value in row["settings"].items() if key != "seed"}
-
-
-def _spread(values: Sequence[float | None]) -> dict[str, float | int | None]:
-    known = [float(value) for value in values if value is not None and math.isfinite(value)]
-    return {"mean": statistics.fmean(known) if known else None,
-            "std": statistics.stdev(known) if len(known) > 1 else None, "n": len(known)}
-
+from segtrain.run.results import csv_text, read_results
+from segtrain.terminal import percent
 
 NAME = "leaderboard.json"
-SEEDS = "leaderboard_seeds.json"  # apart from the jobs: NAME is a list of them, and its readers take each for a job
+SEEDS = "leaderboard_seeds.json"  # a file of its own: NAME is a list of jobs
 
 
 @dataclass(frozen=True)
@@ -72,20 +28,22 @@ class Column:
     Attributes:
         name: Its key.
         title: Its head in the terminal; "" leaves it to the files.
-        text: How a value is written there.
-        descending: Whether the highest comes first.
+        text: Writes a value for the terminal.
         is_minor: Whether the terminal shows it only where rows are sorted by it.
     """
 
     name: str
     title: str = ""
     text: Callable[[Any], str] = str
-    descending: bool = False
     is_minor: bool = False
 
+    @property
+    def descending(self) -> bool:
+        """Whether the highest value comes first."""
+        return comparison.better(self.name) == "maximize"
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f}"
+    def format(self, value: Any) -> str:
+        return "n/a" if value is None else self.text(value)
 
 
 def _mebibytes(value: float) -> str:
@@ -93,11 +51,11 @@ def _mebibytes(value: float) -> str:
 
 
 SCORES = (
-    Column("miou", "mIoU %", _percent, descending=True),
-    Column("iiou", "iIoU %", _percent, descending=True),
-    Column("macc", "mean accuracy %", _percent, descending=True, is_minor=True),
-    Column("pacc", "pixel accuracy %", _percent, descending=True, is_minor=True),
-    Column("fwiou", "fw IoU %", _percent, descending=True, is_minor=True),
+    Column("miou", "mIoU %", percent),
+    Column("iiou", "iIoU %", percent),
+    Column("macc", "mean accuracy %", percent, is_minor=True),
+    Column("pacc", "pixel accuracy %", percent, is_minor=True),
+    Column("fwiou", "fw IoU %", percent, is_minor=True),
     Column("loss", "val loss", "{:.4f}".format),
     Column("epoch"),
     Column("params", "params", "{:,}".format),
@@ -109,9 +67,9 @@ COSTS = (
     Column("flops"),
     Column("latency_ms", "ms", "{:.1f}".format),
     Column("latency_p95_ms", "ms p95", "{:.1f}".format),
-    Column("images_per_second", "images/s", "{:.2f}".format, descending=True),
+    Column("images_per_second", "images/s", "{:.2f}".format),
     Column("memory_bytes", "MiB", _mebibytes),
-    Column("train_images_per_second", "train img/s", "{:.2f}".format, descending=True),
+    Column("train_images_per_second", "train img/s", "{:.2f}".format),
     Column("train_memory_bytes", "train MiB", _mebibytes),
 )
 CHECKS = (
@@ -121,21 +79,21 @@ CHECKS = (
 )
 
 
-def columns(task: str) -> tuple[Column, ...]:
-    """Return the figures that a task's table compares; the first is the one it is sorted by."""
+def columns_of(task: str) -> tuple[Column, ...]:
+    """Return the figures that a task's table compares; rows are sorted by the first unless they ask for another."""
     return {"benchmark": COSTS, "doctor": CHECKS}.get(task, SCORES)
 
 
 def sort_column(rows: Sequence[Mapping[str, Any]], task: str) -> Column:
     """Return the column that rows of a task are sorted by: what all of them ask for, else the task's first."""
-    known = {column.name: column for column in columns(task)}
+    known = {column.name: column for column in columns_of(task)}
     asked = {row["sort"] for row in rows if row.get("sort") in known}
-    return known[asked.pop()] if len(asked) == 1 else columns(task)[0]
+    return known[asked.pop()] if len(asked) == 1 else columns_of(task)[0]
 
 
 def update(sweep_dir: Path, run_dir: Path, task: str, overrides: Sequence[str], *, sort: str | None = None,
            error: str | None = None) -> list[dict[str, Any]]:
-    """Enter a job into the files of its sweep; several processes may do so at once.
+    """Add a job to the leaderboard of its sweep; several processes may do so at once.
 
     Args:
         sweep_dir: The sweep's directory.
@@ -149,63 +107,109 @@ def update(sweep_dir: Path, run_dir: Path, task: str, overrides: Sequence[str], 
         The rows of all jobs, the best first.
 
     Raises:
-        UserError: If the files cannot be written, or those that are there are not segtrain's.
+        UserError: If the files cannot be written, or existing ones were not written by segtrain.
     """
     path = sweep_dir / NAME
-    results = _results(run_dir) if error is None else {}
-    with locked(sweep_dir):
+    results = read_results(run_dir) if error is None else {}
+    with locked(path):
         others = [row for row in read_rows(path) if row["job"] != run_dir.name] if path.exists() else []
         row = {"job": run_dir.name, "status": "failed" if error else "done", "task": task,
-               "settings": _settings(overrides), **{column.name: results.get(column.name) for column in columns(task)},
-               "table": _table(results, others, sweep_dir, task) if error is None else None, "sort": sort,
+               "settings": _settings(overrides),
+               **{column.name: results.get(column.name) for column in columns_of(task)},
+               "table": _find_table(results, others, sweep_dir, task) if error is None else None, "sort": sort,
                "overrides": " ".join(overrides), "error": error}
-        rows = [each for name in dict.fromkeys(row["task"] for row in [*others, row])
-                for each in sorted_rows([one for one in [*others, row] if one["task"] == name], name)]
+        tasks = dict.fromkeys(row["task"] for row in [*others, row])
+        rows = [placed for name in tasks
+                for placed in sort_rows([row for row in [*others, row] if row["task"] == name], name)]
         write_text(path, json.dumps(rows, indent=1) + "\n")
         write_text(path.with_suffix(".csv"), _csv(rows))
-        _write_seeds(sweep_dir, rows)
+        seeds = summarize_seeds(rows)
+        if seeds:
+            write_text(sweep_dir / SEEDS, json.dumps(seeds, indent=1) + "\n")
+        else:
+            (sweep_dir / SEEDS).unlink(missing_ok=True)
     return rows
-
-
-@contextlib.contextmanager
-def locked(sweep_dir: Path) -> Iterator[None]:
-    """Wait for the other processes that write the files of a sweep, and keep them waiting."""
-    path = sweep_dir / ".leaderboard.lock"
-    if path.is_symlink():
-        path.unlink()  # it may lead anywhere
-    lock = FileLock(path)
-    try:
-        lock.acquire()
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}): make room or choose another "
-                        "hydra.sweep.dir=.") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read the rows of a sweep's jobs; UserError if segtrain did not write them."""
+    """Read leaderboard.json; UserError if segtrain did not write it."""
     rows = read_json(path)
     for row in rows if isinstance(rows, list) else [None]:
-        if not (isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("job", "status"))
-                and row["status"] in ("done", "failed") and isinstance(row.get("error", 0), str | None)
-                and isinstance(row.get("overrides", ""), str) and isinstance(row.get("task", ""), str)
-                and isinstance(row.get("sort"), str | None) and isinstance(row.get("table"), int | None)
-                and _is_plain(row.get("settings", {}))
-                and all(isinstance(row.get(column.name), int | float | None)
-                        for column in columns(row.get("task", "train")))):
-            raise UserError(f"{path} is no table of a sweep as segtrain writes it: remove it, or choose another "
+        if not (isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("job", "task", "overrides"))
+                and row.get("status") in ("done", "failed") and isinstance(row.get("settings"), dict)
+                and all(isinstance(value, str) for value in row["settings"].values())
+                and all(isinstance(row.get(key), str | None) for key in ("error", "sort"))
+                and isinstance(row.get("table"), int | None)
+                and (row.get("table") is None) == (row["status"] == "failed")
+                and all(isinstance(row.get(column.name), int | float | None) for column in columns_of(row["task"]))):
+            raise UserError(f"{path} is not a leaderboard written by segtrain: remove it, or choose another "
                             "hydra.sweep.dir=.")
-        row.setdefault("task", "train")  # of a sweep that is older than these keys
-        row.setdefault("settings", _settings(row.get("overrides", "").split()))
-        row.setdefault("table", 1 if row["status"] == "done" else None)
     return rows
 
 
-def _is_plain(settings: Any) -> bool:
-    return isinstance(settings, dict) and all(isinstance(value, str) for value in settings.values())
+def read_score(path: Path, monitor: str) -> float | None:
+    """Return one score of a results.json."""
+    score = read_results(path).get(monitor)
+    if not isinstance(score, int | float | None):
+        raise UserError(f"{path}: {monitor} is not a number: remove the file, or choose another run.")
+    return score
+
+
+def find_differing_keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the keys that were not set alike for all jobs."""
+    keys = dict.fromkeys(key for row in rows for key in row["settings"])
+    return [key for key in keys if len({row["settings"].get(key) for row in rows}) > 1]
+
+
+def sort_rows(rows: Sequence[dict[str, Any]], task: str, sort: str | None = None) -> list[dict[str, Any]]:
+    """Sort rows of a task by a column, best first: comparable jobs together, failed ones last."""
+    column = next((column for column in columns_of(task) if column.name == sort), sort_column(rows, task))
+
+    def place(row: dict[str, Any]) -> tuple[bool, int, bool, float, str]:
+        value = row.get(column.name)
+        return (row["status"] == "failed", row.get("table") or 0, value is None,
+                0 if value is None else -value if column.descending else value, row["job"])
+
+    return sorted(rows, key=place)
+
+
+def summarize_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Summarize the jobs that differ in their seed alone, best mean first.
+
+    Args:
+        rows: Of a leaderboard. Jobs without scores, such as benchmarks, are left out.
+
+    Returns:
+        A mapping for each group of such jobs: `settings` without the seed, `table`, `seeds`, `failed` (how many jobs),
+        and under each figure's name `mean`, `std` (of the sample: divided by n - 1; None for one value) and `n`, over
+        the jobs for which it is defined. Nothing if no group has two seeds.
+    """
+    scored = [row for row in rows if columns_of(row["task"]) is SCORES]
+    failed = [_without_seed(row) for row in scored if row["status"] == "failed"]
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in scored:
+        if row["status"] == "done":
+            groups.setdefault(json.dumps([_without_seed(row), row.get("table")], sort_keys=True), []).append(row)
+    found: list[dict[str, Any]] = [
+        {"settings": _without_seed(group[0]), "table": group[0].get("table"),
+         "seeds": [row["settings"].get("seed") for row in group], "failed": failed.count(_without_seed(group[0])),
+         **{column.name: _spread([row.get(column.name) for row in group])
+            for column in SCORES if column.name not in ("epoch", "params")}} for group in groups.values()]
+    if not any(len(set(summary["seeds"])) > 1 for summary in found):
+        return []
+    best = sort_column(scored, "train")
+    return sorted(found, key=lambda summary: (summary[best.name]["mean"] is None,
+                                              (summary[best.name]["mean"] or 0) * (-1 if best.descending else 1)))
+
+
+def _without_seed(row: Mapping[str, Any]) -> dict[str, str]:
+    return {key: value for key, value in row["settings"].items() if key != "seed"}
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, float | int | None]:
+    known = [float(value) for value in values if value is not None and math.isfinite(value)]
+    return {"mean": statistics.fmean(known) if known else None,
+            "std": statistics.stdev(known) if len(known) > 1 else None, "n": len(known)}
 
 
 def _settings(overrides: Sequence[str]) -> dict[str, str]:
@@ -218,87 +222,36 @@ def _settings(overrides: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def differing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the keys that were not set alike for all jobs."""
-    keys = dict.fromkeys(key for row in rows for key in row["settings"])
-    return [key for key in keys if len({row["settings"].get(key) for row in rows}) > 1]
-
-
-def sorted_rows(rows: Sequence[dict[str, Any]], task: str, sort: str | None = None) -> list[dict[str, Any]]:
-    """Sort rows of a task by a column, best first: those whose scores may be compared together, failed ones last."""
-    column = next((each for each in columns(task) if each.name == sort), sort_column(rows, task))
-
-    def place(row: dict[str, Any]) -> tuple[bool, int, bool, float, str]:
-        value = row.get(column.name)
-        return (row["status"] == "failed", row.get("table") or 0, value is None,
-                0 if value is None else -value if column.descending else value, row["job"])
-
-    return sorted(rows, key=place)
-
-
-def _results(run_dir: Path) -> dict[str, Any]:
-    results = read_json(run_dir / "results.json")
-    if not isinstance(results, dict):
-        raise UserError(f"{run_dir / 'results.json'} holds no results of segtrain: remove it, or choose another run.")
-    return results
-
-
-def _table(results: Mapping[str, Any], others: Sequence[Mapping[str, Any]], sweep_dir: Path, task: str) -> int:
+def _find_table(results: Mapping[str, Any], others: Sequence[Mapping[str, Any]], sweep_dir: Path, task: str) -> int:
     """Return the number of the table that a job belongs to: scores of different tables cannot be compared."""
-    unlike: set[int] = set()
-    unread: set[int] = set()  # of jobs whose folder is gone
+    incomparable: set[int] = set()
+    unread: set[int] = set()  # tables with jobs whose folder is gone
     for row in others:
         number = row.get("table")
-        if row["task"] != task or number is None or number in unlike:
+        if row["task"] != task or number is None or number in incomparable:
             continue
         try:
-            other = _results(sweep_dir / row["job"])
-        except UserError:  # another of its table will do
+            other = read_results(sweep_dir / row["job"])
+        except UserError:  # another job of its table will do
             unread.add(number)
             continue
-        if not all(isinstance(each.get("iou_per_class"), dict) for each in (results, other)) or comparison.are_alike(
-                other, results):
+        if not all(isinstance(either.get("iou_per_class"), dict) for either in (results, other)):
             return number
-        unlike.add(number)
-    if unread - unlike:
-        return min(unread - unlike)
+        if comparison.are_comparable(other, results):
+            return number
+        incomparable.add(number)
+    if unread - incomparable:
+        return min(unread - incomparable)
     return 1 + max((row.get("table") or 0 for row in others if row["task"] == task), default=0)
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write rows as CSV; what differs between the jobs has columns of its own, left of the figures."""
-    keys = {key: f"{key} (set)" if key in {name for row in rows for name in row} else key for key in differing(rows)}
-    names = dict.fromkeys(name for row in rows for name in row if name not in ("job", "status", "settings", "sort"))
-    last = ("table", "overrides", "error")
-    text = io.StringIO()
-    heads = ["job", "status", *keys.values(), *(name for name in names if name not in last), *last]
-    writer = csv.DictWriter(text, heads, lineterminator="\n", restval="", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows({**row, **{keys[key]: value for key, value in row["settings"].items() if key in keys}}
-                     for row in rows)
-    return text.getvalue()
-
-
-def over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Summarize jobs with scores that differ in their seed alone; nothing where there are none."""
-    scored = [row for row in rows if columns(row["task"]) is SCORES]
-    best = sort_column(scored, "train")
-    names = [column.name for column in SCORES if column.name not in ("epoch", "params")]
-    return summaries(scored, names, sort=best.name, descending=best.descending)
-
-
-def _write_seeds(sweep_dir: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    found = over_seeds(rows)
-    if found:
-        write_text(sweep_dir / SEEDS, json.dumps(found, indent=1) + "\n")
-    else:
-        (sweep_dir / SEEDS).unlink(missing_ok=True)
-
-
-def read_score(path: Path, monitor: str) -> float | None:
-    """Return one score of a results.json."""
-    results = read_json(path)
-    score = results.get(monitor) if isinstance(results, dict) else ""
-    if not isinstance(score, int | float | None):
-        raise UserError(f"{path} holds no results of segtrain: remove it, or choose another run.")
-    return score
+    """Write rows as CSV; the keys in which the jobs differ are columns left of the figures."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    first, last = ("job", "status"), ("table", "overrides", "error")
+    figures = [name for name in names if name not in (*first, *last, "settings", "sort")]
+    keys = find_differing_keys(rows)
+    heads = [f"{key} (set)" if key in names else key for key in keys]
+    return csv_text([[*first, *heads, *figures, *last],
+                     *([*map(row.get, first), *map(row["settings"].get, keys), *map(row.get, figures),
+                        *map(row.get, last)] for row in rows)])

@@ -1,6 +1,5 @@
 """Score a folder of predicted label files on one split: no model, and no images where the dataset can do without."""
 
-import json
 import logging
 import math
 import time
@@ -21,7 +20,7 @@ from segtrain.inference.evaluator import image_rows, split_results
 from segtrain.inference.saved_predictions import count_predictions
 from segtrain.labels import Label
 from segtrain.metrics.confusion import class_counts
-from segtrain.run.results import results_table, write_config, write_confusion, write_json, write_rows
+from segtrain.run.results import read_results, results_table, write_config, write_confusion, write_json, write_rows
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +110,8 @@ def _class_sizes(given: Any, data: Dataset, instances: str | None,
 
 def _read_sizes(path: Path) -> Any:
     try:
-        sizes = json.loads(path.read_text(encoding="utf-8"))["policy"]["class_sizes"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        sizes = read_results(path)["policy"]["class_sizes"]
+    except (UserError, KeyError, TypeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
         raise UserError(f"task.class_sizes={path} is not a results.json of a scored split ({reason}): name one, or "
                         "give the sizes, task.class_sizes={Car: 1234.5}.") from error

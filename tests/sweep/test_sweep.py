@@ -207,7 +207,7 @@ def test_several_values_without_a_sweep(segtrain, capsys):
 
 
 def test_the_table_shows_what_is_not_defined():
-    text = table.table([
+    text = table.format_jobs([
         {"job": "a", "status": "done", "miou": 0.5, "iiou": None, "loss": 1.25, "params": 1234, "seconds": 61.4,
          "error": None, "settings": {}},
         {"job": "long name", "status": "failed", "error": "mend this", "settings": {}}], "train")

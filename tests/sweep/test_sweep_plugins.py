@@ -76,7 +76,7 @@ def test_jobs_in_other_processes_are_named_and_shown_as_in_this_one(segtrain, ra
     assert segtrain(*SWEEP, "seed=0,3", "optim.lr=1e-3") == 0
     assert sorted(ran) == ["seed=0", "seed=3"]
     assert {path.name for path in Path("sweep").iterdir() if path.is_dir()} == set(ran)
-    assert {path.name for path in Path("sweep").glob(".*")} <= {".leaderboard.lock"}
+    assert {path.name for path in Path("sweep").glob(".*")} <= {".leaderboard.json.lock"}
     assert [row["settings"]["seed"] for row in rows()] == ["0", "3"]
     assert capsys.readouterr().out.count("leaderboard: ") == 1
 
