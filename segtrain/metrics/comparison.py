@@ -26,15 +26,6 @@ def is_better(results: Mapping[str, Any], best: Mapping[str, Any] | None, score:
     return results[score] < best[score] if better(score) == "minimize" else results[score] > best[score]
 
 
-def is_better(results: Mapping[str, Any], best: Mapping[str, Any] | None, score: str) -> bool:
-    """Return whether a score of one result is better than that of another; an undefined one is worse than any."""
-    if best is None or best[score] is None:
-        return True
-    if results[score] is None:
-        return False
-    return results[score] < best[score] if better(score) == "minimize" else results[score] > best[score]
-
-
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Return why two results cannot be compared, and the keys that only one of them has.
 
