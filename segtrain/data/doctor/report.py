@@ -9,7 +9,7 @@ from segtrain.data.doctor.findings import Finding
 from segtrain.data.doctor.inspection import Split, class_pixels, image_pixels, mask_values
 from segtrain.labels import IGNORE_INDEX
 from segtrain.losses import compute_class_weights
-from segtrain.terminal import percent
+from segtrain.terminal import percent, table
 
 STEP = 32  # every network here halves a crop at most five times
 MOST_PIXELS = 512 * 1024  # what a training crop of Cityscapes has
@@ -107,7 +107,7 @@ def _files(results: dict[str, Any]) -> str:
         share = void / (void + labelled) if void + labelled else None
         rows.append([name, str(split["num_images"]), str(split["num_usable"]), percent(share),
                      *(_counted(split[key]) for key in ("sizes", "image_files", "mask_files"))])
-    return _aligned(rows, left=(0, 4, 5, 6)) if len(rows) > 1 else ""
+    return table(rows, left=(0, 4, 5, 6)) if len(rows) > 1 else ""
 
 
 def _counted(counts: dict[str, int]) -> str:
@@ -129,7 +129,7 @@ def _classes(results: dict[str, Any]) -> str:
         rows.append([*row, *(f"{values[label]:.2f}" for values in weights.values())])
     few = [f"only {split['num_usable']} of {split['num_images']} images of {name} are in this table: the others cannot "
            "be used" for name, split in splits.items() if split["num_usable"] < split["num_images"]]
-    return "\n".join([_aligned(rows, left=(0,)), *few])
+    return "\n".join([table(rows), *few])
 
 
 def _leaks(results: dict[str, Any]) -> str:
@@ -156,9 +156,3 @@ def _advice(results: dict[str, Any]) -> str:
         lines.append(f"in refused masks only, and no class: {', '.join(list(void['only_in_refused'])[:20])}; are they "
                      "void, or do they miss in the table of classes?")
     return "\n".join(lines)
-
-
-def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> str:
-    widths = [max(len(row[number]) for row in rows) for number in range(len(rows[0]))]
-    return "\n".join("  ".join(f"{cell:<{width}}" if number in left else f"{cell:>{width}}" for number, (cell, width)
-                               in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows)
