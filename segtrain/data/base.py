@@ -1,7 +1,7 @@
 """What every dataset offers: classes, names, and samples read by number."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class Dataset(ABC):
 
     labels: tuple[Label, ...]
     names: list[str]
-    class_sizes: Mapping[str, float | None] | None = None
+    class_sizes: dict[str, float | None] | None = None
     file_labels: tuple[Label, ...] = ()
     prediction_ending: str = ""
     prediction_palette: Sequence[Sequence[int]] | None = None

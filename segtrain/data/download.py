@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from tqdm import tqdm
@@ -28,7 +28,7 @@ PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP errors that may be gone at
 REMEDY = "make room or choose another folder"
 MAX_BYTES, MAX_FILES = 20 * 2**30, 500_000  # that an archive may unpack to
 # Python before 3.11.4 has no filters; what they refuse is refused here, too.
-FILTER = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 log = logging.getLogger("segtrain")
 
@@ -133,10 +133,10 @@ def _receive(source: Source, working: Path, given: Path) -> Path:
         try:
             return Path(pooch.retrieve(source.url, None, source.archive, working, downloader=downloader))
         except requests.RequestException as error:
-            failed = isinstance(error, requests.HTTPError)
-            if wait is None or (failed and error.response.status_code not in PASSING):
+            status = None if error.response is None else error.response.status_code
+            if wait is None or (status is not None and status not in PASSING):
                 cause: BaseException = error
-                while cause.__context__ is not None and not failed:
+                while cause.__context__ is not None and status is None:
                     cause = cause.__context__  # what the network said; each layer above wraps it in its own words
                 reason = " ".join(str(cause).split()) or type(cause).__name__
                 raise UserError(f"{source.url} cannot be downloaded ({reason}): check the network and try again, or "
