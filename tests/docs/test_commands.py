@@ -18,7 +18,7 @@ from helpers import ROOT
 from keras_records import load_record
 from PIL import Image
 
-from segtrain.inference.writers import VideoWriter
+from segtrain.inference.video import VideoWriter
 
 pytestmark = pytest.mark.slow
 
