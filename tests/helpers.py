@@ -1,5 +1,6 @@
 """What tests of several rooms share."""
 
+import functools
 import os
 import signal
 import sys
@@ -27,8 +28,11 @@ SHARED_RUN = (*TINY, *UNET, "train.epochs=4", "dataset.num_train=12", "dataset.s
 
 
 def composed(*overrides: str) -> Config:
-    """Compose and check the config as the command does."""
-    return compose_config(overrides)
+    """Compose and check the config as the command does; the same overrides are composed once."""
+    return _composed(overrides).model_copy(deep=True)
+
+
+_composed = functools.cache(compose_config)
 
 
 def segtrain_exits(*arguments: str) -> int:

@@ -14,13 +14,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers import UNET
+from helpers import UNET, composed
 from PIL import Image
 
 from segtrain.data.camvid import CAMVID
 from segtrain.data.cityscapes import CITYSCAPES
 from segtrain.data.doctor.symptoms import blended_share, count_grey_rows, count_mixed_objects, is_plain
 from segtrain.data.streets.dataset import Streets
+from segtrain.errors import UserError
+from segtrain.tasks import doctor as task
 
 CAMVID_ROOT = os.environ.get("SEGTRAIN_CAMVID")
 HAS_CAMVID = CAMVID_ROOT is not None and Path(CAMVID_ROOT, "trainannot").is_dir()
@@ -132,12 +134,19 @@ def clean(request, tmp_path_factory):
 
 
 @pytest.fixture
-def doctor(segtrain, tmp_path):
+def doctor(tmp_path):
     """Run the task on a tree: exit code, and the findings without the folders that they name."""
     def run(tree):
         out = tmp_path / f"report{len(list(tmp_path.iterdir()))}"
-        code = segtrain("task=doctor", f"dataset={tree.layout}", f"dataset.root={tree.root}", *tree.options,
-                        "dataset.crop=[64,64]", "task.examples=0", f"hydra.run.dir={out}")
+        out.mkdir()
+        cfg = composed("task=doctor", f"dataset={tree.layout}", "dataset.root=.", *tree.options,
+                       "dataset.crop=[64,64]", "task.examples=0")
+        cfg = cfg.model_copy(update={"dataset": cfg.dataset.model_copy(update={"root": str(tree.root)})})
+        try:
+            task.run(cfg, out)
+            code = 0
+        except UserError:
+            code = 2
         return code, json.loads((out / "results.json").read_text())["findings"]
 
     return run
