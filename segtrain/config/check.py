@@ -28,7 +28,8 @@ SectionT = TypeVar("SectionT", bound=Section)
 RANGES = {"greater_than_equal": ("ge", "small: it must be at least"), "greater_than": ("gt", "small: it must be above"),
           "less_than_equal": ("le", "large: it must be at most"), "less_than": ("lt", "large: it must be below")}
 EXPECTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null",
-            list: "a list", dict: "a mapping"}
+            list: "a list", dict: "a mapping",
+            tuple: "[height, width]"}
 
 
 def check_config(tree: DictConfig | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config[Any]:
@@ -170,7 +171,7 @@ def _explained(error: ValidationError, kind: type[Section], values: Any, prefix:
     if choices:
         return f"{shown} is unknown: use one of {', '.join(choices)}.{did_you_mean(show_value(value), choices)}"
     example = f", {key}=[...]" if any(typing.get_origin(member) is list for member in _members(annotation)) else ""
-    return f"{shown} has the wrong type: it must be {_expected(annotation)}{example}."
+    return f"{shown} has the wrong type: it must be {expected(annotation)}{example}."
 
 
 def _place(kind: type[BaseModel], loc: Sequence[int | str]) -> tuple[tuple[int | str, ...], Any]:
@@ -214,7 +215,7 @@ def _choices(annotation: Any) -> list[str]:
     return sorted(names, key="auto".__ne__) if names != ["true", "false"] else []
 
 
-def _expected(annotation: Any) -> str:
+def expected(annotation: Any) -> str:
     """Say which values a type takes."""
     said: list[str] = []
     for member in _members(annotation):
@@ -222,7 +223,7 @@ def _expected(annotation: Any) -> str:
         if origin is Literal:
             said += map(show_value, typing.get_args(member))
         else:
-            said.append(EXPECTED.get(origin or member, "another value"))
+            said.append(EXPECTED.get(origin or member, "any value"))
     return " or ".join(sorted(said, key="auto".__ne__))
 
 
