@@ -76,7 +76,15 @@ def _end_sweep(command: Command, *, is_stopped: bool = False) -> list[Exception]
     if sweep is None:
         return []
     return jobs.end(sweep.directory, sweep.command, has_ended_jobs=command.has_ended_jobs,
-                    with_report=sweep.with_report and not is_stopped)
+                    report=_report_sweep if sweep.with_report and not is_stopped else None)
+
+
+def _report_sweep(sweep_dir: Path) -> Path | None:
+    """Write the report of a sweep; return its file, or None if it could not be written."""
+    from segtrain.report.render import try_report  # slow to import, as the tasks: --help must not wait for it
+    from segtrain.report.sweep_page import write_sweep
+
+    return try_report(write_sweep, sweep_dir)
 
 
 def _report(errors: list[Exception], command: Command) -> NoReturn:

@@ -1,16 +1,22 @@
-"""From what a report shows to the text of its file."""
+"""Fill the templates of a report and write its file."""
 
 import base64
 import hashlib
 import importlib.resources
+import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
+from segtrain.errors import UserError
 from segtrain.files import write_text
+from segtrain.terminal import percent
+
+log = logging.getLogger(__name__)
 
 NAME = "report.html"
 
@@ -26,39 +32,53 @@ def write_page(path: Path, template: str, content: dict[str, Any]) -> None:
     """
     environment = jinja2.Environment(loader=jinja2.PackageLoader("segtrain.report"), autoescape=True,
                                      undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "seconds": duration, "number": number, "bar": bar,
-                            "breakable": breakable}
+    environment.filters |= {"percent": percent, "seconds": format_duration, "number": format_number,
+                            "bar": format_bar, "breakable": make_breakable}
     script, style = (_file(name) for name in ("report.js", "report.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     write_text(path, environment.get_template(template).render(
         **content, script=Markup(script), style=Markup(style), script_hash=digest))
 
 
+def try_report(write: Callable[[Path], tuple[Path, list[str]]], folder: Path) -> Path | None:
+    """Write the report of a finished run or sweep; a failure is logged and does not spoil what was done.
+
+    Args:
+        write: `run_page.write_run` or `sweep_page.write_sweep`.
+        folder: The run's or the sweep's directory.
+
+    Returns:
+        The file, or None if it could not be written.
+    """
+    try:
+        return write(folder)[0]
+    except UserError as error:
+        log.warning("warning: no report was written: %s", error)
+    except Exception:
+        log.warning("warning: no report of %s was written, all else is; a bug of segtrain:", folder, exc_info=True)
+    return None
+
+
 def _file(name: str) -> str:
     return (importlib.resources.files("segtrain.report") / "templates" / name).read_text(encoding="utf-8")
 
 
-def percent(fraction: float | None, digits: int = 2) -> str:
-    """Write a fraction in percent, without the sign."""
-    return "n/a" if fraction is None else f"{100 * fraction:.{digits}f}"
-
-
-def bar(fraction: float | None) -> str:
+def format_bar(fraction: float | None) -> str:
     """Write the length of a bar for a fraction, as a share of the longest."""
     return f"{min(max(fraction or 0, 0), 1):.3f}"
 
 
-def breakable(name: str) -> Markup:
+def make_breakable(name: str) -> Markup:
     """Let a long name be broken where its parts end."""
     return Markup("").join(Markup("{}<wbr>").format(part) for part in re.split(r"(?<=[,_/])", name))
 
 
-def number(value: float | None, form: str = ",.0f") -> str:
+def format_number(value: float | None, form: str = ",.0f") -> str:
     """Write a number as a format says."""
     return "n/a" if value is None else format(value, form)
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """Write seconds so that they are read at a glance: 42 s, 3 min 20 s, 5 h 07 min."""
     if seconds is None:
         return "n/a"

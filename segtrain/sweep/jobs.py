@@ -3,7 +3,7 @@
 import gc
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,14 +81,15 @@ def enter(sweep_dir: Path, run_dir: Path, task: str, overrides: Sequence[str], *
         write_text(path, json.dumps([*earlier, vars(Ended(run_dir.name, error, is_bug))]))
 
 
-def end(sweep_dir: Path, command: str, *, has_ended_jobs: bool, with_report: bool) -> list[Exception]:
+def end(sweep_dir: Path, command: str, *, has_ended_jobs: bool,
+        report: Callable[[Path], Path | None] | None) -> list[Exception]:
     """Show the leaderboard of a sweep of which jobs have ended, and write its report if that is wanted.
 
     Args:
         sweep_dir: The sweep's directory.
         command: The name of the command that this process runs.
         has_ended_jobs: Whether jobs have ended in this process.
-        with_report: Whether to write the report.
+        report: Writes the report and returns its file; None for no report.
 
     Returns:
         The errors of jobs that ran in other processes.
@@ -102,7 +103,7 @@ def end(sweep_dir: Path, command: str, *, has_ended_jobs: bool, with_report: boo
             bug = f"a bug of segtrain, of which the log in {sweep_dir / ended.job} has more: {ended.message}"
             errors.append(BugElsewhereError(bug) if ended.is_bug else UserError(ended.message))
     if (elsewhere or has_ended_jobs) and (sweep_dir / leaderboard.NAME).exists():
-        _show(sweep_dir, with_report=with_report)
+        _show(sweep_dir, report)
     return errors
 
 
@@ -111,18 +112,15 @@ def _journal(sweep_dir: Path, command: str) -> Path:
     return sweep_dir / f".jobs-{command}.json"
 
 
-def _show(sweep_dir: Path, *, with_report: bool) -> None:
+def _show(sweep_dir: Path, report: Callable[[Path], Path | None] | None) -> None:
     try:
         print(f"\n{table.format_leaderboard(sweep_dir)}", flush=True)
     except UserError as error:  # which the jobs have met as well
         print(f"segtrain: {error}", file=sys.stderr)
         return
-    if with_report:
-        from segtrain.report.automatic import report_sweep  # slow to import, as the tasks: --help must not wait for it
-
-        path = report_sweep(sweep_dir)
-        if path is not None:
-            print(f"report: {path}")
+    path = None if report is None else report(sweep_dir)
+    if path is not None:
+        print(f"report: {path}")
 
 
 def lost_worker(error: BaseException) -> str | None:

@@ -17,7 +17,8 @@ from segtrain.distributed import ddp, process_group
 from segtrain.errors import Stopped, UserError
 from segtrain.inference.evaluator import Scored, score_split
 from segtrain.metrics.comparison import is_better
-from segtrain.report.automatic import report_run
+from segtrain.report.render import try_report
+from segtrain.report.run_page import write_run
 from segtrain.run import checkpoint
 from segtrain.run.results import results_table, write_config, write_json
 from segtrain.run.trackers import Tracker, add_hparams
@@ -227,7 +228,7 @@ def _finish(state: TrainingState) -> float | None:
     scores = {name: results[name] for name in ("loss", "miou", "iiou", "macc", "pacc")}
     add_hparams(run_dir, cfg.plain(), scores, results["step"])
     write_json(run_dir / "results.json", results)
-    report = report_run(run_dir) if cfg.train.report and process_group.is_main() else None
+    report = try_report(write_run, run_dir) if cfg.train.report and process_group.is_main() else None
     log.info("\n%s\n", results_table(results))
     if progress.skipped:
         log.warning("warning: %d of %d steps were skipped because loss or gradient were not finite", progress.skipped,

@@ -18,7 +18,7 @@ import yaml
 from helpers import UNET, composed
 from hydra import initialize_config_module
 
-from segtrain.report import automatic, render, run_page
+from segtrain.report import render, run_page
 from segtrain.report.charts import MOST_LINES, Line, chart
 from segtrain.report.images import examples
 from segtrain.run.logging import start_log, stop_log
@@ -302,7 +302,7 @@ def test_a_report_that_fails_leaves_the_training_finished(run_dir, monkeypatch, 
     monkeypatch.setattr(run_page, "read_run", broken)
     start_log(run_dir / "train.log")
     try:
-        assert automatic.report_run(run_dir) is None
+        assert render.try_report(run_page.write_run, run_dir) is None
     finally:
         stop_log()
     text = (run_dir / "train.log").read_text()
