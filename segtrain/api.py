@@ -22,7 +22,7 @@ from segtrain.metrics.confusion import confusion_matrices
 from segtrain.metrics.scores import compute_scores
 from segtrain.run import checkpoint
 from segtrain.run.trained import load_trained
-from segtrain.visualize import blended, occurring, with_legend
+from segtrain.visualize import add_legend, blend, find_occurring
 
 Image = np.ndarray | str | Path
 
@@ -88,7 +88,7 @@ class Model:
         shown = self.predict(read) if pred is None else np.asarray(pred).astype(np.uint8)
         if shown.shape != read.shape[:2]:
             raise ValueError(f"pred has the shape {shown.shape}, the image is {read.shape[0]}x{read.shape[1]}")
-        return with_legend(blended(read, shown, self.labels), occurring(shown, self.labels))
+        return add_legend(blend(read, shown, self.labels), find_occurring(shown, self.labels))
 
     def _read(self, image: Image) -> np.ndarray:
         if isinstance(image, str | Path):

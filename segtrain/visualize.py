@@ -1,5 +1,7 @@
-"""Pictures of targets, predictions and scores.
-Predictions laid over their pictures or beside them, with a legend: for looking at.
+"""Draw predictions, errors and scores: overlays, side-by-side sheets, confusion matrices.
+
+An image is uint8 (H, W, 3); a label map is (H, W) train ids, with 255 for void. Overlays and sheets are arrays, all
+else is a figure of matplotlib.
 """
 
 from collections.abc import Sequence
@@ -20,10 +22,53 @@ ERROR_COLOR = (255, 0, 0)
 UNSCORED_COLOR = (200, 200, 200)
 LEGEND_COLUMNS = 4
 MOST_NUMBERED = 40  # classes up to which the cells of a confusion matrix hold their numbers
+OPACITY = 0.5  # of the class colors in an overlay
+ROWS = 512  # blended at once, so that a large image needs little memory beside itself
+FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+PADDING = 6  # pixels, at least
+Entry = tuple[str, tuple[int, int, int]]  # of a legend: a name and its color
 
 
-def side_by_side(image: np.ndarray, target: np.ndarray, pred: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
-    """Lay an image, its target and its prediction next to each other in the dataset's colours.
+def colorize(train_ids: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
+    """Turn a label map (H, W) into an image, uint8 (H, W, 3); void is black."""
+    table = np.zeros((256, 3), dtype=np.uint8)
+    for label in labels:
+        table[label.train_id] = label.color
+    return table[train_ids]
+
+
+def blend(image: np.ndarray, pred: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
+    """Overlay a prediction on its image.
+
+    Args:
+        image: uint8 (H, W, 3).
+        pred: uint8 (H, W) train ids.
+        labels: The classes.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    result = np.empty_like(image)
+    for top in range(0, len(image), ROWS):
+        rows = slice(top, top + ROWS)
+        cv2.addWeighted(image[rows], 1 - OPACITY, colorize(pred[rows], labels), OPACITY, 0, dst=result[rows])
+    return result
+
+
+def add_legend(image: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
+    """Add a legend below an image, uint8 (H, W, 3): the colors and names of the labels."""
+    width = image.shape[1]
+    return np.concatenate([image, _render_legend(_list_entries(labels), width, _choose_font_size(width))])
+
+
+def find_occurring(pred: np.ndarray, labels: Sequence[Label]) -> list[Label]:
+    """Return the labels that a prediction shows; pred is uint8 (H, W) train ids."""
+    found = np.flatnonzero(cv2.calcHist([pred], [0], None, [256], [0, 256]))
+    return [label for label in labels if label.train_id in found]
+
+
+def draw_side_by_side(image: np.ndarray, target: np.ndarray, pred: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
+    """Draw an image, its target and its prediction side by side, in the dataset's colors.
 
     Args:
         image: uint8 (H, W, 3).
@@ -38,86 +83,96 @@ def side_by_side(image: np.ndarray, target: np.ndarray, pred: np.ndarray, labels
     return np.concatenate([image, gap, colorize(target, labels), gap, colorize(pred, labels)], axis=1)
 
 
-def stack(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Lay pictures, uint8 (H, W, 3) of any sizes, below one another on white."""
-    width = max(picture.shape[1] for picture in pictures)
-    padded = [np.pad(picture, ((0, 4), (0, width - picture.shape[1]), (0, 0)), constant_values=255)
-              for picture in pictures]
+def stack(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Stack images, uint8 (H, W, 3) of any sizes, vertically on white."""
+    width = max(image.shape[1] for image in images)
+    padded = [np.pad(image, ((0, 4), (0, width - image.shape[1]), (0, 0)), constant_values=255) for image in images]
     return np.concatenate(padded)
 
 
-def colorize(train_ids: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
-    """Turn train ids (H, W) into colours, uint8 (H, W, 3); void is black."""
-    table = np.zeros((256, 3), dtype=np.uint8)
-    for label in labels:
-        table[label.train_id] = label.color
-    return table[train_ids]
-
-
-def confusion_figure(matrix: Sequence[Sequence[int]], class_names: Sequence[str], in_pixels: bool = False) -> Any:
-    """Draw a confusion matrix, rows target and columns prediction.
+def draw_examples_sheet(images: Sequence[np.ndarray], labels: Sequence[Label]) -> np.ndarray:
+    """Stack images of `draw_side_by_side` between headings and a legend of all classes and void.
 
     Args:
-        matrix: K x K pixel counts.
-        class_names: The K names.
-        in_pixels: Show counts, their colours on a logarithmic scale, instead of percent of each row.
+        images: uint8 (H, 3 W + 8, 3), of any sizes, at least one. The headings stand above the first.
+        labels: The classes.
+
+    Returns:
+        uint8 (height, width, 3).
     """
-    from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
-
-    counts = np.asarray(matrix, dtype=float)
-    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    cell = 0.5 if len(class_names) <= MOST_NUMBERED else max(0.15, 0.5 * MOST_NUMBERED / len(class_names))
-    side = 3 + cell * len(class_names)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.add_subplot()
-    if in_pixels:
-        depth = np.log1p(counts) / max(np.log1p(counts.max()), 1)
-        drawn = axes.imshow(np.maximum(counts, 1), cmap="Blues", norm=LogNorm(1, max(counts.max(), 2)))
-    else:
-        depth = shares / 100
-        drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    size = min(9.0, 60 * cell)
-    names = [shown(name) for name in class_names]
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
-    axes.set_yticks(range(len(names)), names, fontsize=size)
-    axes.set_xlabel("prediction")
-    axes.set_ylabel("target")
-    axes.set_title("pixels" if in_pixels else "% of each target class", fontsize=10)
-    if len(class_names) <= MOST_NUMBERED:
-        for row, column in np.ndindex(shares.shape):
-            text = short_count(int(counts[row, column])) if in_pixels else f"{shares[row, column]:.0f}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=8, in_layout=False,  # else slow
-                      color="white" if depth[row, column] > (0.7 if in_pixels else 0.5) else "black")
-    else:
-        figure.colorbar(drawn, shrink=0.5)
-    return figure
+    sheet = stack(images)
+    width = sheet.shape[1]
+    size = _choose_font_size(round(1.4 * width))  # larger, for TensorBoard shows sheets small
+    heading = Image.new("RGB", (width, size + PADDING), "white")
+    column = (images[0].shape[1] + 4) // 3
+    for number, text in enumerate(("input", "target", "prediction")):
+        ImageDraw.Draw(heading).text((number * column, 0), text, fill="black", font=_load_font(size))
+    entries = (*_list_entries(labels), ("void (target only)", VOID_COLOR))
+    return np.concatenate([np.asarray(heading), sheet, _render_legend(entries, width, size)])
 
 
-def short_count(count: int) -> str:
-    """Write a count, 0 or above, in at most four characters: 7, 950, 1.2K, 35K, 1.2M, 120M, 3.4G."""
-    value, units = float(count), iter(("", "K", "M", "G", "T", "P"))
-    unit = next(units)
-    while value >= 999.5:
-        value, unit = value / 1000, next(units)
-    digits = 1 if unit and value < 9.95 else 0
-    return f"{value:.{digits}f}{unit}"
-
-
-def shown(text: str) -> str:
-    """Write a name so that matplotlib shows it as it is: a dollar sign would start a formula."""
-    return text.replace("$", r"\$")
-
-
-def shrunk(image: np.ndarray, target: np.ndarray, most: int = 800) -> tuple[np.ndarray, np.ndarray]:
-    """Shrink an image, uint8 (H, W, 3), and its target, (H, W), so that no side has more than `most` pixels."""
+def shrink(image: np.ndarray, target: np.ndarray, most: int = 800) -> tuple[np.ndarray, np.ndarray]:
+    """Shrink an image, uint8 (H, W, 3), and its target, (H, W), to at most `most` pixels a side."""
     scale = min(1.0, most / max(target.shape))
     size = [max(1, round(side * scale)) for side in target.shape[::-1]]
     return (cv2.resize(image, size, interpolation=cv2.INTER_AREA),
             cv2.resize(target, size, interpolation=cv2.INTER_NEAREST))
 
 
-def examples_figure(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], labels: Sequence[Label], notes: Sequence[str],
+def mark_errors(image: np.ndarray, target: np.ndarray, pred: np.ndarray) -> np.ndarray:
+    """Mark the wrong pixels of a prediction in red on the dimmed image, and void in grey.
+
+    Args:
+        image: uint8 (H, W, 3).
+        target: (H, W) train ids or 255.
+        pred: (H, W) train ids.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    grey = image.mean(-1, keepdims=True)
+    drawn = np.repeat(0.5 * grey, 3, axis=-1).astype(np.uint8)  # without colors, red is red
+    void = target == IGNORE_INDEX
+    drawn[void] = UNSCORED_COLOR
+    drawn[(target != pred) & ~void] = ERROR_COLOR
+    return drawn
+
+
+def draw_errors(image: np.ndarray, target: np.ndarray, pred: np.ndarray, labels: Sequence[Label],
+                  notes: Sequence[str], title: str) -> Any:
+    """Draw an image, its target, its prediction and its errors, over a legend of the classes that occur.
+
+    Args:
+        image: uint8 (H, W, 3).
+        target: (H, W) train ids or 255, which is black.
+        pred: (H, W) train ids.
+        labels: The classes.
+        notes: What the legend says behind each class.
+        title: Of the figure.
+    """
+    from matplotlib.figure import Figure
+
+    panels = {"input": image, "target": colorize(target, labels), "prediction": colorize(pred, labels),
+              "errors": mark_errors(image, target, pred)}
+    present = [label for label in labels if (target == label.train_id).any() or (pred == label.train_id).any()]
+    entries = [(f"{label.name}  {notes[label.train_id]}", label.color) for label in present]
+    entries += [("void in the target", VOID_COLOR), ("wrong", ERROR_COLOR), ("void: not scored", UNSCORED_COLOR)]
+    legend_height = _legend_height(len(entries)) - 0.4  # without a title
+    ratio = image.shape[0] / image.shape[1]
+    width = min(5.5, 11 / ratio)  # of a panel, in inches: a tall image must not fill the screen
+    figure = Figure(figsize=(max(2 * width, 8), 2 * (width * ratio + 0.3) + legend_height + 0.4), layout="constrained")
+    axes = figure.subplots(3, 2, height_ratios=[width * ratio + 0.3, width * ratio + 0.3, legend_height])
+    for (name, panel), axis in zip(panels.items(), axes.ravel(), strict=False):
+        axis.imshow(panel, interpolation="nearest" if name in ("target", "prediction") else "antialiased")
+        axis.set_title(name, fontsize=9, loc="left")
+    for axis in axes.ravel():
+        axis.set_axis_off()
+    figure.suptitle(escape_math(title), fontsize=10)
+    _draw_legend(figure, entries, None)
+    return figure
+
+
+def draw_samples(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], labels: Sequence[Label], notes: Sequence[str],
                     title: str) -> Any:
     """Draw samples below one another, each an image beside its target, over a legend of the classes.
 
@@ -136,65 +191,67 @@ def examples_figure(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], labels: 
     for (name, image, target), (left, right) in zip(rows, axes[:-1], strict=True):
         left.imshow(image)
         right.imshow(colorize(target, labels), interpolation="nearest")
-        left.set_title(shown(name), fontsize=8, loc="left")
-    for each in axes.ravel():
-        each.set_axis_off()
+        left.set_title(escape_math(name), fontsize=8, loc="left")
+    for axis in axes.ravel():
+        axis.set_axis_off()
     entries = [(f"{label.name}  {note}", label.color) for label, note in zip(labels, notes, strict=True)]
     _draw_legend(figure, [*entries, ("void", VOID_COLOR)], title)
     return figure
 
 
-def errors_figure(image: np.ndarray, target: np.ndarray, pred: np.ndarray, labels: Sequence[Label],
-                  notes: Sequence[str], title: str) -> Any:
-    """Draw an image, its target, its prediction and its errors, over a legend of the classes that occur.
+def draw_confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str], in_pixels: bool = False) -> Any:
+    """Draw a confusion matrix, rows target and columns prediction.
 
     Args:
-        image: uint8 (H, W, 3).
-        target: (H, W) train ids or 255, which is black.
-        pred: (H, W) train ids.
-        labels: The classes.
-        notes: What the legend says behind each class.
-        title: Of the picture.
+        matrix: K x K pixel counts.
+        class_names: The K names.
+        in_pixels: Show counts, their colors on a logarithmic scale, instead of percent of each row.
     """
+    from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
-    panels = {"input": image, "target": colorize(target, labels), "prediction": colorize(pred, labels),
-              "errors": show_errors(image, target, pred)}
-    occurring = [label for label in labels if (target == label.train_id).any() or (pred == label.train_id).any()]
-    entries = [(f"{label.name}  {notes[label.train_id]}", label.color) for label in occurring]
-    entries += [("void in the target", VOID_COLOR), ("wrong", ERROR_COLOR), ("void: not scored", UNSCORED_COLOR)]
-    legend_height = _legend_height(len(entries)) - 0.4  # without a title
-    ratio = image.shape[0] / image.shape[1]
-    width = min(5.5, 11 / ratio)  # of a panel, in inches: a tall picture must not fill the screen
-    figure = Figure(figsize=(max(2 * width, 8), 2 * (width * ratio + 0.3) + legend_height + 0.4), layout="constrained")
-    axes = figure.subplots(3, 2, height_ratios=[width * ratio + 0.3, width * ratio + 0.3, legend_height])
-    for (name, panel), each in zip(panels.items(), axes.ravel(), strict=False):
-        each.imshow(panel, interpolation="nearest" if name in ("target", "prediction") else "antialiased")
-        each.set_title(name, fontsize=9, loc="left")
-    for each in axes.ravel():
-        each.set_axis_off()
-    figure.suptitle(shown(title), fontsize=10)
-    _draw_legend(figure, entries, None)
+    counts = np.asarray(matrix, dtype=float)
+    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    cell = 0.5 if len(class_names) <= MOST_NUMBERED else max(0.15, 0.5 * MOST_NUMBERED / len(class_names))
+    side = 3 + cell * len(class_names)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.add_subplot()
+    if in_pixels:
+        depth = np.log1p(counts) / max(np.log1p(counts.max()), 1)
+        drawn = axes.imshow(np.maximum(counts, 1), cmap="Blues", norm=LogNorm(1, max(counts.max(), 2)))
+    else:
+        depth = shares / 100
+        drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    size = min(9.0, 60 * cell)
+    names = [escape_math(name) for name in class_names]
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
+    axes.set_yticks(range(len(names)), names, fontsize=size)
+    axes.set_xlabel("prediction")
+    axes.set_ylabel("target")
+    axes.set_title("pixels" if in_pixels else "% of each target class", fontsize=10)
+    if len(class_names) <= MOST_NUMBERED:
+        for row, column in np.ndindex(shares.shape):
+            text = format_count(int(counts[row, column])) if in_pixels else f"{shares[row, column]:.0f}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, in_layout=False,  # else slow
+                      color="white" if depth[row, column] > (0.7 if in_pixels else 0.5) else "black")
+    else:
+        figure.colorbar(drawn, shrink=0.5)
     return figure
 
 
-def show_errors(image: np.ndarray, target: np.ndarray, pred: np.ndarray) -> np.ndarray:
-    """Show where a prediction is wrong: in red over the dimmed image, and void in grey.
+def format_count(count: int) -> str:
+    """Write a count, 0 or above, in at most four characters: 7, 950, 1.2K, 35K, 1.2M, 120M, 3.4G."""
+    value, units = float(count), iter(("", "K", "M", "G", "T", "P"))
+    unit = next(units)
+    while value >= 999.5:
+        value, unit = value / 1000, next(units)
+    digits = 1 if unit and value < 9.95 else 0
+    return f"{value:.{digits}f}{unit}"
 
-    Args:
-        image: uint8 (H, W, 3).
-        target: (H, W) train ids or 255.
-        pred: (H, W) train ids.
 
-    Returns:
-        uint8 (H, W, 3).
-    """
-    grey = image.mean(-1, keepdims=True)
-    drawn = np.repeat(0.5 * grey, 3, axis=-1).astype(np.uint8)  # without colours, red is red
-    void = target == IGNORE_INDEX
-    drawn[void] = UNSCORED_COLOR
-    drawn[(target != pred) & ~void] = ERROR_COLOR
-    return drawn
+def escape_math(text: str) -> str:
+    """Escape a name for matplotlib, where a dollar sign would start a formula."""
+    return text.replace("$", r"\$")
 
 
 def _legend_height(entries: int) -> float:
@@ -203,91 +260,32 @@ def _legend_height(entries: int) -> float:
 
 
 def _draw_legend(figure: Any, entries: Sequence[tuple[str, Sequence[int]]], title: str | None) -> None:
-    """Draw the legend of texts and colours at the bottom of a figure."""
+    """Draw the legend of texts and colors at the bottom of a figure."""
     from matplotlib.patches import Patch
 
-    patches = [Patch(facecolor="#" + bytes(color).hex(), edgecolor="grey", label=shown(f" {text}"))
+    patches = [Patch(facecolor="#" + bytes(color).hex(), edgecolor="grey", label=escape_math(f" {text}"))
                for text, color in entries]  # matplotlib leaves out what starts with _
     figure.legend(handles=patches, title=title, ncols=LEGEND_COLUMNS, loc="lower center", fontsize=9)
 
 
-pass
-
-SHARE = 0.5  # of the class colour
-ROWS = 512  # blended at once, so that a large picture needs little more than itself
-FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-PADDING = 6  # pixels, at least
-Entry = tuple[str, tuple[int, int, int]]  # of a legend: what is written beside a colour
-
-
-def blended(image: np.ndarray, pred: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
-    """Lay a prediction over its picture.
-
-    Args:
-        image: uint8 (H, W, 3).
-        pred: uint8 (H, W) train ids.
-        labels: The classes.
-
-    Returns:
-        uint8 (H, W, 3).
-    """
-    result = np.empty_like(image)
-    for top in range(0, len(image), ROWS):
-        rows = slice(top, top + ROWS)
-        cv2.addWeighted(image[rows], 1 - SHARE, colorize(pred[rows], labels), SHARE, 0, dst=result[rows])
-    return result
-
-
-def with_legend(picture: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
-    """Put a legend below a picture, uint8 (H, W, 3): the colours and names of the labels, in rows."""
-    return np.concatenate([picture, _legend(_entries(labels), picture.shape[1], _font_size(picture.shape[1]))])
-
-
-def examples_sheet(pictures: Sequence[np.ndarray], labels: Sequence[Label]) -> np.ndarray:
-    """Lay pictures of `side_by_side` below one another, under their headings and over a legend of all classes and void.
-
-    Args:
-        pictures: uint8 (H, 3 W + 8, 3), of any sizes, at least one. The headings are placed above the first.
-        labels: The classes.
-
-    Returns:
-        uint8 (height, width, 3).
-    """
-    sheet = stack(pictures)
-    width = sheet.shape[1]
-    size = _font_size(round(1.4 * width))  # larger, for TensorBoard shows sheets small
-    heading = Image.new("RGB", (width, size + PADDING), "white")
-    column = (pictures[0].shape[1] + 4) // 3
-    for number, text in enumerate(("input", "target", "prediction")):
-        ImageDraw.Draw(heading).text((number * column, 0), text, fill="black", font=_font(size))
-    entries = (*_entries(labels), ("void (target only)", VOID_COLOR))
-    return np.concatenate([np.asarray(heading), sheet, _legend(entries, width, size)])
-
-
-def occurring(pred: np.ndarray, labels: Sequence[Label]) -> list[Label]:
-    """Return the labels that a prediction shows; pred is uint8 (H, W) train ids."""
-    shown = np.flatnonzero(cv2.calcHist([pred], [0], None, [256], [0, 256]))
-    return [label for label in labels if label.train_id in shown]
-
-
-def _entries(labels: Sequence[Label]) -> tuple[Entry, ...]:
+def _list_entries(labels: Sequence[Label]) -> tuple[Entry, ...]:
     return tuple((printable(label.name), label.color) for label in labels)
 
 
-def _font_size(width: int) -> int:
-    """Choose the size of the text so that the legend can be read when the picture is shown whole."""
+def _choose_font_size(width: int) -> int:
+    """Choose the size of the text so that the legend can be read when the whole image is shown."""
     return int(min(max(width / 50, 11), 120))
 
 
 @lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def _load_font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(FONT), size)
 
 
 @lru_cache(maxsize=256)
-def _legend(entries: tuple[Entry, ...], width: int, size: int) -> np.ndarray:
-    """Draw a legend of a width, uint8 (height, width, 3), of names and colours; a row that is full begins the next."""
-    font, padding = _font(size), max(PADDING, size // 3)
+def _render_legend(entries: tuple[Entry, ...], width: int, size: int) -> np.ndarray:
+    """Draw a legend of a width, uint8 (height, width, 3), of names and colors; a row that is full begins the next."""
+    font, padding = _load_font(size), max(PADDING, size // 3)
     line = size + padding
     places = []
     left = top = padding
@@ -297,9 +295,9 @@ def _legend(entries: tuple[Entry, ...], width: int, size: int) -> np.ndarray:
             left, top = padding, top + line
         places.append((left, top))
         left += length
-    picture = Image.new("RGB", (width, top + line), "white")
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, top + line), "white")
+    draw = ImageDraw.Draw(image)
     for (name, color), (left, top) in zip(entries, places, strict=True):
         draw.rectangle((left, top, left + size, top + size), fill=color, outline="grey")
         draw.text((left + size + padding, top), name, fill="black", font=font)
-    return np.asarray(picture)
+    return np.asarray(image)

@@ -47,7 +47,7 @@ def segtrain_exits(*arguments: str) -> int:
 
 def draw_no_confusion_matrix(monkeypatch):
     """Show an empty figure in TensorBoard after each validation: a confusion matrix takes longer than a tiny epoch."""
-    monkeypatch.setattr(trackers, "confusion_figure", lambda matrix, class_names: Figure(figsize=(1, 1)))
+    monkeypatch.setattr(trackers, "draw_confusion", lambda matrix, class_names: Figure(figsize=(1, 1)))
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from segtrain.metrics.categories import compute_category_scores, number_categori
 from segtrain.metrics.confusion import class_counts, confusion_matrices
 from segtrain.metrics.instances import count_instances
 from segtrain.metrics.scores import compute_pixel_scores, compute_scores, resolve_class_sizes
-from segtrain.visualize import side_by_side
+from segtrain.visualize import draw_side_by_side
 
 
 @dataclass
@@ -120,7 +120,7 @@ def score_split(
                     if batch.instances is not None:
                         objects.append(count_instances(pred, target, batch.instances[number], class_ids, categories))
                     if batch.indices[number] < num_examples:
-                        examples.append((batch.indices[number], side_by_side(image, target, pred, data.labels)))
+                        examples.append((batch.indices[number], draw_side_by_side(image, target, pred, data.labels)))
                     if on_prediction is not None:
                         on_prediction(batch.indices[number], pred)
             indices += batch.indices

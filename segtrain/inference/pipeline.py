@@ -21,7 +21,7 @@ from segtrain.inference.inputs import Item
 from segtrain.inference.predictor import Predictor
 from segtrain.inference.video import VideoReader, VideoWriter
 from segtrain.inference.writers import Outputs, ProbabilityFile
-from segtrain.visualize import blended, with_legend
+from segtrain.visualize import add_legend, blend
 
 log = logging.getLogger(__name__)
 
@@ -198,13 +198,13 @@ def predict_video(item: Item, predictor: Predictor, outputs: Outputs,
     started = time.perf_counter()
     reader = VideoReader(item.path)
     batch_size = predictor.plan(reader.size).num_images
-    blank = with_legend(np.zeros((*reader.size, 3), np.uint8), outputs.labels)
+    blank = add_legend(np.zeros((*reader.size, 3), np.uint8), outputs.labels)
     size = (blank.shape[0] + blank.shape[0] % 2, blank.shape[1] + blank.shape[1] % 2)  # players want even sides
     num_frames = 0
     with VideoWriter(outputs.path("videos", item, ".mp4"), reader.frames_per_second, size) as writer:
         for frames in _batch_frames(reader.frames(), batch_size):
             for frame, pred in zip(frames, predictor(frames), strict=True):
-                shown = with_legend(blended(frame, pred, outputs.labels), outputs.labels)
+                shown = add_legend(blend(frame, pred, outputs.labels), outputs.labels)
                 writer.write(np.pad(shown, ((0, size[0] - shown.shape[0]), (0, size[1] - shown.shape[1]), (0, 0)),
                                     constant_values=255))
             num_frames += len(frames)

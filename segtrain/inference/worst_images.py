@@ -12,7 +12,7 @@ from segtrain.data.base import Dataset
 from segtrain.files import write_file
 from segtrain.inference.sliding_window import PredictFn
 from segtrain.terminal import percent
-from segtrain.visualize import errors_figure, shrunk
+from segtrain.visualize import draw_errors, shrink
 
 
 def draw_worst(folder: Path, data: Dataset, rows: Sequence[Mapping[str, Any]], predict: PredictFn, count: int) -> None:
@@ -31,11 +31,11 @@ def draw_worst(folder: Path, data: Dataset, rows: Sequence[Mapping[str, Any]], p
         folder.mkdir(exist_ok=True)
         row, sample = rows[index], data.read(index)
         pred = predict(torch.tensor(sample.image)[None]).argmax(1)[0].cpu().numpy()
-        image, target = shrunk(sample.image, sample.target)
+        image, target = shrink(sample.image, sample.target)
         notes = [f"IoU {percent(row[f'iou/{label.name}'])} %" for label in data.labels]
         miou, pacc = (percent(row[name]) for name in ("miou", "pacc"))
         title = f"{row['name']}\nmIoU {miou} %, pixel accuracy {pacc} %"
-        figure = errors_figure(image, target, shrunk(sample.image, pred.astype("uint8"))[1], data.labels, notes, title)
+        figure = draw_errors(image, target, shrink(sample.image, pred.astype("uint8"))[1], data.labels, notes, title)
         name = re.sub(r"[^\w.-]", "_", row["name"]).encode()[-100:].decode(errors="ignore")
         path = folder / f"{rank:0{len(str(count))}d}_miou_{100 * row['miou']:05.2f}_{name}.png"
         write_file(path, partial(figure.savefig, format="png"))

@@ -16,7 +16,7 @@ from segtrain.errors import UserError
 from segtrain.files import locked, write_file, write_text
 from segtrain.inference.inputs import Item
 from segtrain.labels import Label
-from segtrain.visualize import blended, occurring, with_legend
+from segtrain.visualize import add_legend, blend, find_occurring
 
 FOLDERS = ("predictions", "overlays", "probabilities", "videos")
 JPEG_QUALITY = 90
@@ -101,9 +101,9 @@ class Outputs:
     def write(self, item: Item, image: np.ndarray, pred: np.ndarray) -> Item:
         """Write an image's overlay and its label map; image is uint8 (H, W, 3), pred uint8 (H, W) train ids."""
         if self.overlays:
-            drawn = blended(image, pred, self.labels)
+            drawn = blend(image, pred, self.labels)
             if max(drawn.shape) <= JPEG_SIDE:
-                drawn = with_legend(drawn, occurring(pred, self.labels))
+                drawn = add_legend(drawn, find_occurring(pred, self.labels))
             scale = min(1.0, JPEG_SIDE / max(drawn.shape))
             if scale < 1:
                 drawn = cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

@@ -97,10 +97,10 @@ def write_figure(path: Path, figure: Any) -> None:
 
 def write_confusion(run_dir: Path, matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> None:
     """Draw a confusion matrix, K x K, as shares of its rows (confusion_matrix.png) and in pixels (*_pixels.png)."""
-    from segtrain.visualize import confusion_figure  # slow to import: --help must not wait for it
+    from segtrain.visualize import draw_confusion  # slow to import: --help must not wait for it
 
     for name, in_pixels in (("confusion_matrix.png", False), ("confusion_matrix_pixels.png", True)):
-        write_figure(run_dir / name, confusion_figure(matrix, class_names, in_pixels=in_pixels))
+        write_figure(run_dir / name, draw_confusion(matrix, class_names, in_pixels=in_pixels))
 
 
 def results_table(results: Mapping[str, Any]) -> str:

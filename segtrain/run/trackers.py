@@ -16,7 +16,7 @@ from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.files import MAX_BYTES, read_text
 from segtrain.run.results import CONFIG, csv_text, write_rows
-from segtrain.visualize import confusion_figure, stack
+from segtrain.visualize import draw_confusion, stack
 
 
 def _report_unless_full(args: threading.ExceptHookArgs) -> None:
@@ -79,7 +79,7 @@ class Tracker:
     def confusion(self, matrix: Sequence[Sequence[int]], class_names: Sequence[str], step: int) -> None:
         """Show a confusion matrix, each row as shares of its target class."""
         if self._writer is not None:
-            self._writer.add_figure("val/confusion_matrix", confusion_figure(matrix, class_names), step)
+            self._writer.add_figure("val/confusion_matrix", draw_confusion(matrix, class_names), step)
 
     def close(self) -> None:
         if self._writer is None:

@@ -30,7 +30,7 @@ from segtrain.data.statistics import check_instances
 from segtrain.errors import UserError
 from segtrain.files import write_text
 from segtrain.run.results import write_config, write_figure, write_json
-from segtrain.visualize import examples_figure, shrunk
+from segtrain.visualize import draw_samples, shrink
 
 log = logging.getLogger(__name__)
 
@@ -142,12 +142,12 @@ def _draw(cfg: Config[DoctorTask], run_dir: Path, opened: dict[str, Dataset], sp
         places = np.linspace(0, len(usable) - 1, min(cfg.task.examples, len(usable))).round().astype(int)
         for index in dict.fromkeys(usable[place] for place in places):
             sample = opened[split.name].read(index)
-            rows.append((f"{split.name}: {opened[split.name].names[index]}", *shrunk(sample.image, sample.target)))
+            rows.append((f"{split.name}: {opened[split.name].names[index]}", *shrink(sample.image, sample.target)))
     if not rows:
         return
     first = next(split for split in splits if split.usable)
     pixels = summarize(first)["class_pixels"]
     total = sum(pixels.values()) or 1
     notes = [f"{100 * count / total:.2f} %" for count in pixels.values()]
-    figure = examples_figure(rows, first.labels, notes, f"shares of the labelled pixels of {first.name}")
+    figure = draw_samples(rows, first.labels, notes, f"shares of the labelled pixels of {first.name}")
     write_figure(run_dir / EXAMPLES, figure)

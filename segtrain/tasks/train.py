@@ -28,7 +28,7 @@ from segtrain.training.saving import is_save_due, restore, save_best, save_last
 from segtrain.training.signals import StopSignals
 from segtrain.training.state import TrainingState, build_state, log_start, set_training_mode
 from segtrain.training.step import accumulated, train_step
-from segtrain.visualize import examples_sheet
+from segtrain.visualize import draw_examples_sheet
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ def _track(state: TrainingState, tracker: Tracker, scalars: dict[str, float | No
         results, labels = scored.results, state.train_data.labels
         scalars |= {f"val/{name}": results[name] for name in ("loss", "miou", "iiou", "macc")}
         scalars |= {f"val/iou/{name}": iou for name, iou in results["iou_per_class"].items()}
-        tracker.examples([examples_sheet(scored.examples, labels)] if scored.examples else [], progress.step)
+        tracker.examples([draw_examples_sheet(scored.examples, labels)] if scored.examples else [], progress.step)
         tracker.confusion(results["confusion_matrix"], list(results["iou_per_class"]), progress.step)
         line += [f"val loss {results['loss']:.4f}", f"mIoU {percent(results['miou'])} %"]
         line += [f"iIoU {percent(results['iiou'])} %"] if results["iiou"] is not None else []

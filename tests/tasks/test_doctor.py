@@ -15,7 +15,7 @@ from PIL import Image
 from segtrain.data.doctor.findings import check_split, compare_splits
 from segtrain.data.doctor.hashes import difference_hash, find_equal, hash_array, nearest_hash
 from segtrain.data.doctor.inspection import Split, count_file_values, describe_file, read_split, summarize
-from segtrain.visualize import shrunk
+from segtrain.visualize import shrink
 
 SIZE = (48, 64)
 
@@ -439,7 +439,7 @@ def test_remark_of_all_splits_is_told_once(camvid, segtrain, tmp_path):
 
 
 def test_images_are_shrunk_with_their_targets():
-    image, target = shrunk(scene(0), mask(), most=32)
+    image, target = shrink(scene(0), mask(), most=32)
     assert (image.shape, target.shape) == ((24, 32, 3), (24, 32))
     assert set(np.unique(target)) == {0, 1}
 

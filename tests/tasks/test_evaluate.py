@@ -20,7 +20,7 @@ from segtrain.data.transforms import Normalize
 from segtrain.data.voc import VOC, Voc
 from segtrain.inference.evaluator import score_split
 from segtrain.losses import CrossEntropy
-from segtrain.visualize import confusion_figure, errors_figure, short_count, show_errors
+from segtrain.visualize import draw_confusion, draw_errors, format_count, mark_errors
 
 SIZES = [(40, 48), (40, 48), (40, 48), (33, 57), (64, 32), (33, 57), (40, 48), (40, 48)]
 NAMES = ["a", "b", "c", "night/a", "night/b", "night/deep/a", "y", "z"]
@@ -325,28 +325,28 @@ def test_options_that_make_no_sense_are_refused(segtrain, trained, tmp_path, cap
 
 
 def test_counts_are_written_in_four_characters():
-    assert [short_count(count) for count in (0, 7, 950, 999, 1000, 1234, 9949, 9950, 34_567, 999_499, 999_500,
+    assert [format_count(count) for count in (0, 7, 950, 999, 1000, 1234, 9949, 9950, 34_567, 999_499, 999_500,
                                              1_200_000, 123_456_789, 3_400_000_000)] == [
         "0", "7", "950", "999", "1.0K", "1.2K", "9.9K", "10K", "35K", "999K", "1.0M", "1.2M", "123M", "3.4G"]
-    assert max(len(short_count(10**power + offset)) for power in range(17) for offset in (-1, 0, 49)) <= 4
+    assert max(len(format_count(10**power + offset)) for power in range(17) for offset in (-1, 0, 49)) <= 4
 
 
 def test_confusion_in_pixels():
-    axes, = confusion_figure([[3_000, 1], [0, 0]], ["road", "car"], in_pixels=True).axes
+    axes, = draw_confusion([[3_000, 1], [0, 0]], ["road", "car"], in_pixels=True).axes
     assert [text.get_text() for text in axes.texts] == ["3.0K", "1", "0", "0"]
-    assert [text.get_text() for text in confusion_figure([[0]], ["a"], in_pixels=True).axes[0].texts] == ["0"]
-    many = confusion_figure(np.eye(60, dtype=int).tolist(), [str(n) for n in range(60)], in_pixels=True)
+    assert [text.get_text() for text in draw_confusion([[0]], ["a"], in_pixels=True).axes[0].texts] == ["0"]
+    many = draw_confusion(np.eye(60, dtype=int).tolist(), [str(n) for n in range(60)], in_pixels=True)
     assert len(many.axes) == 2, "without numbers a scale says what the colours mean"
 
 
 def test_errors_are_red_over_grey_and_void_is_no_error():
     target, pred = np.array([[0, 1], [255, 1]], np.uint8), np.array([[0, 0], [0, 1]])
-    drawn = show_errors(np.full((2, 2, 3), (200, 100, 0), np.uint8), target, pred)
+    drawn = mark_errors(np.full((2, 2, 3), (200, 100, 0), np.uint8), target, pred)
     assert drawn.tolist() == [[[50, 50, 50], [255, 0, 0]], [[200, 200, 200], [50, 50, 50]]]
 
 
 def test_legend_of_errors_names_the_classes_that_occur():
-    figure = errors_figure(make_image((40, 50)), np.zeros((40, 50), np.uint8), np.full((40, 50), 2), LABELS,
+    figure = draw_errors(make_image((40, 50)), np.zeros((40, 50), np.uint8), np.full((40, 50), 2), LABELS,
                            ["IoU 0 %", "none", "IoU $1 %"], "title $")
     texts = [text.get_text().replace(r"\$", "$").strip() for text in figure.legends[0].get_texts()]
     assert texts == ["a  IoU 0 %", "c  IoU $1 %", "void in the target", "wrong", "void: not scored"]

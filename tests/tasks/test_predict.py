@@ -25,7 +25,7 @@ from segtrain.inference.video import VideoReader, VideoWriter
 from segtrain.inference.writers import FOLDERS, ProbabilityFile
 from segtrain.profiling import measure_bytes_per_pixel
 from segtrain.run.trained import read_classes
-from segtrain.visualize import blended, colorize, occurring, with_legend
+from segtrain.visualize import add_legend, blend, colorize, find_occurring
 
 CPU = torch.device("cpu")
 
@@ -138,16 +138,16 @@ def test_every_kind_of_picture_keeps_its_name_folder_and_size(predict, tmp_path)
 def test_an_overlay_is_half_picture_half_colour_and_its_legend_names_what_occurs():
     image, pred = picture((40, 400), 0), np.zeros((40, 400), np.uint8)
     pred[:, 200:] = 8
-    drawn = blended(image, pred, CAMVID)
+    drawn = blend(image, pred, CAMVID)
     assert np.abs(drawn.astype(int) - (image.astype(int) + colorize(pred, CAMVID)) / 2).max() <= 1
-    labels = occurring(pred, CAMVID)
+    labels = find_occurring(pred, CAMVID)
     assert [label.name for label in labels] == ["Sky", "Car"]
-    legend = with_legend(drawn, labels)[40:]
+    legend = add_legend(drawn, labels)[40:]
     colors = {tuple(color) for color in legend.reshape(-1, 3)}
     assert {CAMVID[0].color, CAMVID[8].color} <= colors
     assert CAMVID[3].color not in colors
     odd = [replace(CAMVID[0], name="sky\n\x1b[2J"), *CAMVID[1:]]
-    assert with_legend(drawn, odd).shape[1] == 400
+    assert add_legend(drawn, odd).shape[1] == 400
 
 
 def test_batches_and_restarts_do_not_change_a_prediction(predict, tmp_path):

@@ -16,7 +16,7 @@ from segtrain.labels import Label
 from segtrain.losses import CrossEntropy, Dice, WeightedSum, mean_loss
 from segtrain.profiling import measure_cost
 from segtrain.training.step import accumulated, train_step, update_ema
-from segtrain.visualize import colorize, confusion_figure, side_by_side, stack
+from segtrain.visualize import colorize, draw_confusion, draw_side_by_side, stack
 
 CPU = torch.device("cpu")
 NORMALIZE = Normalize([0.5, 0.5, 0.5], [1.0, 1.0, 1.0], CPU, channels_last=False)
@@ -328,7 +328,7 @@ def test_side_by_side():
     image = np.full((4, 6, 3), 7, np.uint8)
     target, pred = np.zeros((4, 6), np.int64), np.ones((4, 6), np.int64)
     target[0, 0] = 255
-    drawn = side_by_side(image, target, pred, LABELS)
+    drawn = draw_side_by_side(image, target, pred, LABELS)
     assert (drawn.shape, drawn.dtype) == ((4, 26, 3), np.uint8)
     assert (drawn[:, :6] == 7).all()
     assert (drawn[:, 6:10] == 255).all()
@@ -347,7 +347,7 @@ def test_stack_of_pictures_of_different_widths():
 
 
 def test_confusion_figure_shows_percent_of_rows():
-    axes, = confusion_figure([[3, 1], [0, 0]], ["road", "car"]).axes
+    axes, = draw_confusion([[3, 1], [0, 0]], ["road", "car"]).axes
     assert [text.get_text() for text in axes.texts] == ["75", "25", "0", "0"]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["road", "car"]
-    assert not confusion_figure(np.eye(41, dtype=int).tolist(), [str(n) for n in range(41)]).axes[0].texts
+    assert not draw_confusion(np.eye(41, dtype=int).tolist(), [str(n) for n in range(41)]).axes[0].texts
