@@ -332,7 +332,8 @@ def test_a_hostile_leaderboard_is_refused(tmp_path, text):
 
 
 def test_a_leaderboard_does_not_speak_to_the_terminal(tmp_path, capsys):
-    row = {"job": "x\x1b[2J", "status": "failed", "error": "\x1b]0;owned\x07"}
+    row = {"job": "x\x1b[2J", "status": "failed", "task": "train", "settings": {}, "overrides": "",
+           "error": "\x1b]0;owned\x07"}
     (tmp_path / "leaderboard.json").write_text(json.dumps([row]))
     leaderboard.update(tmp_path, tmp_path / "job", "train", [], error="failed")
     shown = table.format_leaderboard(tmp_path)

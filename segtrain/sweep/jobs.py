@@ -76,7 +76,7 @@ def enter(sweep_dir: Path, run_dir: Path, task: str, overrides: Sequence[str], *
     if command is None:
         return
     path = _journal(sweep_dir, command)
-    with locked(path):
+    with locked(sweep_dir / leaderboard.NAME):  # one lock for all files of a sweep
         earlier = read_json(path) if path.exists() else []
         write_text(path, json.dumps([*earlier, vars(Ended(run_dir.name, error, is_bug))]))
 

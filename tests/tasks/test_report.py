@@ -232,7 +232,9 @@ def test_the_command_composes_the_same_configuration(hydra, given):
 
 
 def leaderboard_of(folder, **errors):
-    rows = [{"job": path.name, "status": "failed" if path.name in errors else "done",
+    rows = [{"job": path.name, "status": "failed" if path.name in errors else "done", "task": "train",
+             "settings": dict(word.partition("=")[::2] for word in ("train.epochs=3", path.name)),
+             "table": None if path.name in errors else 1,
              "overrides": f"train.epochs=3 {path.name}", "error": errors.get(path.name)}
             for path in sorted(folder.iterdir()) if path.is_dir()]
     (folder / "leaderboard.json").write_text(json.dumps(rows))
