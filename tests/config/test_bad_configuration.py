@@ -197,6 +197,9 @@ def group_keys(group, choice):
 GROUPS = [(group, choice) for group in ("optim", "scheduler", "loss", "augmentation") for choice in choices(group)]
 GROUPS += [("dataset", "streets"), ("model", "linknet"), ("model", "unet"), ("model", "fcn8"), ("model", "segnet"),
            ("model", "fc_densenet56"), ("model", "fc_densenet121"), ("model", "torchvision/fcn_resnet50")]
+FAST = ("rmsprop", "poly", "cross_entropy_dice", "crop_flip", "streets", "linknet")  # one of each group
+every_choice = pytest.mark.parametrize(("group", "choice"), [
+    pytest.param(*row, id="=".join(row), marks=() if row[1] in FAST else pytest.mark.slow) for row in GROUPS])
 
 
 @functools.cache
@@ -255,7 +258,7 @@ EITHER = {"augmentation.scale.scale_limit", "augmentation.light.brightness", "au
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("group", "choice"), GROUPS, ids=map("=".join, GROUPS))
+@every_choice
 def test_wrong_values_of_a_groups_keys_are_refused(group, choice):
     base = resolved(f"{group}={choice}")
     for key, old in group_keys(group, choice).items():
@@ -376,7 +379,7 @@ def effect(group, cfg, key):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("group", "choice"), GROUPS, ids=map("=".join, GROUPS))
+@every_choice
 def test_every_key_of_a_group_has_an_effect(group, choice):
     base = resolved(f"{group}={choice}")
     for key, old in group_keys(group, choice).items():
