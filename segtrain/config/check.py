@@ -122,7 +122,7 @@ def _check_all_there(values: Mapping[str, Any], prefix: str = "") -> None:
 
 def _check_dataset(tree: DictConfig) -> None:
     try:
-        values = OmegaConf.to_container(tree.dataset, resolve=True)
+        values: Any = OmegaConf.to_container(tree.dataset, resolve=True)
     except OmegaConfBaseException:
         return
     except ValueError:  # not a section

@@ -36,8 +36,8 @@ def key_tables() -> str:
     for name, section in (("train", TrainSection), ("runtime", RuntimeSection)):
         parts.append(_table(f"`{name}`", f"{name}.", section.model_fields, defaults))
     parts.append(_table("`dataset`: keys of every dataset", "dataset.", DatasetSection.model_fields, {}))
-    for name, section in TASKS.items():
-        own = {key: field for key, field in section.model_fields.items() if key != "name"}
+    for name, task in TASKS.items():
+        own = {key: field for key, field in task.model_fields.items() if key != "name"}
         if own:
             parts.append(_table(f"`task={name}`", "task.", own, flatten(compose_config([f"task={name}"]).plain())))
     return "\n".join(parts)

@@ -8,13 +8,15 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from segtrain.config.schema import Config
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.files import read_json, write_file, write_text
 from segtrain.terminal import percent, table
+
+if TYPE_CHECKING:
+    from segtrain.config.schema import Config  # slow to import: --help must not wait for it
 
 CONFIG, RESULTS = "config.yaml", "results.json"
 
@@ -45,7 +47,7 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def write_config(run_dir: Path, cfg: Config[Any]) -> None:
+def write_config(run_dir: Path, cfg: "Config[Any]") -> None:
     """Write config.yaml, from the first of several processes: every value, the overrides it came from, the versions."""
     import yaml
 
