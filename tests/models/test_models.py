@@ -446,7 +446,7 @@ def test_unknown_names_are_refused(arguments, message):
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"weights\.pth is no PyTorch checkpoint"):
+    with pytest.raises(ValueError, match=r"weights\.pth is not a PyTorch checkpoint"):
         LinkNet(5, pretrained=str(path))
 
 
@@ -461,7 +461,7 @@ class Harmful:
 
 
 def test_nothing_in_a_file_is_executed(checkpoint, tmp_path):
-    with pytest.raises(ValueError, match="is no PyTorch checkpoint"):
+    with pytest.raises(ValueError, match="is not a PyTorch checkpoint"):
         LinkNet(5, pretrained=checkpoint({"conv1.weight": Harmful(str(tmp_path / "executed"))}))
     assert not (tmp_path / "executed").exists()
 

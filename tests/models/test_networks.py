@@ -119,7 +119,7 @@ def test_segnet_decoder_mirrors_the_encoder():
 def test_segnet_unpools_the_last_pooling_first():
     torch.manual_seed(0)
     model, x = SegNet(5, width=8).eval(), images(2, 3, 50, 70)
-    features, pooled = model.encoder(x)
+    (*_, features), pooled = model.encoder(x)
     for stage, (indices, size) in zip(model.decoder, pooled[::-1], strict=True):
         features = stage(F.max_unpool2d(features, indices, 2, output_size=size))
     torch.testing.assert_close(model(x), features)
@@ -134,9 +134,10 @@ def test_segnet_takes_the_weights_of_torchvision(tmp_path):
     encoder = SegNet(5, pretrained=str(tmp_path / "vgg16_bn.pth")).encoder.eval()
     assert encoder.state_dict().keys() == vgg.state_dict().keys()
     x = images(1, 3, 64, 96)
-    torch.testing.assert_close(encoder(x)[0], vgg["features"].eval()(x))
+    torch.testing.assert_close(encoder(x)[0][-1], vgg["features"].eval()(x))
     grey = SegNet(5, in_channels=1, pretrained=str(tmp_path / "vgg16_bn.pth")).encoder.eval()
-    torch.testing.assert_close(grey(x[:, :1])[0], vgg["features"](x[:, :1].expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(grey(x[:, :1])[0][-1], vgg["features"](x[:, :1].expand(-1, 3, -1, -1)),
+                               rtol=1e-4, atol=1e-4)
 
 
 # ENet

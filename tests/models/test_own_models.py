@@ -126,7 +126,7 @@ def test_a_new_head_needs_a_class_layer(segtrain, own, capsys):
     (["model=broken"], "fails in training mode on images of shape (2, 3, 32, 32): RuntimeError: Given groups=1, "),
     (["model=broken"], "nets.py, line 40)"),
     (["model=linknet", "model.num_classes=5"], "LinkNet returns a tensor of shape (2, 5, 32, 32)"),
-    (["model=linknet", "model.num_classes=0"], "model: num_classes must be at least 1, not 0"),
+    (["model=linknet", "model.num_classes=0"], "model.num_classes=0: must be at least 1"),
     (["model=theirs"], "choose model=torchvision/lraspp_mobilenet_v3_large."),
     (["model=full"], "out of memory"),
 ])
@@ -153,7 +153,7 @@ def test_it_is_refused_before_an_evaluation(segtrain, own, capsys):
     (["model=torchvision/lraspp"], "model=torchvision/lraspp does not exist: model is one of "),
     (["model/torchvision=fcn_resnet50"], "choose one of its files by model=torchvision/NAME"),
     (["dataset.crop=[16,32]"], "dataset.crop=[16, 32] must be [height, width], each at least 32 pixels"),
-    (["dataset.height=16"], "height=16 must be at least 32"),
+    (["dataset.height=16"], "dataset.height=16: must be at least 32"),
 ])
 def test_unknown_names_and_small_images_are_refused(segtrain, own, capsys, arguments, said):
     assert segtrain(*own, *arguments, "hydra.run.dir=run") == 2

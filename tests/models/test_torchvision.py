@@ -67,7 +67,7 @@ def test_weights_by_name_are_those_of_the_encoder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"name": "deeplabv3_resnet5"}, "unknown network of torchvision 'deeplabv3_resnet5'.*mean 'deeplabv3_resnet50'"),
+    ({"name": "deeplabv3_resnet5"}, "unknown network of torchvision 'deeplabv3_resnet5'.*deeplabv3_resnet50"),
     ({"name": "resnet18"}, "choose one of deeplabv3_mobilenet_v3_large, "),
     ({"name": SMALL, "pretrained": "IMAGENET1K_V9"}, "weights of mobilenet_v3_large 'IMAGENET1K_V9'.*IMAGENET1K_V2"),
     ({"name": SMALL, "pretrained": "/nowhere/w.pth"}, "no such file"),
