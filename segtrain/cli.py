@@ -32,6 +32,7 @@ def main() -> NoReturn:
     """Run the command line and exit: 0 done, 2 user error, 128 + signal stopped, 1 a bug."""
     _find_modules_here()
     hydra_plugin.register_resolvers()
+    hydra_plugin.share_config_store()
     command = Command(launch.Processes())
     errors = command.failures
     try:

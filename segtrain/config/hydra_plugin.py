@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -45,6 +46,14 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("better", comparison.better, replace=True)
     OmegaConf.register_new_resolver("if", lambda condition, yes, no: yes if condition else no, replace=True)
     OmegaConf.register_new_resolver("swept_keys", _job_folder, replace=True)
+
+
+def share_config_store() -> None:
+    """Keep Hydra from copying all of its own configs for each group that --help lists, which takes a second.
+
+    There is one store, and what is loaded from it is copied then.
+    """
+    ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
 
 
 # ---- the command
