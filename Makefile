@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 STAMP := $(VENV)/.installed
-LEFTOVERS := build dist site .cache segtrain.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+LEFTOVERS := build dist site .cache segtrain_cli.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

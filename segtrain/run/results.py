@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from segtrain.config.schema import Config  # slow to import: --help must not wait for it
 
 CONFIG, RESULTS = "config.yaml", "results.json"
+DISTRIBUTION = "segtrain-cli"  # as pyproject.toml calls the package
 
 
 def read_results(path: Path, *, with_scores: bool = False) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def versions(*packages: str) -> dict[str, str | None]:
     found: dict[str, str | None] = {"python": platform.python_version()}
     for name in ("segtrain", "torch", "torchvision", "albumentations", "numpy", *packages):
         try:
-            found[name] = importlib.metadata.version(name)
+            found[name] = importlib.metadata.version(DISTRIBUTION if name == "segtrain" else name)
         except importlib.metadata.PackageNotFoundError:
             found[name] = None
     here = Path(__file__).resolve().parents[1]

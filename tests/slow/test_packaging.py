@@ -34,7 +34,7 @@ def wheel(tmp_path_factory):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", made, ".",
         cwd=source)
-    return next(made.glob("segtrain-*.whl"))
+    return next(made.glob("segtrain_cli-*.whl"))
 
 
 @pytest.fixture(scope="module")
