@@ -13,7 +13,7 @@ from helpers import TINY, UNET
 from PIL import Image
 
 from segtrain.data.cityscapes import CITYSCAPES, CITYSCAPES_LABELS, CITYSCAPES_SIZES
-from segtrain.metrics.confusion import MOST_PIXELS, confusion_matrix, count_pairs, fold_pairs
+from segtrain.metrics.confusion import MAX_PIXELS, confusion_matrix, count_pairs, fold_pairs
 from segtrain.tasks import score as score_task
 
 ROOT = Path(__file__).parents[2]
@@ -174,7 +174,7 @@ def test_predicted_ignored_labels_are_misses_by_hand(score):
 def test_counting_of_pairs_equals_the_confusion_matrix():
     rng = np.random.default_rng(3)
     ids = rng.integers(0, 24, 256)
-    for shape in ((1, 1), (37, 53), (3, MOST_PIXELS // 2)):
+    for shape in ((1, 1), (37, 53), (3, MAX_PIXELS // 2)):
         pred, target = (rng.integers(0, 256, shape, dtype=np.uint8) for _ in range(2))
         target.flags.writeable = False
         pairs = count_pairs(pred, target)
