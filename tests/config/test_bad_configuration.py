@@ -301,7 +301,7 @@ def test_wrong_values_of_a_groups_keys_are_refused(group, choice):
     ("model=segnet model.width=8 model.pretrained=DEFAULT", "width"),
     ("optim=sgd optim.momentum=0 optim.nesterov=true", "optim.nesterov=true: Nesterov momentum requires a momentum"),
     ("optim._target_=torch.optim.LBFGS", "optim."), ("task=evaluate", "task=evaluate needs checkpoint="),
-    ("task=convert", "task.weights is needed"), ("task=benchmark task.sort=speed", "task.sort=speed is no column"),
+    ("task=convert", "task.weights is needed"), ("task=benchmark task.sort=speed", "task.sort=speed is not a column"),
     ("task=doctor task.splits=[train,train]", "names a split twice"),
     ("task=evaluate checkpoint=nowhere.pt", "nowhere.pt does not exist"), ("checkpoint=nowhere", "nowhere does not"),
     ("dataset.instances=components train.monitor=iiou task=train train.epochs=0", "train.epochs=0 is too small"),

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import albumentations as A
 import cv2
@@ -88,7 +89,8 @@ def crop_flip(height=32, width=32):
 def augmentation(name, height, width):
     """Build the transforms of a file of conf/augmentation."""
     transforms = OmegaConf.load(CONF / f"{name}.yaml")
-    return build.augmentation(OmegaConf.create({"dataset": {"crop": [height, width]}, "augmentation": transforms}))
+    cfg = OmegaConf.create({"dataset": {"crop": [height, width]}, "augmentation": transforms})
+    return build.augmentation(SimpleNamespace(**OmegaConf.to_container(cfg, resolve=True)))
 
 
 def loader(data, augment, workers=0, batch_size=4, seed=0):
