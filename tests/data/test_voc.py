@@ -124,8 +124,8 @@ def test_masks_from_another_folder_and_images_of_other_kinds(tmp_path):
 
 
 def test_number_of_classes_follows_the_class_file(hydra):
-    assert composed("dataset=voc").model.num_classes == 21
-    assert composed("dataset=voc", "dataset.classes=mine.csv").model.num_classes is None
+    assert composed("dataset=voc").model["num_classes"] == 21
+    assert composed("dataset=voc", "dataset.classes=mine.csv").model["num_classes"] is None
 
 
 # ---- faults
