@@ -72,7 +72,7 @@ class SMPNetwork(nn.Module):
         try:
             package: Any = importlib.import_module("segmentation_models_pytorch")
             record = package.encoders.get_preprocessing_params(encoder, pretrained=pretrained)
-        except (ImportError, KeyError, ValueError, RuntimeError):  # the constructor refuses what does not exist
+        except (ImportError, KeyError, ValueError, RuntimeError, OSError):  # the constructor reports what is wrong
             return IMAGENET
         return list(record.get("mean") or IMAGENET[0]), list(record.get("std") or IMAGENET[1])
 

@@ -7,6 +7,7 @@ import torch
 from helpers import TINY
 from torch import nn
 
+from segtrain.models.pretrained import IMAGENET
 from segtrain.models.smp import SMPNetwork
 
 
@@ -51,3 +52,15 @@ def test_unknown_names_are_refused(package, arguments, message):
 
 def test_it_trains(package, segtrain, tmp_path):
     assert segtrain(*TINY, "debug=smoke", "model=smp", f"hydra.run.dir={tmp_path / 'run'}") == 0
+
+
+def test_its_normalization_is_what_the_package_records(package, monkeypatch):
+    record = {"mean": [0.5] * 3, "std": [0.25] * 3}
+    monkeypatch.setattr(package.encoders, "get_preprocessing_params", lambda encoder, pretrained: record)
+    assert SMPNetwork.normalization("imagenet", encoder="inceptionv4", num_classes=5) == ([0.5] * 3, [0.25] * 3)
+
+    def offline(encoder, pretrained):
+        raise FileNotFoundError("no network")
+
+    monkeypatch.setattr(package.encoders, "get_preprocessing_params", offline)
+    assert SMPNetwork.normalization("imagenet", encoder="inceptionv4") == IMAGENET
