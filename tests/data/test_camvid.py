@@ -198,7 +198,7 @@ def test_void_can_be_a_class(tmp_path):
 def test_number_of_classes_follows_void(hydra):
     for options, number in (((), 11), (("dataset.include_void=true",), 12)):
         cfg = composed("dataset=camvid", *options)
-        assert (cfg.dataset.num_classes, cfg.model.num_classes) == (number, number)
+        assert (cfg.dataset.num_classes, cfg.model["num_classes"]) == (number, number)
 
 
 # ---- refusals
