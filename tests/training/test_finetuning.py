@@ -1,11 +1,11 @@
 """Training a part of a network, or its parts at different rates: what stands still, what moves, exact resumes."""
 
 import json
+import shutil
 
 import pytest
 import torch
 import torchvision
-import yaml
 from helpers import TINY, stop_after_step
 
 from segtrain.models.linknet import LinkNet
@@ -104,26 +104,17 @@ def plain_run(tmp_path_factory):
     return tmp_path_factory.mktemp("plain") / "run"
 
 
-@pytest.mark.parametrize(("option", "code", "said"), [
-    ("train.freeze_encoder=true", 2, "continue with the saved train.freeze_encoder"),
-    ("train.weight_decay_on=kernels", 2, "other groups of parameters"),
-    ("train.epochs=2", 0, "train.epochs 1 -> 2"),
+@pytest.mark.parametrize(("option", "said"), [
+    ("train.freeze_encoder=true", "continue with the saved train.freeze_encoder"),
+    ("train.weight_decay_on=kernels", "other groups of parameters"),
 ])
-def test_a_run_older_than_the_options_resumes(segtrain, plain_run, tmp_path, capsys, option, code, said):
+def test_a_run_does_not_go_on_with_other_groups_of_parameters(segtrain, plain_run, tmp_path, capsys, option, said):
     if not plain_run.exists():
         assert segtrain(*TINY, "train.epochs=1", f"hydra.run.dir={plain_run}") == 0
-    run_dir, state = tmp_path / "run", last(plain_run)
-    (run_dir / "checkpoints").mkdir(parents=True)
-    saved = yaml.safe_load((plain_run / "config.yaml").read_text())
-    for key in ("freeze_encoder", "encoder_lr", "weight_decay_on"):
-        del saved["train"][key], state["config"]["train"][key]
-    (run_dir / "config.yaml").write_text(yaml.safe_dump(saved))
-    (run_dir / "metrics.csv").write_bytes((plain_run / "metrics.csv").read_bytes())
-    torch.save(state, run_dir / "checkpoints" / "last.pt")
-    assert segtrain(f"resume={run_dir}", option) == code
+    run_dir = shutil.copytree(plain_run, tmp_path / "run")
+    assert segtrain(f"resume={run_dir}", option, "train.epochs=2") == 2
     output = capsys.readouterr()
-    assert said in output.err + output.out
-    assert "train.freeze_encoder None" not in output.out + output.err
+    assert said in output.err
     assert "Traceback" not in output.err
 
 
