@@ -136,7 +136,7 @@ def load(path: Path, *, mapped: bool = False) -> dict[str, Any]:
     """
     try:
         _check_archive(path)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipfile.is_zipfile(path))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist.") from error
     except UserError:

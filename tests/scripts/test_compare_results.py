@@ -145,7 +145,7 @@ def test_another_inference_is_said_and_compared(compare):
 
 def test_a_run_directory_means_its_results(script, tmp_path):
     (tmp_path / "results.json").write_text(json.dumps(RESULTS))
-    assert script.load(tmp_path) == script.load(tmp_path / "results.json") == RESULTS
+    assert script.read_results(tmp_path) == script.read_results(tmp_path / "results.json") == RESULTS
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"task": "benchmark", "params": 3}'])
