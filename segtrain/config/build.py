@@ -135,7 +135,7 @@ def _shapes(node: dict[str, Any]) -> dict[str, torch.Size]:
 
 
 def weighs_classes(cfg: Config[Any]) -> bool:
-    """Say whether the loss has class weights, which are computed from the training split."""
+    """Return whether the loss has class weights, which are computed from the training split."""
     return any(key.rpartition(".")[2] == "class_weights" and isinstance(value, str) and value != "none"
                for key, value in walk(cfg.loss))
 
@@ -173,7 +173,7 @@ def optimizer(cfg: Config[Any], network: nn.Module, device: torch.device) -> tor
         node.setdefault("fused", True)
     kernels_only = cfg.train.weight_decay_on == "kernels"
     parameters = group_parameters(network, freeze_encoder=cfg.train.freeze_encoder, encoder_lr=cfg.train.encoder_lr,
-                         decay_kernels_only=kernels_only)
+                                  decay_kernels_only=kernels_only)
     built = _of_kind(call(node, "optim", given={"params": parameters}), torch.optim.Optimizer, "optim")
     if kernels_only and "weight_decay" not in built.defaults:
         raise UserError(f"train.weight_decay_on=kernels, but optim._target_={node['_target_']} has no weight_decay: "
@@ -186,7 +186,7 @@ def optimizer(cfg: Config[Any], network: nn.Module, device: torch.device) -> tor
 
 
 def schedule(cfg: Config[Any], total_steps: int, steps_per_epoch: int) -> Schedule:
-    """Build the course of the learning rate."""
+    """Build the learning-rate schedule."""
     return call(cfg.scheduler, "scheduler",
                 given={"total_steps": total_steps, "steps_per_epoch": steps_per_epoch})
 
@@ -265,7 +265,7 @@ def encoder_std(cfg: Config[Any]) -> list[float]:
 
 
 def _can_compile() -> bool:
-    """Say whether torch.compile has what it needs on a GPU: a C++ compiler and Triton."""
+    """Return whether torch.compile has what it needs on a GPU: a C++ compiler and Triton."""
     compilers = [os.environ.get("CXX", ""), "g++", "clang++"]
     return (importlib.util.find_spec("triton") is not None
             and any(shutil.which(name) for name in compilers if name))

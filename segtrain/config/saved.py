@@ -64,8 +64,8 @@ def from_checkpoint(config: Mapping[str, Any], path: Path, cfg: Config[Any]) -> 
     """
     check_plain(config, str(path))
     try:
-        laid = lay_over(config, cfg.tree(), cfg.overrides)
-        laid |= {section: cfg.tree()[section] for section in ("task", "runtime")}
+        tree = cfg.tree()
+        laid = lay_over(config, tree, cfg.overrides) | {section: tree[section] for section in ("task", "runtime")}
         check_trust(laid, cfg.overrides, cfg.runtime.trusted)
         return without_download(check_config(laid, cfg.overrides), cfg.overrides)
     except UserError as error:

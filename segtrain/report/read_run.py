@@ -55,7 +55,7 @@ class Run:
 
 
 def is_run(folder: Path) -> bool:
-    """Say whether a directory holds what a run leaves behind, even if it was refused at once."""
+    """Return whether a directory holds what a run leaves behind, even if it was refused at once."""
     return (folder / "config.yaml").is_file() or any((folder / f"{task}.log").is_file() for task in TASKS)
 
 

@@ -49,7 +49,7 @@ class Job:
 
 
 def is_sweep(folder: Path) -> bool:
-    """Say whether a directory holds runs and is none itself."""
+    """Return whether a directory holds runs and is not one itself."""
     return folder.is_dir() and not is_run(folder) and (
         (folder / "leaderboard.json").is_file() or any(is_run(each) for each in folder.iterdir() if each.is_dir()))
 

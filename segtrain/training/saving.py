@@ -49,14 +49,13 @@ def save_last(state: TrainingState, *, keep_former: bool = False) -> None:
     state.saved_step, state.saved_at = state.progress.step, time.monotonic()
 
 
-def save_best(state: TrainingState) -> Path:
+def save_best(state: TrainingState) -> None:
     """Save the weights that are scored; what only a resume needs is left out."""
-    path = state.run_dir / "checkpoints" / checkpoint.BEST
     left_out = dict.fromkeys(("optimizer", "scheduler", "scaler", "ema", "rng"))
     with _resumable(state):
-        checkpoint.save(path, {"model": state.scored_model.state_dict(), **left_out, **_describe(state),
-                               "progress": asdict(state.progress)})
-    return path
+        checkpoint.save(state.run_dir / "checkpoints" / checkpoint.BEST,
+                        {"model": state.scored_model.state_dict(), **left_out, **_describe(state),
+                         "progress": asdict(state.progress)})
 
 
 @contextmanager
@@ -124,7 +123,7 @@ def _restore(state: TrainingState, saved: dict[str, Any], path: Path) -> None:
     former_lr = saved["optimizer"]["param_groups"][0]["lr"]
     try:
         put_back(state, {**saved, "progress": asdict(state.progress),
-                            "scheduler": {"last_epoch": state.schedule_step}})
+                         "scheduler": {"last_epoch": state.schedule_step}})
     except ValueError as error:
         if "parameter group" not in str(error):
             raise
