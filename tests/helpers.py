@@ -45,6 +45,14 @@ def segtrain_exits(*arguments: str) -> int:
     return ended.value.code
 
 
+def mostly_slow(fast: int, cases) -> list:
+    """Mark all but the first cases of a parametrized test as slow; a tuple holds the arguments of one."""
+    cases = [case if hasattr(case, "marks") else pytest.param(*case if isinstance(case, tuple) else (case,))
+             for case in cases]
+    return [*cases[:fast], *(pytest.param(*case.values, id=case.id, marks=[*case.marks, pytest.mark.slow])
+                             for case in cases[fast:])]
+
+
 def draw_no_confusion_matrix(monkeypatch):
     """Show an empty figure in TensorBoard after each validation: a confusion matrix takes longer than a tiny epoch."""
     monkeypatch.setattr(trackers, "draw_confusion", lambda matrix, class_names: Figure(figsize=(1, 1)))

@@ -38,6 +38,7 @@ def scenes():
     return [data.read(index) for index in range(3)]
 
 
+@pytest.mark.slow
 def test_a_loaded_network_predicts_and_scores_as_the_command_does(trained):
     model = segtrain.load(trained / "outputs" / "first")
     assert model.labels == CAMVID

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import TINY, composed
+from helpers import TINY, composed, mostly_slow
 
 from segtrain import cli
 from segtrain.config import build
@@ -55,7 +55,7 @@ def refused(capsys):
 # ---- what is refused
 
 
-@pytest.mark.parametrize(("override", "said"), [
+@pytest.mark.parametrize(("override", "said"), mostly_slow(10, [
     ("sed=3", "sed is not a key of the configuration. Did you mean 'seed'?"),
     ("+sed=3", "sed is not a key of the configuration. Did you mean 'seed'?"),
     ("epochs=3", "epochs is not a key of the configuration. Did you mean 'train.epochs'?"),
@@ -97,7 +97,7 @@ def refused(capsys):
     ("+resume=x", "resume= is for the command line of a single run"),
     ("resume=", "resume= is not a directory"),
     ("resume=nowhere", "resume=nowhere is not a directory"),
-])
+]))
 def test_refused(segtrain, capsys, override, said):
     assert segtrain(*override.split(), *TINY) == 2
     assert said in refused(capsys)
@@ -201,6 +201,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch, error):
     assert f"{type(error).__name__}: ours" in log
 
 
+@pytest.mark.slow
 def test_a_bug_exits_1():
     code = ("import sys, types\nfrom segtrain import cli\n"
             "sys.modules['segtrain.tasks.train'] = types.SimpleNamespace(run=lambda *_: 1 / 0)\n"
@@ -280,8 +281,8 @@ def test_resume_and_a_run_directory_contradict(segtrain, capsys):
     assert "leave out hydra.run.dir=other" in refused(capsys)
 
 
-@pytest.mark.parametrize("name", ["a run", "a=b,c", "it's", 'a "run"', "[1]", "größe", "a\\b", "'quoted'", "~x",
-                                  "1e3", "null_"])
+@pytest.mark.parametrize("name", mostly_slow(2, [
+    "a run", "a=b,c", "it's", 'a "run"', "[1]", "größe", "a\\b", "'quoted'", "~x", "1e3", "null_"]))
 def test_resume_of_any_name(segtrain, capsys, name):
     finished(name)
     assert segtrain(f"resume={name}") == 0

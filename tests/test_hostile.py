@@ -130,6 +130,7 @@ TABLES = st.lists(st.lists(CELLS, max_size=5), max_size=5).map(
     lambda table: "\n".join(",".join(row) for row in table).encode())
 
 
+@pytest.mark.slow
 @FAST
 @given(data=TREES.map(lambda tree: json.dumps(tree).encode()) | TEXTS | TABLES,
        suffix=st.sampled_from([".csv", ".json", ".yaml", ".txt"]))

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import TINY
+from helpers import TINY, mostly_slow
 from PIL import Image
 
 from segtrain.config import instantiate
@@ -180,7 +180,7 @@ def test_a_file_does_not_choose_where_data_are_fetched_to(refused, best):
     assert "fetched/JPEGImages is not a folder" in evaluate(refused, "x.pt")
 
 
-@pytest.mark.parametrize(("key", "value", "said"), [
+@pytest.mark.parametrize(("key", "value", "said"), mostly_slow(3, [
     ("model", None, "model is not what"), ("model", {"a": 1}, "model.a is not what"), ("model", {1: 2}, "model.1"),
     ("config", None, "config is not what"), ("config", [1], "config is not what"), ("config", {1: 2}, "config.1"),
     ("config", {}, "has no value"), ("config", {"dataset": "x"}, "dataset=x has the wrong type: it is a section"),
@@ -194,7 +194,7 @@ def test_a_file_does_not_choose_where_data_are_fetched_to(refused, best):
     ("class_pixels", "many", "class_pixels is not what"), ("class_pixels", [-1], "class_pixels.0 is not what"),
     ("epoch", -1, "epoch is not what"), ("epoch", "x\n\x1b[2J", "epoch is not what"), ("step", None, "step is not"),
     ("optimizer", 7, "optimizer is not what"), ("format", "segtrain-9", "is not a checkpoint of segtrain (segtrain-1)"),
-])
+]))
 def test_a_checkpoint_with_something_else_in_a_place_is_refused(refused, best, key, value, said):
     torch.save(altered(best, key, value), "x.pt")
     message = evaluate(refused, "x.pt")
@@ -215,13 +215,13 @@ def test_a_config_nested_a_hundred_deep_is_refused(refused, best):
     assert "nested too deep" in evaluate(refused, "x.pt")
 
 
-@pytest.mark.parametrize(("make", "said"), [
+@pytest.mark.parametrize(("make", "said"), mostly_slow(3, [
     (lambda weight: torch.zeros(1).expand(10**9, 10**6), "(1000000000, 1000000) instead of (2, 3, 3, 3)"),
     (lambda weight: weight.to(torch.int8), "int8"), (lambda weight: weight.to(torch.complex64), "complex64"),
     (lambda weight: weight.to_sparse(), "no plain numbers"), (lambda weight: weight.to("meta"), "no plain numbers"),
     (lambda weight: torch.quantize_per_tensor(weight, 0.1, 0, torch.quint8), "quint8"),
     (lambda weight: weight * float("nan"), "the loss over 3 images is nan"),
-], ids=["gigantic", "int8", "complex", "sparse", "meta", "quantized", "nan"])
+]), ids=["gigantic", "int8", "complex", "sparse", "meta", "quantized", "nan"])
 @pytest.mark.filterwarnings("ignore")  # torch's on quantization
 def test_weights_of_another_size_or_kind_are_refused(refused, best, make, said):
     name = next(iter(best["model"]))
@@ -252,7 +252,7 @@ def test_files_of_other_kinds_are_no_checkpoints(refused, trained):
 # ---- run directories
 
 
-@pytest.mark.parametrize(("text", "said"), [
+@pytest.mark.parametrize(("text", "said"), mostly_slow(3, [
     ("a: &a [1]\nb: *a\n", "YAML aliases"),
     ("a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60)), "YAML aliases"),
     ("a0: &a0 {k: x}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 60)), "aliases"),
@@ -261,7 +261,7 @@ def test_files_of_other_kinds_are_no_checkpoints(refused, trained):
     ("[" * 50_000, "nested too deep"), ("a: " * 1000, "not valid YAML"), ("x" * 2_000_000, "larger than"),
     ("\x00\x01", "not valid YAML"), ("? [1, 2]\n: 3\n", "valid YAML"), ("1: 2\n", "has the key 1"),
     ("seed: ${oc.env:SECRET}\n", "is an interpolation"),
-])
+]))
 def test_a_run_directory_with_a_hostile_config_is_refused(refused, text, said):
     Path("run").mkdir()
     Path("run/config.yaml").write_text(text)
@@ -302,11 +302,11 @@ def test_a_link_in_the_place_of_a_temporary_file_is_not_followed(tmp_path):
     assert ((tmp_path / "x.json").read_text(), outside.read_text()) == ("new", "mine")
 
 
-@pytest.mark.parametrize(("key", "value"), [
+@pytest.mark.parametrize(("key", "value"), mostly_slow(3, [
     ("progress", None), ("progress.best", 3), ("progress.epoch", "x"), ("progress.loss_sums", [None]),
     ("rng", None), ("rng", {"cpu": torch.zeros(3), "cuda": []}), ("scheduler", {"last_epoch": "x"}),
     ("optimizer", None), ("optimizer", {}), ("optimizer", {"state": {}, "param_groups": [{"params": [1] * 46}]}),
-    ("optimizer.param_groups", "x"), ("scaler", None)])
+    ("optimizer.param_groups", "x"), ("scaler", None)]))
 def test_a_state_that_cannot_be_restored_is_refused(segtrain, capsys, run, key, value):
     path = run / "checkpoints" / "last.pt"
     torch.save(altered(torch.load(path, weights_only=True), key, value), path)
@@ -316,7 +316,8 @@ def test_a_state_that_cannot_be_restored_is_refused(segtrain, capsys, run, key, 
     assert not error or "last.pt" in error
 
 
-@pytest.mark.parametrize("text", ["", "[", "[1]", "null", '{"miou": "much"}', "[" * 100_000, '"\\u001b[2J"'])
+@pytest.mark.parametrize("text", mostly_slow(2, [
+    "", "[", "[1]", "null", '{"miou": "much"}', "[" * 100_000, '"\\u001b[2J"']))
 def test_a_hostile_results_file_is_refused(refused, trained, text):
     shutil.copytree(trained, "run")
     Path("run/results.json").write_text(text)
@@ -342,7 +343,7 @@ def test_a_leaderboard_does_not_speak_to_the_terminal(tmp_path, capsys):
     assert r"x\x1b[2J" in shown
 
 
-@pytest.mark.parametrize("text", ["epoch\nx\n", "a,b\n1,2\n", "\x00", '"', "epoch\n-3\n"])
+@pytest.mark.parametrize("text", mostly_slow(1, ["epoch\nx\n", "a,b\n1,2\n", "\x00", '"', "epoch\n-3\n"]))
 def test_a_hostile_metrics_file_is_refused_or_read_as_text(segtrain, capsys, run, text):
     (run / "metrics.csv").write_text(text)
     assert segtrain("resume=run", "train.max_steps=3") in (0, 2)
@@ -367,6 +368,7 @@ def test_a_image_that_unpacks_to_gigabytes_is_refused(tmp_path, size):
         read_image(tmp_path / "x.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [
     "- !!python/object/apply:os.system ['touch harm']\n", "- !!python/name:os.system x\n", "[" * 50_000,
     "a0: &a0 {k: x}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 60)),
@@ -430,6 +432,7 @@ def of_folder(root="data"):
             "runtime.workers=0", "runtime.threads=1", "model=unet", "model.width=2", "train.max_steps=1")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_images_of_any_name_are_used(segtrain, capsys):
     folder_dataset(NAMES)
@@ -444,7 +447,7 @@ def test_images_of_any_name_are_used(segtrain, capsys):
     assert not Path("harm").exists()
 
 
-@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+@pytest.mark.parametrize("name", mostly_slow(3, NAMES), ids=range(len(NAMES)))
 def test_a_image_of_any_name_is_named_in_plain_text(refused, name):
     folder_dataset(["good", name])
     broken = next(path for path in Path("data/train/images").iterdir() if path.name != "good.png")
@@ -464,7 +467,7 @@ def test_images_behind_links_are_the_users_own(segtrain):
 # ---- weights of others
 
 
-@pytest.mark.parametrize("kind", ["objects", "declared", "pickle", "bomb", "text"])
+@pytest.mark.parametrize("kind", mostly_slow(2, ["objects", "declared", "pickle", "bomb", "text"]))
 def test_a_hostile_npz_file_is_refused(refused, kind):
     path = Path("weights.npz")
     if kind == "objects":

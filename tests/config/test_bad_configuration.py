@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import TINY, composed
+from helpers import TINY, composed, mostly_slow
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -282,7 +282,7 @@ def test_wrong_values_of_a_groups_keys_are_refused(group, choice):
 # ---- keys that contradict each other
 
 
-@pytest.mark.parametrize(("overrides", "said"), [
+@pytest.mark.parametrize(("overrides", "said"), mostly_slow(8, [
     ("train.freeze_encoder=true train.encoder_lr=1e-4", "contradict"),
     ("train.freeze_encoder=true", "would keep random weights"),
     ("train.freeze_encoder=true model=fcn8 model.pretrained=null checkpoint=x.pt", "x.pt does not exist"),
@@ -308,7 +308,7 @@ def test_wrong_values_of_a_groups_keys_are_refused(group, choice):
     ("resume=nowhere checkpoint=x.pt", "resume=nowhere is not a directory"),
     ("runtime.device=cuda:99", "runtime.device=cuda:99 is not available here"),
     ("runtime.precision=fp8", "runtime.precision=fp8 is unknown"),
-])
+]))
 def test_what_contradicts_is_refused(segtrain, capsys, tmp_path, monkeypatch, overrides, said):
     monkeypatch.chdir(tmp_path)
     assert segtrain(*TINY, *overrides.split()) == 2
@@ -476,12 +476,14 @@ def test_the_effect_of_every_fixed_key_is_shown():
         assert f"{key}=" in source(file)
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_config_have_one_outcome(outcome):
     first = outcome()
     assert first == outcome()
     assert first[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", RUNS)
 def test_a_fixed_key_changes_the_outcome(outcome, key):
     given, one, other = RUNS[key]
@@ -491,6 +493,7 @@ def test_a_fixed_key_changes_the_outcome(outcome, key):
     assert OUTCOMES[first] != outcome(*given.split(), f"{key}={other}")
 
 
+@pytest.mark.slow
 def test_checkpoint_and_new_head(outcome, tmp_path):
     assert outcome("optim.lr=0.1")[0] == 0
     weights = f"checkpoint={tmp_path / 'run0'}"
@@ -500,6 +503,7 @@ def test_checkpoint_and_new_head(outcome, tmp_path):
     assert started != new
 
 
+@pytest.mark.slow
 def test_runtime_keys(monkeypatch, outcome):
     formats = {build.memory_format(composed(f"runtime.channels_last={value}")) for value in ("true", "false")}
     assert formats == {torch.channels_last, torch.contiguous_format}
@@ -553,6 +557,7 @@ def test_the_effect_of_every_key_of_a_task_is_shown():
             assert f"{key}=" in source(TESTED_IN[task])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", SETTLED)
 def test_a_tasks_key_changes_what_it_says(segtrain, capsys, tmp_path, monkeypatch, task):
     monkeypatch.chdir(tmp_path)

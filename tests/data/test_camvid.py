@@ -263,6 +263,7 @@ RUN = ("dataset=camvid", "dataset.crop=[32,32]", "train.batch_size=2", "runtime.
        "train.epochs=1", "train.num_images=2", "train.report=false", "hydra.run.dir=run")
 
 
+@pytest.mark.slow
 def test_train_and_evaluate_the_original_release(segtrain, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     label = flat("Sky")
@@ -279,6 +280,7 @@ def test_train_and_evaluate_the_original_release(segtrain, tmp_path, monkeypatch
     assert (pixels[0], pixels[3], pixels[11], sum(pixels)) == (4 * 640, 4 * (15 * 40 - 1), 4 * 41, 4 * 1280)
 
 
+@pytest.mark.slow
 def test_random_splits_are_warned_of(segtrain, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     release(tmp_path / "data", "abcdefgh")
@@ -289,6 +291,7 @@ def test_random_splits_are_warned_of(segtrain, tmp_path, monkeypatch, capsys):
     assert not Path("other").exists()
 
 
+@pytest.mark.slow
 def test_benchmark_needs_no_camvid(segtrain, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert segtrain("task=benchmark", "dataset=camvid", "task.size=[32,32]", "task.repeats=1", "task.seconds=0.01",

@@ -254,6 +254,7 @@ def test_instance_ids_keep_their_16_bits(tmp_path):
 # ---- the command
 
 
+@pytest.mark.slow
 def test_train_and_evaluate(segtrain, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for split, city in (("train", "aachen"), ("val", "ulm")):

@@ -330,6 +330,7 @@ def test_train_and_evaluate_on_colour_masks(segtrain, tmp_path, capsys):
     assert scored["confusion_matrix"] == trained["confusion_matrix"]
 
 
+@pytest.mark.slow
 def test_paths_with_split_on_the_command_line(segtrain, root):
     place(root, *(f"{split}/{number}_{kind}" for split in ("train", "val") for number in range(2)
                   for kind in ("rgb.jpg", "gt.png")))

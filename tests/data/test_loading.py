@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from helpers import mostly_slow
 from omegaconf import OmegaConf
 
 from segtrain.config import build
@@ -197,7 +198,7 @@ def test_images_of_different_sizes_are_padded_with_void():
         assert (target[:, width:] == 255).all()
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("workers", mostly_slow(1, [0, 1, 2]))
 def test_users_error_in_a_worker_is_one_plain_line_and_ends_the_workers_at_once(workers):
     data = Broken([(40, 48)] * 8)
 
@@ -229,6 +230,7 @@ def test_workers_leave_signals_to_the_main_process():
     assert (batch.images == 101).all()
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_process(tmp_path):
     script = tmp_path / "leave.py"
     script.write_text(textwrap.dedent("""

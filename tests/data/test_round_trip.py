@@ -43,6 +43,7 @@ def counted(folder, split):
     return [sum(int((mask == color).all(-1).sum()) for mask in masks) for color in (*COLORS.values(), VOID)]
 
 
+@pytest.mark.slow
 def test_a_folder_of_colored_masks_is_checked_trained_on_and_scored(root, segtrain, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     given = ("task=doctor", "dataset=folder", "dataset.root=data", "dataset.instances=components", "task.examples=1")

@@ -239,6 +239,7 @@ def test_masks_of_two_classes_in_black_and_white(tmp_path):
 # ---- the command
 
 
+@pytest.mark.slow
 def test_train_and_evaluate(segtrain, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     objects = np.zeros((32, 40), np.uint8)

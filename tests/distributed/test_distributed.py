@@ -14,6 +14,7 @@ import pytest
 import ranks
 import torch
 import yaml
+from helpers import mostly_slow
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -82,6 +83,7 @@ def whole_run(tmp_path_factory):
 # ---- the same numbers
 
 
+@pytest.mark.slow
 def test_evaluation_is_exactly_that_of_one_process(segtrain, tmp_path):
     """Seven images of two sizes make five batches, which two and three processes share unevenly."""
     data = folder(tmp_path / "data", 2, 7, sizes=((40, 56), (40, 56), (40, 56), (48, 56)))
@@ -143,6 +145,7 @@ def test_only_neighbours_of_one_size_share_a_batch():
 # ---- one run directory
 
 
+@pytest.mark.slow
 def test_one_run_directory_of_the_first_process(whole_run):
     assert {path.name for path in whole_run.parent.iterdir()} == {"run", "said"}
     assert [row["step"] for row in rows(whole_run)] == ["3", "6"]
@@ -228,14 +231,14 @@ def test_a_restarted_job_goes_on_by_itself(tmp_path, whole_run):
 # ---- errors
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
+@pytest.mark.parametrize(("arguments", "said"), mostly_slow(1, [
     (("train.epocs=3",), "train.epocs is not a key of the configuration. Did you mean 'train.epochs'?"),
     (("-m", "seed=0,1"), "-m under torchrun: start each job with torchrun by itself"),
     (("task=doctor",), "task=doctor runs in one process: start it without torchrun"),
     (("train.batch_size=10",), "train.batch_size=10 of each of 2 processes is larger than the training split of 18 "
                                "images: use train.batch_size=9 or less."),
     (("runtime.sync_batchnorm=true",), "runtime.sync_batchnorm=true on cpu"),
-])
+]))
 def test_a_common_error_is_said_by_the_first_process(tmp_path, monkeypatch, arguments, said):
     monkeypatch.chdir(tmp_path)
     job = ranks.start(tmp_path / "said", 2, *TINY, *UNET, *arguments)
@@ -247,6 +250,7 @@ def test_a_common_error_is_said_by_the_first_process(tmp_path, monkeypatch, argu
     assert not list(tmp_path.rglob("*.yaml"))
 
 
+@pytest.mark.slow
 def test_help_ends_all(tmp_path):
     job = ranks.start(tmp_path, 2, "--help")
     assert job.wait() == [0, 0]

@@ -264,6 +264,7 @@ def test_channels_last_gives_the_same(make, kwargs):
     assert_close(actual, expected)
 
 
+@pytest.mark.slow
 @every_class_slowly
 @torch.no_grad()
 def test_bfloat16_is_close(make, kwargs):
@@ -282,6 +283,7 @@ def test_learns_one_batch(make, kwargs):
     assert losses[-1] < 0.15 * losses[0], losses
 
 
+@pytest.mark.slow
 @every_class_slowly
 @torch.no_grad()
 def test_export_with_any_size(make, kwargs):

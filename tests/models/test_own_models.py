@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import TINY
+from helpers import TINY, mostly_slow
 from torch import nn
 
 from segtrain.errors import UserError
@@ -78,6 +78,7 @@ def own(tmp_path, monkeypatch):
         sys.modules.pop(module, None)
 
 
+@pytest.mark.slow
 def test_a_class_of_the_users_trains_resumes_and_is_evaluated_by_yaml_alone(segtrain, own, capsys):
     assert segtrain(*own, "model=good", "+model.width=4", "train.epochs=2", "train.encoder_lr=1e-4",
                     "hydra.run.dir=run") == 0
@@ -112,7 +113,7 @@ def test_a_new_head_needs_a_class_layer(segtrain, own, capsys):
     assert "model._target_=mynets.nets.Good" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
+@pytest.mark.parametrize(("arguments", "said"), mostly_slow(4, [
     (["model=mapping"], "returns a mapping with the keys out, aux in training mode for images of shape (2, 3, 32, 32), "
                         "but logits of shape (2, 11, 32, 32) are needed: let its forward return the logits alone."),
     (["model=good", "+model.aux=true"], "returns a tuple of 2 in training mode"),
@@ -129,7 +130,7 @@ def test_a_new_head_needs_a_class_layer(segtrain, own, capsys):
     (["model=linknet", "model.num_classes=0"], "model.num_classes=0: must be at least 1"),
     (["model=theirs"], "choose model=torchvision/lraspp_mobilenet_v3_large."),
     (["model=full"], "out of memory"),
-])
+]))
 def test_what_returns_no_logits_is_refused_before_the_first_step(segtrain, own, capsys, arguments, said):
     assert segtrain(*own, *arguments, "hydra.run.dir=run") == 2
     message = capsys.readouterr().err

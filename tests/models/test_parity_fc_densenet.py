@@ -62,6 +62,7 @@ def test_keras_layers_need_the_last_step_of_keras():
         keras_layers(FCDenseNet(5, depth=13))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bottleneck_blocks", [0, 1, 32])
 @pytest.mark.parametrize("depth", [121, 169, 201])
 def test_keras_layers_have_the_names_of_the_original(depth, bottleneck_blocks):

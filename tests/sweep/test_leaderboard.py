@@ -48,6 +48,7 @@ def shown_table():
     return table.format_leaderboard(Path("sweep")).splitlines()
 
 
+@pytest.mark.slow
 def test_what_differs_between_the_jobs_has_columns(segtrain, scores, capsys):
     scores |= {("Adam", 0): results(0.5), ("Adam", 1): results(0.7), ("SGD", 0): UserError("mend this"),
                ("SGD", 1): results(0.6)}
@@ -80,6 +81,7 @@ def test_a_folder_is_named_where_it_is_not_named_by_what_differs(segtrain, score
     assert (Path("sweep") / line.split()[0] / "results.json").is_file()
 
 
+@pytest.mark.slow
 def test_seeds_are_summarized_with_the_deviation_of_the_sample(segtrain, scores):
     adam, sgd = [0.5, 0.7, 0.9], [0.8, 0.6]
     scores |= {("Adam", seed): results(miou, loss=seed) for seed, miou in enumerate(adam)}
@@ -101,6 +103,7 @@ def test_seeds_are_summarized_with_the_deviation_of_the_sample(segtrain, scores)
     assert sgd_line.endswith("(1 failed)")
 
 
+@pytest.mark.slow
 def test_without_several_seeds_there_is_no_summary(segtrain, scores):
     scores |= {("Adam", 0): results(0.5), ("SGD", 0): results(0.7), ("Adam", 1): results(0.9)}
     assert segtrain(*SWEEP, "optim=adam,sgd", "seed=0") == 0
@@ -125,6 +128,7 @@ def test_every_monitored_score_is_sorted_and_searched_in_its_direction():
         name: known[name] for name in monitors} == {name: name != "loss" for name in monitors}
 
 
+@pytest.mark.slow
 def test_jobs_that_were_not_scored_alike_stand_in_tables_of_their_own(segtrain, scores):
     scores |= {("Adam", 0): results(0.5), ("SGD", 0): results(0.9, dataset="camvid"), ("AdamW", 0): results(0.6),
                ("RMSprop", 0): UserError("mend this")}

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import TINY
+from helpers import TINY, mostly_slow
 
 from segtrain import cli
 from segtrain.errors import Stopped, UserError
@@ -62,6 +62,7 @@ def contents(folder):
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in Path(folder).rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_sweep_of_real_runs(segtrain, capsys):
     command = (*SWEEP, "optim=adam,sgd", "debug=smoke", *TINY)
     assert segtrain(*command) == 0
@@ -96,7 +97,7 @@ def test_the_leaderboard_is_there_after_every_job(segtrain, jobs, monkeypatch):
     assert [row["job"] for row in rows()] == ["seed=3", "seed=2", "seed=1"], "the best comes first"
 
 
-@pytest.mark.parametrize(("given", "expected"), [
+@pytest.mark.parametrize(("given", "expected"), mostly_slow(2, [
     (["seed=0,1", "train.epochs=2"], ["seed=0", "seed=1"]),
     (["seed=0,1", "dataset.crop=[64, 64]", "optim.lr=1e-3"], ["seed=0", "seed=1"]),
     (["seed=range(0,2)", "optim=choice(adam)"], ["seed=0,optim=adam", "seed=1,optim=adam"]),
@@ -105,7 +106,7 @@ def test_the_leaderboard_is_there_after_every_job(segtrain, jobs, monkeypatch):
     (["checkpoint=a/b,a_b,'a b'"], None),
     (["checkpoint=" + ",".join(letter * 300 for letter in "ab")], None),
     (["checkpoint=" + ",".join("'" + "ü" * 100 + letter + "'" for letter in "ab")], None),
-])
+]))
 def test_job_folders_are_named_by_what_is_swept(segtrain, jobs, given, expected):
     assert segtrain(*SWEEP, *given) == 0
     assert len(folders()) == len(set(jobs.ran)) == len(jobs.ran)
@@ -113,6 +114,7 @@ def test_job_folders_are_named_by_what_is_swept(segtrain, jobs, given, expected)
     assert expected is None or folders() == sorted(expected)
 
 
+@pytest.mark.slow
 def test_an_experiment_that_sweeps(segtrain, jobs):
     assert segtrain(*SWEEP, "experiment=blog_optimizers", "seed=1") == 0
     assert folders() == ["optim=adam", "optim=rmsprop", "optim=sgd"]
@@ -144,6 +146,7 @@ def test_a_job_refused_by_the_schema_has_a_log(segtrain, jobs, capsys):
     assert "segtrain: train.epochs=-1 is too small" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_job_that_cannot_be_built(segtrain):
     assert segtrain(*SWEEP, "scheduler.warmup_epochs=-1,0", "debug=smoke", *TINY) == 2
     log = Path("sweep/scheduler.warmup_epochs=-1/train.log").read_text()
@@ -163,6 +166,7 @@ def test_a_bug_in_one_job_exits_1(jobs, monkeypatch):
     assert {row["error"] for row in rows()} == {None, "mend this", "ZeroDivisionError('ours')"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("error", "code"), [(Stopped(15), 143), (KeyboardInterrupt(), 130)])
 def test_a_signal_ends_the_whole_sweep(segtrain, jobs, error, code):
     jobs.errors = {1: error}
@@ -174,6 +178,7 @@ def test_a_signal_ends_the_whole_sweep(segtrain, jobs, error, code):
     assert jobs.ran[2:] == ["seed=1", "seed=2"]
 
 
+@pytest.mark.slow
 def test_another_configuration_in_the_same_directory_is_refused(segtrain, jobs, capsys):
     assert segtrain(*SWEEP, "seed=0,1") == 0
     before = contents("sweep")
@@ -184,6 +189,7 @@ def test_another_configuration_in_the_same_directory_is_refused(segtrain, jobs, 
     assert after.keys() == before.keys()
 
 
+@pytest.mark.slow
 def test_a_restart_may_use_the_machine_otherwise(segtrain, jobs, monkeypatch):
     jobs.errors = {1: Stopped(15)}
     assert segtrain(*SWEEP, "seed=0,1", "dataset.std=auto") == 143

@@ -81,6 +81,7 @@ def test_jobs_in_other_processes_are_named_and_shown_as_in_this_one(segtrain, ra
     assert capsys.readouterr().out.count("leaderboard: ") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "code", "said"), [
     ("1,0", 2, "segtrain: mend this\n"),
     ("1,2", 1, "segtrain: a bug of segtrain, of which the log in sweep/seed=2 has more: ZeroDivisionError('ours')\n"),
@@ -95,6 +96,7 @@ def test_errors_in_other_processes_end_the_command(segtrain, ran, apart, capsys,
         name: "done" if name == "seed=0" else "failed" for name in ran}
 
 
+@pytest.mark.slow
 def test_another_configuration_is_refused_in_other_processes_too(segtrain, ran, apart, capsys):
     assert segtrain(*SWEEP, "seed=0,3") == 0
     before = rows()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import mostly_slow
 from torch import nn
 
 from segtrain.models.linknet import LinkNet
@@ -155,6 +156,7 @@ def test_benchmark_without_training_in_bf16(segtrain):
     assert [results()[f"train_{name}"] for name in ("images_per_second", "runs", "memory_bytes")] == [None] * 3
 
 
+@pytest.mark.slow
 def test_several_networks_in_one_table(segtrain, capsys):
     sweep = ("-m", *QUICK, "model.encoder=resnet50,resnet18,resnet81", "task.train=false", "hydra.sweep.dir=sweep")
     assert segtrain(*sweep) == 2
@@ -173,12 +175,13 @@ def test_several_networks_in_one_table(segtrain, capsys):
     assert speeds[2] == ""
 
 
+@pytest.mark.slow
 def test_the_columns_are_figures_of_the_results(segtrain):
     assert segtrain(*QUICK, "hydra.run.dir=run") == 0
     assert {column.name for column in leaderboard.COSTS} <= results().keys()
 
 
-@pytest.mark.parametrize(("given", "message"), [
+@pytest.mark.parametrize(("given", "message"), mostly_slow(3, [
     (("task.size=[3,64]",), "task.size=[3, 64] must be [height, width], each at least 32"),
     (("task.size=64",), "task.size"),
     (("task.repeats=0",), "task.repeats=0 is too small"),
@@ -186,7 +189,7 @@ def test_the_columns_are_figures_of_the_results(segtrain):
     (("task.sort=parms",), "task.sort=parms is not a column of the table"),
     (("dataset=folder",), "give it, dataset.num_classes="),
     (("model.num_classes=0",), "model.num_classes=0: must be at least 1"),
-])
+]))
 def test_what_is_refused(segtrain, capsys, given, message):
     assert segtrain(*QUICK, *given, "hydra.run.dir=run") == 2
     assert message in capsys.readouterr().err

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import TINY, composed
+from helpers import TINY, composed, mostly_slow
 from keras_records import load_record, relative_error
 
 from segtrain.data.camvid import CAMVID
@@ -59,6 +59,7 @@ def test_the_classes_of_known_datasets_need_no_data(hydra, dataset, expected):
     assert (form.palette is not None) == (dataset == "voc")
 
 
+@pytest.mark.slow
 def test_the_checkpoint_can_be_evaluated_and_trained_on(segtrain, keras):
     """Of its 12 classes street scenes have 11; with the class layer cut to these, nothing else is needed."""
     _, weights = keras
@@ -94,7 +95,7 @@ def test_names_of_other_sessions_and_versions(keras, rename, offset):
     assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
-@pytest.mark.parametrize(("given", "message"), [
+@pytest.mark.parametrize(("given", "message"), mostly_slow(3, [
     (("task.weights=null",), "task.weights is needed"),
     (("task.weights=nowhere.npz",), "task.weights=nowhere.npz does not exist"),
     (("task.weights=text.npz",), "task.weights=text.npz is no .npz file of arrays"),
@@ -105,7 +106,7 @@ def test_names_of_other_sessions_and_versions(keras, rename, offset):
     (("task.weights=unknown.npz",), "unknown: dense/kernel"),
     (("dataset.num_classes=null",), "the number of classes is open"),
     (("model=unet", "~model.keras_compatible"), "has no Keras original"),
-])
+]))
 def test_what_is_refused(segtrain, keras, capsys, given, message):
     _, weights = keras
     np.savez("weights.npz", **weights)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from helpers import TINY, UNET
+from helpers import TINY, UNET, mostly_slow
 from made_files import Memory, make_sample, save_image
 from PIL import Image
 
@@ -104,6 +104,7 @@ def test_test_split_that_is_asked_for_must_be_there(root, doctor):
     assert str(root / "test") in report["findings"][0]["message"]
 
 
+@pytest.mark.slow
 def test_settled_settings_train(root, doctor, segtrain, tmp_path):
     assert doctor(root)[0] == 0
     settled = yaml.safe_load((tmp_path / "run" / "conf" / "dataset" / "checked.yaml").read_text())
@@ -115,6 +116,7 @@ def test_settled_settings_train(root, doctor, segtrain, tmp_path):
     assert (used["mean"], used["std"], used["crop"]) == (settled["mean"], settled["std"], [32, 64])
 
 
+@pytest.mark.slow
 def test_streets_are_without_errors(segtrain, tmp_path):
     assert segtrain("task=doctor", *TINY, f"hydra.run.dir={tmp_path / 'run'}") == 0
     report = json.loads((tmp_path / "run" / "results.json").read_text())
@@ -191,7 +193,7 @@ ERRORS = [corrupt_image, empty_image, truncated_mask, other_size, unknown_label,
           missing_mask, tiny_image, void_split, no_split, class_file]
 
 
-@pytest.mark.parametrize("plant", ERRORS)
+@pytest.mark.parametrize("plant", mostly_slow(4, ERRORS))
 def test_what_training_would_fail_with_is_an_error(root, doctor, tmp_path, capsys, plant):
     path = plant(root)
     code, report = doctor(root)
@@ -205,6 +207,7 @@ def test_what_training_would_fail_with_is_an_error(root, doctor, tmp_path, capsy
     assert not (tmp_path / "run" / "conf").exists()  # settings of a dataset that cannot be used
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plant", ERRORS)
 def test_training_fails_with_the_same_message(root, doctor, segtrain, tmp_path, capsys, plant):
     plant(root)
@@ -270,12 +273,12 @@ def smaller_across(root):
     return "3.png"
 
 
-@pytest.mark.parametrize(("plant", "kinds"), [
+@pytest.mark.parametrize(("plant", "kinds"), mostly_slow(3, [
     (absent_class, ["absent_class"]), (one_class, ["one_class"]), (void_image, ["void"]), (sizes, ["sizes"]),
     (blank_image, ["flat"]),
     (copy_across, ["duplicate_across"]), (copy_within, ["duplicate"]), (jpeg_across, ["near_duplicate"]),
     (brighter_across, ["near_duplicate"]), (smaller_across, ["sizes", "near_duplicate"]),
-])
+]))
 def test_what_training_bears_is_a_warning(root, doctor, plant, kinds):
     named = plant(root)
     code, report = doctor(root)
@@ -326,6 +329,7 @@ def test_instances_that_are_missing_are_errors(root, doctor):
     assert report["findings"][0]["splits"] == ["train", "val"]
 
 
+@pytest.mark.slow
 def test_sweep_lists_a_faulty_dataset_as_failed_and_keeps_its_report(root, segtrain, tmp_path):
     corrupt_image(root)
     sweep = tmp_path / "sweep"

@@ -78,6 +78,7 @@ def table(run_dir):
 # ---- scores depend on nothing but the predictions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("task.window=[32,40]", "task.overlap=0.5", "task.flip=true")],
                          ids=["whole", "windows"])
 def test_scores_do_not_change_with_batch_size_and_workers(evaluated, options):
@@ -119,6 +120,7 @@ def test_evaluate_equals_training(trained, evaluated):
     assert without(results, "task", *TIMES) == without(of_training, "task", *TIMES)
 
 
+@pytest.mark.slow
 def test_a_window_of_the_images_size_changes_nothing(evaluated):
     _, whole = evaluated("whole", "train.batch_size=1")
     run_dir, windowed = evaluated("windows", "train.batch_size=1", "task.window=[64,64]", "task.overlap=0.5")
@@ -127,6 +129,7 @@ def test_a_window_of_the_images_size_changes_nothing(evaluated):
     assert "window:\n  - 64" in (run_dir / "config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_windows_and_flip_do_something_and_are_counted(evaluated):
     _, whole = evaluated("whole")
     _, flipped = evaluated("flip", "task.flip=true")
@@ -181,6 +184,7 @@ def test_worst_images_are_drawn_in_order(evaluated):
         assert np.array(Image.open(run_dir / "worst" / name)).std() > 10
 
 
+@pytest.mark.slow
 def test_files_of_an_evaluation(evaluated):
     run_dir, _ = evaluated("few")
     assert {path.name for path in run_dir.iterdir()} == {
@@ -257,6 +261,7 @@ def city_run(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_category_iiou_of_cityscapes(segtrain, city_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert segtrain("task=evaluate", f"checkpoint={city_run}/run", "hydra.run.dir=scores", "runtime.workers=0",

@@ -92,6 +92,7 @@ def results(folder):
 # ---- ONNX
 
 
+@pytest.mark.slow
 def test_onnx_gives_the_logits_of_the_checkpoint_for_any_batch_and_size(exported, network):
     session = onnxruntime.InferenceSession(exported / "model.onnx")
     for shape in ((1, 32, 32), (3, 50, 77), (2, 97, 64)):

@@ -88,6 +88,7 @@ def outputs(folder, kind="predictions"):
 # ---- what is written
 
 
+@pytest.mark.slow
 def test_predictions_are_those_of_an_evaluation_without_its_dataset(predict, trained):
     code, run_dir = predict(trained / "moved" / "val" / "images")
     assert code == 0
@@ -273,6 +274,7 @@ def test_inputs_are_found_by_file_folder_pattern_and_list(photos):
     assert ".heic (1)" in remarks[0]
 
 
+@pytest.mark.slow
 def test_predictions_are_no_input_wherever_they_lie(predict, photos):
     (photos / "drive.mp4").unlink()
     expected = names(photos)
@@ -339,6 +341,7 @@ def test_a_broken_picture_costs_only_itself(predict, photos, capsys):
     assert all(each["file"] in each["reason"] for each in said["failed"])
 
 
+@pytest.mark.slow
 def test_a_restart_does_only_what_is_missing(predict, photos, tmp_path):
     (photos / "drive.mp4").unlink()
     output = f"task.output={tmp_path}/out"
@@ -367,6 +370,7 @@ def test_a_picture_that_is_newer_than_its_prediction_is_predicted_anew(predict, 
     assert read(tmp_path / "out" / "predictions" / "a.png").shape == (50, 60)
 
 
+@pytest.mark.slow
 def test_a_folder_does_not_mix_predictions(segtrain, predict, trained, photos, tmp_path, capsys):
     (photos / "drive.mp4").unlink()
     output = f"task.output={tmp_path}/out"

@@ -177,6 +177,7 @@ def test_pictures_are_those_of_the_best_step_and_survive_a_cut_file(run_dir):
         assert cv2.imdecode(content, cv2.IMREAD_COLOR)[0, 0].tolist() == [grey] * 3
 
 
+@pytest.mark.slow
 def test_worst_images_of_an_evaluation_are_shown_and_shrunk(segtrain, run_dir, tmp_path):
     evaluation = write_run(tmp_path / "eval", "task=evaluate", f"checkpoint={run_dir}")
     results = json.loads((evaluation / "results.json").read_text())
@@ -240,6 +241,7 @@ def leaderboard_of(folder, **errors):
     (folder / "leaderboard.json").write_text(json.dumps(rows))
 
 
+@pytest.mark.slow
 def test_a_sweep_with_failed_and_unfinished_jobs(segtrain, tmp_path):
     sweep = tmp_path / "sweep"
     write_run(sweep / "seed=0")
@@ -278,6 +280,7 @@ def test_runs_that_were_not_scored_alike_get_tables_of_their_own(segtrain, tmp_p
 # ---- written by itself
 
 
+@pytest.mark.slow
 def test_a_training_and_a_sweep_write_their_reports(segtrain, capsys):
     tiny = ("dataset.height=32", "dataset.width=48", "dataset.num_train=4", "dataset.num_val=2", "dataset.crop=[32,32]",
             "train.batch_size=2", "runtime.workers=0", "runtime.threads=1", "train.epochs=1", *UNET)
@@ -340,6 +343,7 @@ def test_colours_contrast_with_their_ground():
                 assert (light + 0.05) / (dark + 0.05) >= (3 if name.startswith("line") else 4.5), (name, ground)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_a_browser_loads_all_sorts_tables_and_complains_of_nothing(segtrain, run_dir, tmp_path):
     tracker = Tracker(run_dir, ["Road", "Car"], epoch=3)

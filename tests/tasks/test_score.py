@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import TINY, UNET
+from helpers import TINY, UNET, mostly_slow
 from PIL import Image
 
 from segtrain.data.cityscapes import CITYSCAPES, CITYSCAPES_LABELS, CITYSCAPES_SIZES
@@ -111,6 +111,7 @@ def test_every_official_number_comes_out_of_the_command(score, case):
         label.name: CITYSCAPES_SIZES[label.name] for label in CITYSCAPES if label.has_instances}
 
 
+@pytest.mark.slow
 def test_what_a_score_leaves_behind(segtrain, capsys):
     arguments = cityscapes(official("c6_three_images_noise"))
     assert segtrain("task=score", "hydra.run.dir=outputs/score", *arguments) == 0
@@ -171,6 +172,7 @@ def test_predicted_ignored_labels_are_misses_by_hand(score):
     assert results["pacc"] == 15 / 40
 
 
+@pytest.mark.slow
 def test_counting_of_pairs_equals_the_confusion_matrix():
     rng = np.random.default_rng(3)
     ids = rng.integers(0, 24, 256)
@@ -315,6 +317,7 @@ def test_saved_predictions_of_streets_have_the_scores_of_evaluate(segtrain, scor
           expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("images_left", [True, False])
 def test_saved_predictions_of_camvid_have_the_scores_of_evaluate(segtrain, score, images_left):
     rng = np.random.default_rng(5)
@@ -331,6 +334,7 @@ def test_saved_predictions_of_camvid_have_the_scores_of_evaluate(segtrain, score
           expected)
 
 
+@pytest.mark.slow
 def test_saved_predictions_of_cityscapes_have_the_scores_of_evaluate(segtrain, score):
     rng = np.random.default_rng(6)
     for split in ("train", "val"):
@@ -370,11 +374,11 @@ def test_class_sizes_are_given_or_those_of_the_split(score, capsys):
         assert again["iiou_per_class"] == given["iiou_per_class"]
 
 
-@pytest.mark.parametrize(("value", "says"), [
+@pytest.mark.parametrize(("value", "says"), mostly_slow(3, [
     ("{Cars: 4}", ["Cars", 'Car']), ("{Sky: 4}", ["Sky", "not a class with instances"]),
     ("{Car: 0}", ["Car", "above 0"]),
     ("{Car: many}", ["Car", "many"]), ("{Car: true}", ["Car", "above 0"]), ("7", ["task.class_sizes=7"]),
-    ("nowhere.json", ["nowhere.json", "results.json"]), ("bad.json", ["bad.json"]), ("none.json", ["none.json"])])
+    ("nowhere.json", ["nowhere.json", "results.json"]), ("bad.json", ["bad.json"]), ("none.json", ["none.json"])]))
 def test_useless_class_sizes_are_refused(refused, value, says):
     Path("bad.json").write_text("[]")
     Path("none.json").write_text('{"policy": {"class_sizes": null}}')

@@ -13,7 +13,7 @@ import pytest
 import ranks
 import torch
 import yaml
-from helpers import SHARED_RUN, TINY, UNET, stop_after_step
+from helpers import SHARED_RUN, TINY, UNET, mostly_slow, stop_after_step
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -177,6 +177,7 @@ def test_best_holds_the_average(shared_run):
         assert torch.equal(best["model"][name], last["ema"][name])
 
 
+@pytest.mark.slow
 def test_killed_in_mid_epoch_and_resumed_is_bit_identical(shared_run, tmp_path):
     run_dir = tmp_path / "killed run"  # a name with a space
     job, _ = paused(tmp_path, run_dir, step=16)
@@ -219,6 +220,7 @@ def test_a_stop_between_steps_of_an_epoch_is_exact(segtrain, shared_run, tmp_pat
     assert rows(run_dir) == rows(shared_run)
 
 
+@pytest.mark.slow
 def test_a_stop_in_the_validation_is_exact(segtrain, shared_run, tmp_path, monkeypatch):
     from segtrain.tasks import train
 
@@ -275,6 +277,7 @@ def test_evaluate_equals_training(segtrain, shared_run, tmp_path):
     assert evaluated == trained
 
 
+@pytest.mark.slow
 def test_evaluate_takes_overrides_on_top(segtrain, shared_run, tmp_path):
     checkpoint = shared_run / "checkpoints" / "best.pt"
     assert segtrain("task=evaluate", f"checkpoint={checkpoint}", f"hydra.run.dir={tmp_path / 'a'}",
@@ -287,6 +290,7 @@ def test_evaluate_takes_overrides_on_top(segtrain, shared_run, tmp_path):
     assert read(tmp_path / "b" / "results.json")["num_images"] == 12
 
 
+@pytest.mark.slow
 def test_the_score_does_not_depend_on_the_batch_size(segtrain, shared_run, tmp_path):
     found = []
     for size in (1, 3):
@@ -335,6 +339,7 @@ def test_best_by_loss_is_the_smallest(segtrain, tmp_path):
     assert read(tmp_path / "run" / "results.json")["loss"] == min(losses)
 
 
+@pytest.mark.slow
 def test_one_image_is_learnt_by_heart(segtrain, tmp_path):
     assert segtrain(*SMALL, "debug=overfit", "dataset.crop=[32,48]", "optim=adam", "optim.lr=5e-2", "train.epochs=60",
                     "train.val_every=60", "train.save_every=60", "train.batch_size=1",
@@ -343,6 +348,7 @@ def test_one_image_is_learnt_by_heart(segtrain, tmp_path):
     assert losses[-1] < 0.3 * losses[0]
 
 
+@pytest.mark.slow
 def test_seeds(segtrain, tmp_path):
     weights = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -418,7 +424,7 @@ def damaged(path, shared_run, how):
     return path
 
 
-@pytest.mark.parametrize("how", ["missing", "text", "truncated", "foreign", "pickle"])
+@pytest.mark.parametrize("how", mostly_slow(3, ["missing", "text", "truncated", "foreign", "pickle"]))
 @pytest.mark.parametrize("task", ["train", "evaluate"])
 def test_wrong_checkpoints_are_refused(segtrain, shared_run, tmp_path, capsys, how, task):
     path = damaged(tmp_path / "x.pt", shared_run, how)

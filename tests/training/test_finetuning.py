@@ -36,6 +36,7 @@ def parts(state):
     return encoder, {key: value for key, value in state.items() if key not in encoder}
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_stands_still_while_the_rest_learns(segtrain, weights, tmp_path):
     run_dir = tmp_path / "run"
     assert segtrain(*TINY, f"model.pretrained={weights}", "train.freeze_encoder=true", "train.epochs=2",
@@ -64,6 +65,7 @@ def test_freezing_starts_from_a_checkpoint_too(segtrain, weights, tmp_path):
     assert all(torch.equal(value, started[key]) for key, value in ended.items())
 
 
+@pytest.mark.slow
 def test_the_encoder_moves_at_its_own_rate(segtrain, tmp_path):
     """After one step of plain SGD, a tenth of the rate has moved the encoder a tenth as far, and the rest as far."""
     torch.manual_seed(0)
@@ -79,6 +81,7 @@ def test_the_encoder_moves_at_its_own_rate(segtrain, tmp_path):
     assert all(moves[0][key].abs().max() > 1e-4 for key in ("encoder.layer4.1.conv2.weight", "head.2.weight"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [
     ("train.freeze_encoder=true", "train.weight_decay_on=kernels", "optim.weight_decay=0.01"),
     ("train.encoder_lr=1e-4", "train.weight_decay_on=kernels", "optim.weight_decay=0.01", "train.ema_decay=0.9"),
@@ -104,6 +107,7 @@ def plain_run(tmp_path_factory):
     return tmp_path_factory.mktemp("plain") / "run"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("option", "said"), [
     ("train.freeze_encoder=true", "continue with the saved train.freeze_encoder"),
     ("train.weight_decay_on=kernels", "other groups of parameters"),

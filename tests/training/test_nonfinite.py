@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import TINY, UNET
+from helpers import TINY, UNET, mostly_slow
 from made_files import constant_masks
 from torch import nn
 
@@ -206,6 +206,7 @@ def ensure(segtrain, run_dir):
     return run_dir
 
 
+@pytest.mark.slow
 def test_a_stopped_run_repeats_the_step_or_goes_on_as_if_nothing_had_been(segtrain, whole_run, tmp_path, capsys,
                                                                          monkeypatch):
     """The eighth step, in mid-epoch, is bad; afterwards its cause is gone, so the run must end as an unbroken one."""
@@ -252,7 +253,7 @@ def late(patch, read_every):
     patch.setattr(nonfinite, "checks_first", lambda device: False)
 
 
-@pytest.mark.parametrize("read_every", [None, 4])
+@pytest.mark.parametrize("read_every", mostly_slow(1, [None, 4]))
 def test_skipped_steps_are_counted_and_reported(segtrain, tmp_path, capsys, monkeypatch, read_every):
     run_dir = tmp_path / "run"
     poison(monkeypatch, {2, 3, 9})
@@ -276,6 +277,7 @@ def test_a_run_that_gives_nothing_but_nan_is_not_skipped_to_its_end(segtrain, tm
     assert last(tmp_path / "run")["step"] == 11
 
 
+@pytest.mark.slow
 def test_the_rate_of_the_next_step_follows_a_resume(segtrain, tmp_path, monkeypatch):
     """The very step that was bad must be made with the new rate, not only those behind it."""
     run_dir, rates = tmp_path / "run", []

@@ -12,7 +12,7 @@ import time
 import pytest
 import ranks
 import torch
-from helpers import TINY, UNET, stop_after_step
+from helpers import TINY, UNET, mostly_slow, stop_after_step
 from made_files import constant_masks
 
 from segtrain.errors import UserError
@@ -101,6 +101,7 @@ def test_a_stop_in_a_validation_is_exact(segtrain, run_dir, tmp_path, monkeypatc
     assert_same_run(stopped, run_dir)
 
 
+@pytest.mark.slow
 def test_checkpoints_by_steps_and_minutes_change_nothing_and_the_newest_are_kept(segtrain, run_dir, tmp_path,
                                                                                  monkeypatch):
     from segtrain.tasks import train
@@ -135,6 +136,7 @@ def test_events_of_an_attempt_without_a_checkpoint_are_hidden(segtrain, run_dir)
     assert [event.step for event in EventAccumulator(str(run_dir)).Reload().Scalars("val/miou")] == [4, 8]
 
 
+@pytest.mark.slow
 def test_events_of_an_epoch_that_was_not_closed_are_hidden(segtrain, tmp_path, monkeypatch):
     """Killed behind the second epoch's numbers; the checkpoint is of its last step, before it was validated."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -161,6 +163,7 @@ def test_events_of_an_epoch_that_was_not_closed_are_hidden(segtrain, tmp_path, m
 # ---- changes
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_for_longer_exactly(segtrain, run_dir, tmp_path):
     whole = tmp_path / "whole"
     assert segtrain(*SMALL, "scheduler=constant", "train.epochs=3", f"hydra.run.dir={whole}") == 0
@@ -172,6 +175,7 @@ def test_a_finished_run_goes_on_for_longer_exactly(segtrain, run_dir, tmp_path):
     assert_same_run(run_dir, whole)
 
 
+@pytest.mark.slow
 def test_a_prolonged_run_that_is_stopped_is_not_finished(segtrain, run_dir, monkeypatch):
     with monkeypatch.context() as patch:
         stop_after_step(patch, 9)
@@ -182,6 +186,7 @@ def test_a_prolonged_run_that_is_stopped_is_not_finished(segtrain, run_dir, monk
     assert [row["epoch"] for row in rows(run_dir)] == ["1", "2", "3", "4"]
 
 
+@pytest.mark.slow
 def test_a_run_that_max_steps_ended_in_mid_epoch_goes_on(segtrain, tmp_path):
     run_dir = tmp_path / "run"
     assert segtrain(*SMALL, "train.max_steps=6", f"hydra.run.dir={run_dir}") == 0
@@ -189,7 +194,7 @@ def test_a_run_that_max_steps_ended_in_mid_epoch_goes_on(segtrain, tmp_path):
     assert [(row["epoch"], row["step"]) for row in rows(run_dir)] == [("1", "4"), ("2", "6"), ("3", "10")]
 
 
-@pytest.mark.parametrize(("change", "reason"), [
+@pytest.mark.parametrize(("change", "reason"), mostly_slow(3, [
     ("model=linknet", "holds the weights of the network as it is"),
     ("dataset.num_train=7", "other images or classes"),
     ("train.num_images=4", "other images"),
@@ -198,7 +203,7 @@ def test_a_run_that_max_steps_ended_in_mid_epoch_goes_on(segtrain, tmp_path):
     ("optim.momentum=0.9", "state of an optimizer without it"),
     ("train.batch_size=4", "the run has 4 of 2"),
     ("checkpoint=elsewhere.pt", "read at the start"),
-])
+]))
 def test_what_would_make_another_run_is_refused_and_leaves_it_alone(segtrain, run_dir, capsys, change, reason):
     before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file() and path.name != "train.log"}
     assert segtrain(f"resume={run_dir}", "train.epochs=3", change) == 2
@@ -237,6 +242,7 @@ def test_images_that_are_gone_are_noticed(segtrain, tmp_path, capsys):
     assert (run_dir / "results.json").exists()
 
 
+@pytest.mark.slow
 def test_an_end_before_the_first_validation_is_refused(segtrain, tmp_path, capsys, monkeypatch):
     run_dir = tmp_path / "run"
     with monkeypatch.context() as patch:
@@ -286,6 +292,7 @@ def test_a_run_killed_between_two_namings_goes_on(segtrain, run_dir, tmp_path):
     assert rows(run_dir) == rows(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full", ["checkpoint", "metrics.csv", "TensorBoard"])
 def test_a_full_disk_stops_the_run_and_it_goes_on_when_there_is_room(segtrain, run_dir, tmp_path, capsys, monkeypatch,
                                                                      full):
@@ -364,6 +371,7 @@ def test_checkpoints_are_kept_by_their_steps(tmp_path):
 # ---- signals
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_the_run_at_once(tmp_path):
     """The first asks for a save, which here would take a minute."""
     run_dir = tmp_path / "run"
