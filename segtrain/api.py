@@ -1,4 +1,4 @@
-"""The Python API, as `import segtrain` offers it; docs/how-to/python.md shows how to use it."""
+"""The Python API, importable from `segtrain`; docs/how-to/python.md shows how to use it."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -75,7 +75,7 @@ class Model:
         return np.concatenate(parts, axis=1)
 
     def overlay(self, image: Image, pred: np.ndarray | None = None) -> np.ndarray:
-        """Draw the colours of a prediction over its image, with a legend below.
+        """Draw the colors of a prediction over its image, with a legend below.
 
         Args:
             image: As for `predict`.

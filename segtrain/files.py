@@ -1,4 +1,4 @@
-"""Read and write files safely: atomic writes, one lock, and limits on what others may have written."""
+"""Read and write files safely: atomic writes, one lock, and limits on untrusted text, JSON and YAML."""
 
 import json
 import logging
@@ -21,11 +21,9 @@ OTHER_RUN_DIR = ("make room or choose another folder with hydra.run.dir= (hydra.
 
 @contextmanager
 def atomic_path(path: Path, temporary_name: str | None = None) -> Iterator[Path]:
-    """Yield a temporary path beside a file, which gets the file's name at the end, or is removed after an error.
+    """Yield a temporary path beside a file; it is renamed to the file at the end, or removed after an error.
 
-    Args:
-        path: The file; its folder must exist.
-        temporary_name: Default: the file's name and ".tmp".
+    The file's folder must exist. The default of `temporary_name` is the file's name and ".tmp".
     """
     temporary = path.with_name(temporary_name or f"{path.name}.tmp")
     try:
@@ -38,11 +36,7 @@ def atomic_path(path: Path, temporary_name: str | None = None) -> Iterator[Path]
 
 @contextmanager
 def refuse_unwritable(path: Path, remedy: str = OTHER_RUN_DIR) -> Iterator[None]:
-    """Turn errors of the file system into a UserError.
-
-    Args:
-        path: The file to be written, for the message.
-        remedy: Ends the message, without a full stop.
+    """Turn errors of the file system while `path` is written into a UserError; `remedy` ends its message.
 
     Raises:
         UserError: If the block raises an OSError, or the RuntimeError that torch.save makes of some of them.
@@ -56,14 +50,14 @@ def refuse_unwritable(path: Path, remedy: str = OTHER_RUN_DIR) -> Iterator[None]
 
 def write_file(path: Path, write: Callable[[BinaryIO], object], *, remedy: str = OTHER_RUN_DIR,
                before_rename: Callable[[], object] = lambda: None, temporary_name: str | None = None) -> None:
-    """Write a file completely or not at all: under a temporary name, forced to the disk, then renamed.
+    """Write a file completely or not at all: under a temporary name, flushed to the disk, then renamed.
 
     Args:
         path: The file; its folder must exist.
         write: Called with the temporary file, open for writing bytes.
-        remedy: What the error message advises.
+        remedy: Ends the error message.
         before_rename: Called when the temporary file is complete.
-        temporary_name: See `atomic_path`; a unique one where several processes may write the same file.
+        temporary_name: A unique one where several processes may write the same file.
 
     Raises:
         UserError: If it cannot be written; an earlier file of that name is intact.
@@ -83,12 +77,9 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def locked(path: Path, remedy: str = OTHER_RUN_DIR) -> Iterator[None]:
-    """Hold the lock of a file or folder among processes, after waiting for whoever holds it.
+    """Wait for the lock of a file or folder among processes, and hold it; UserError if it cannot be written.
 
-    The lock is a hidden file beside the path, which stays. The system frees it when its process ends, however it ends.
-
-    Raises:
-        UserError: If the lock's file cannot be written.
+    The lock is a hidden file beside the path, which stays. The system frees it when its process ends.
     """
     name = path.with_name(f".{path.name}.lock")
     if name.is_symlink():
@@ -126,11 +117,7 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES, remedy: str = "restore it,
 
 
 def read_yaml_text(path: Path) -> str:
-    """Read a YAML file's text; refuse deep nesting, and aliases, a few of which can expand to more than memory holds.
-
-    Raises:
-        UserError: If it cannot be read or is not YAML.
-    """
+    """Read a YAML file's text; UserError if it is not YAML, is nested too deep, or has aliases, which may expand."""
     text = read_text(path)
     depth = 0
     try:
@@ -155,17 +142,10 @@ def read_json(path: Path, max_bytes: int = 100 * MAX_BYTES) -> Any:
 
 
 def check_plain(config: Any, where: str) -> None:
-    """Check that a saved config is a mapping of plain values.
+    """Check that a saved config is a mapping of plain values; UserError names the file `where` and the key.
 
-    segtrain saves resolved values only. An interpolation in such a file was added by hand, and would be resolved on the
-    machine of whoever reads it: ${oc.env:TOKEN} would write a secret into the next run's files.
-
-    Args:
-        config: As parsed.
-        where: The file, for the message.
-
-    Raises:
-        UserError: Names `where` and the key.
+    segtrain saves resolved values only. An interpolation was added by hand, and would be resolved on the reader's
+    machine: ${oc.env:TOKEN} would write a secret into the next run's files.
     """
     if not isinstance(config, dict):
         raise UserError(f"{where} holds no configuration: choose one that segtrain wrote.")

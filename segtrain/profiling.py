@@ -1,8 +1,7 @@
-"""Measure what a network costs: parameters, multiply-adds (MACs), time and memory."""
+"""Measure the cost of a network: parameters, multiply-adds (MACs), time and memory."""
 
 import ctypes
 import gc
-import math
 import os
 import platform
 import time
@@ -23,16 +22,10 @@ from segtrain.terminal import table
 
 
 def measure_cost(network: nn.Module, image_size: tuple[int, int], in_channels: int) -> dict[str, int | None]:
-    """Count a network's trainable parameters, and the multiply-adds of one image in evaluation.
+    """Count a network's trainable parameters, `params`, and the multiply-adds of one image in evaluation, `macs`.
 
-    Args:
-        network: On any device; its training mode, module by module, is left as it was.
-        image_size: (height, width).
-        in_channels: Channels of the image.
-
-    Returns:
-        params; and macs, the multiply-adds of convolutions and matrix products without their biases, or None if the
-        network has an operator that cannot be counted.
+    The latter are those of convolutions and matrix products without their biases; None if an operator cannot be
+    counted. `image_size` is (height, width).
     """
     params = sum(p.numel() for p in network.parameters() if p.requires_grad)
     try:
@@ -44,7 +37,7 @@ def measure_cost(network: nn.Module, image_size: tuple[int, int], in_channels: i
 
 @contextmanager
 def keep_modes(network: nn.Module) -> Iterator[None]:
-    """Restore the training mode of every module of a network at the end."""
+    """Restore the training mode of every module of a network."""
     modes = {module: module.training for module in network.modules()}
     try:
         yield
@@ -69,9 +62,9 @@ class Layer:
     Attributes:
         name: Its name in the network, such as encoder.layer1.0.conv1.
         kind: Its class.
-        output_shape: (C, H, W) of one image; the last one, if the layer is used several times.
+        output_shape: (C, H, W) of one image; of its last use, if it is used several times.
         params: Its trainable parameters.
-        macs: Multiply-adds of one image, as `measure_cost` counts them, over all its uses.
+        macs: As of `measure_cost`, over all its uses.
     """
 
     name: str
@@ -85,11 +78,6 @@ def list_layers(network: nn.Module, image_size: tuple[int, int], in_channels: in
     """List the layers of a network in the order in which an image passes them.
 
     Operations of a forward function that are not modules (sums, concatenations, interpolation) have no row.
-
-    Args:
-        network: On any device; its training mode, module by module, is left as it was.
-        image_size: (height, width).
-        in_channels: Channels of the image.
     """
     shapes: dict[str, tuple[int, ...]] = {}
 
@@ -117,7 +105,7 @@ def list_layers(network: nn.Module, image_size: tuple[int, int], in_channels: in
 
 
 def format_layers(rows: Sequence[Layer]) -> str:
-    """Return the layers as a table for a terminal, with a line of sums."""
+    """Return the layers as a table with a line of sums."""
     cells = [(row.name, row.kind, "x".join(map(str, row.output_shape)), f"{row.params:,}", f"{row.macs / 1e6:,.1f}")
              for row in rows]
     sums = ("sum", "", "", f"{sum(row.params for row in rows):,}", f"{sum(row.macs for row in rows) / 1e6:,.1f}")
@@ -152,17 +140,9 @@ class _LiveBytes(TorchDispatchMode):
 
 
 def measure_bytes_per_pixel(network: nn.Module, in_channels: int, side: int = 128) -> float | None:
-    """Measure the peak memory of the tensors of one forward pass, per pixel of the image.
+    """Measure the peak memory of the tensors of one forward pass in bytes per pixel, the image included.
 
-    Workspaces inside an operator are not counted.
-
-    Args:
-        network: On any device; its training mode, module by module, is left as it was.
-        in_channels: Channels of the image.
-        side: Height and width of the image to measure with.
-
-    Returns:
-        Bytes, the image included; None if an operator cannot be measured.
+    Workspaces inside an operator are not counted. None if an operator cannot be measured.
     """
     image = torch.zeros(1, in_channels, side, side, device=next(network.parameters()).device)
     try:
@@ -177,20 +157,11 @@ def measure_bytes_per_pixel(network: nn.Module, in_channels: int, side: int = 12
 MIN_RUNS = 3  # even if one takes long
 
 
-def time_runs(
-    run: Callable[[], object], device: torch.device, *, warmup: int, repeats: int, seconds: float
-) -> list[float]:
-    """Time a function repeatedly.
+def time_runs(run: Callable[[], object], device: torch.device, *, warmup: int, repeats: int, seconds: float,
+              ) -> list[float]:
+    """Return the seconds of up to `repeats` runs of a function, the device's work included, after `warmup` runs.
 
-    Args:
-        run: The function; work that it leaves to the device is waited for.
-        device: Where it runs.
-        warmup: Runs before the first that is timed.
-        repeats: Maximum number of timed runs.
-        seconds: No run starts after this many seconds of timed runs, once there are 3.
-
-    Returns:
-        The seconds of each run.
+    No run starts after this many seconds of timed runs, once there are 3.
     """
     for _ in range(warmup):
         run()
@@ -212,7 +183,7 @@ def _wait(device: torch.device) -> None:
 
 
 class MemoryMeter:
-    """Measure the peak memory in use beyond what was in use when the meter was created.
+    """Measure the growth of peak memory since the meter was created.
 
     On a CUDA device this is the memory of tensors, on a CPU the memory of the whole process, as Linux reports it.
     """
@@ -270,17 +241,12 @@ def free_memory(device: torch.device) -> int:
     """Return the bytes of free memory of a device; 0 where the system does not report it."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    with suppress(OSError, ValueError, IndexError):  # Linux includes what its file cache would give up
+    with suppress(OSError, ValueError, IndexError):  # Linux includes reclaimable file cache
         return 1024 * int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0])
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return 0
-
-
-def percentile(values: list[float], share: float) -> float:
-    """Return the smallest value that at least this share of the values does not exceed."""
-    return sorted(values)[math.ceil(share * len(values)) - 1]
 
 
 def machine_name(device: torch.device) -> str:

@@ -1,4 +1,4 @@
-"""Write for terminals: colours, aligned tables, percent, and text without control characters."""
+"""Write for terminals: colors, aligned tables, percent, and text without control characters."""
 
 import io
 import logging
@@ -13,7 +13,7 @@ RED, YELLOW, END = "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
 
 def takes_colors(stream: TextIO) -> bool:
-    """Return whether a stream is a terminal with colours whose user wants them (https://no-color.org)."""
+    """Return whether a stream is a terminal with colors whose user wants them (https://no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -23,25 +23,20 @@ def color_prefix(text: str, color: str, stream: TextIO) -> str:
 
 
 def complain(text: str) -> None:
-    """Print an error's message on standard error."""
+    """Print an error message on standard error."""
     print(color_prefix(text, RED, sys.stderr), file=sys.stderr)
 
 
 @contextmanager
 def silent_completion() -> Iterator[None]:
-    """Hide messages while a shell completes a line: what is half typed is often wrong."""
+    """Hide messages while a shell completes a line: an incomplete line is often wrong."""
     asks = "-sc" in sys.argv and any(argument.startswith("query=") for argument in sys.argv)
     with redirect_stderr(io.StringIO()) if asks else nullcontext():
         yield
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """Escape control characters and invisible ones: \\x1b, \\n, \\u202e.
-
-    Args:
-        text: May hold names of files, which may hold anything.
-        keep: Characters to leave alone, such as "\\n".
-    """
+    """Escape control characters and invisible ones, such as \\x1b, \\n, \\u202e, except those in `keep`."""
     return "".join(letter if letter.isprintable() or letter in keep else letter.encode("unicode_escape").decode()
                    for letter in text)
 
@@ -71,12 +66,7 @@ def percent(fraction: float | None, digits: int = 2) -> str:
 
 
 def table(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> str:
-    """Align cells in columns.
-
-    Args:
-        rows: Lines with the same number of cells each, the head first; an empty row draws a rule.
-        left: Numbers of the columns that are aligned left; all others are aligned right.
-    """
+    """Align the cells of rows in columns: the `left` ones left, all others right; an empty row draws a rule."""
     widths = [max(map(len, column)) for column in zip(*filter(None, rows), strict=True)]
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
     return "\n".join("  ".join(cell.ljust(width) if number in left else cell.rjust(width) for number, (cell, width)

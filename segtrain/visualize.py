@@ -1,7 +1,7 @@
 """Draw predictions, errors and scores: overlays, side-by-side sheets, confusion matrices.
 
-An image is uint8 (H, W, 3); a label map is (H, W) train ids, with 255 for void. Overlays and sheets are arrays, all
-else is a figure of matplotlib.
+Images are uint8 (H, W, 3). Targets and predictions are label maps, (H, W) train ids, with 255 for void, which is black.
+Overlays and sheets are images; samples, errors and confusion matrices are figures of matplotlib.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ Entry = tuple[str, tuple[int, int, int]]  # of a legend: a name and its color
 
 
 def colorize(train_ids: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
-    """Turn a label map (H, W) into an image, uint8 (H, W, 3); void is black."""
+    """Turn a label map into an image."""
     table = np.zeros((256, 3), dtype=np.uint8)
     for label in labels:
         table[label.train_id] = label.color
@@ -38,16 +38,7 @@ def colorize(train_ids: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
 
 
 def blend(image: np.ndarray, pred: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
-    """Overlay a prediction on its image.
-
-    Args:
-        image: uint8 (H, W, 3).
-        pred: uint8 (H, W) train ids.
-        labels: The classes.
-
-    Returns:
-        uint8 (H, W, 3).
-    """
+    """Overlay a prediction, uint8, on its image."""
     result = np.empty_like(image)
     for top in range(0, len(image), ROWS):
         rows = slice(top, top + ROWS)
@@ -56,53 +47,35 @@ def blend(image: np.ndarray, pred: np.ndarray, labels: Sequence[Label]) -> np.nd
 
 
 def add_legend(image: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
-    """Add a legend below an image, uint8 (H, W, 3): the colors and names of the labels."""
+    """Add a legend below an image: the colors and names of the labels."""
     width = image.shape[1]
     return np.concatenate([image, _render_legend(_list_entries(labels), width, _choose_font_size(width))])
 
 
 def find_occurring(pred: np.ndarray, labels: Sequence[Label]) -> list[Label]:
-    """Return the labels that a prediction shows; pred is uint8 (H, W) train ids."""
+    """Return the labels that occur in a prediction, uint8."""
     found = np.flatnonzero(cv2.calcHist([pred], [0], None, [256], [0, 256]))
     return [label for label in labels if label.train_id in found]
 
 
 def draw_side_by_side(image: np.ndarray, target: np.ndarray, pred: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
-    """Draw an image, its target and its prediction side by side, in the dataset's colors.
-
-    Args:
-        image: uint8 (H, W, 3).
-        target: (H, W) train ids or 255, which is black.
-        pred: (H, W) train ids.
-        labels: The classes.
-
-    Returns:
-        uint8 (H, 3 W + 8, 3).
-    """
+    """Draw an image, its target and its prediction side by side: uint8 (H, 3 W + 8, 3)."""
     gap = np.full((image.shape[0], 4, 3), 255, dtype=np.uint8)
     return np.concatenate([image, gap, colorize(target, labels), gap, colorize(pred, labels)], axis=1)
 
 
 def stack(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Stack images, uint8 (H, W, 3) of any sizes, vertically on white."""
+    """Stack images of any sizes vertically on white."""
     width = max(image.shape[1] for image in images)
     padded = [np.pad(image, ((0, 4), (0, width - image.shape[1]), (0, 0)), constant_values=255) for image in images]
     return np.concatenate(padded)
 
 
 def draw_examples_sheet(images: Sequence[np.ndarray], labels: Sequence[Label]) -> np.ndarray:
-    """Stack images of `draw_side_by_side` between headings and a legend of all classes and void.
-
-    Args:
-        images: uint8 (H, 3 W + 8, 3), of any sizes, at least one. The headings stand above the first.
-        labels: The classes.
-
-    Returns:
-        uint8 (height, width, 3).
-    """
+    """Stack images of `draw_side_by_side`, of any sizes, between headings and a legend of all classes and void."""
     sheet = stack(images)
     width = sheet.shape[1]
-    size = _choose_font_size(round(1.4 * width))  # larger, for TensorBoard shows sheets small
+    size = _choose_font_size(round(1.4 * width))  # larger, because TensorBoard shows small sheets
     heading = Image.new("RGB", (width, size + PADDING), "white")
     column = (images[0].shape[1] + 4) // 3
     for number, text in enumerate(("input", "target", "prediction")):
@@ -112,7 +85,7 @@ def draw_examples_sheet(images: Sequence[np.ndarray], labels: Sequence[Label]) -
 
 
 def shrink(image: np.ndarray, target: np.ndarray, most: int = 800) -> tuple[np.ndarray, np.ndarray]:
-    """Shrink an image, uint8 (H, W, 3), and its target, (H, W), to at most `most` pixels a side."""
+    """Shrink an image and its target to at most `most` pixels a side."""
     scale = min(1.0, most / max(target.shape))
     size = [max(1, round(side * scale)) for side in target.shape[::-1]]
     return (cv2.resize(image, size, interpolation=cv2.INTER_AREA),
@@ -120,18 +93,9 @@ def shrink(image: np.ndarray, target: np.ndarray, most: int = 800) -> tuple[np.n
 
 
 def mark_errors(image: np.ndarray, target: np.ndarray, pred: np.ndarray) -> np.ndarray:
-    """Mark the wrong pixels of a prediction in red on the dimmed image, and void in grey.
-
-    Args:
-        image: uint8 (H, W, 3).
-        target: (H, W) train ids or 255.
-        pred: (H, W) train ids.
-
-    Returns:
-        uint8 (H, W, 3).
-    """
-    grey = image.mean(-1, keepdims=True)
-    drawn = np.repeat(0.5 * grey, 3, axis=-1).astype(np.uint8)  # without colors, red is red
+    """Mark the wrong pixels of a prediction in red on the dimmed image, and void in gray."""
+    gray = image.mean(-1, keepdims=True)
+    drawn = np.repeat(0.5 * gray, 3, axis=-1).astype(np.uint8)  # without colors, so that red stands out
     void = target == IGNORE_INDEX
     drawn[void] = UNSCORED_COLOR
     drawn[(target != pred) & ~void] = ERROR_COLOR
@@ -139,17 +103,8 @@ def mark_errors(image: np.ndarray, target: np.ndarray, pred: np.ndarray) -> np.n
 
 
 def draw_errors(image: np.ndarray, target: np.ndarray, pred: np.ndarray, labels: Sequence[Label],
-                  notes: Sequence[str], title: str) -> Any:
-    """Draw an image, its target, its prediction and its errors, over a legend of the classes that occur.
-
-    Args:
-        image: uint8 (H, W, 3).
-        target: (H, W) train ids or 255, which is black.
-        pred: (H, W) train ids.
-        labels: The classes.
-        notes: What the legend says behind each class.
-        title: Of the figure.
-    """
+                notes: Sequence[str], title: str) -> Any:
+    """Draw an image, its target, its prediction and its errors, above a legend: the classes in it, and their notes."""
     from matplotlib.figure import Figure
 
     panels = {"input": image, "target": colorize(target, labels), "prediction": colorize(pred, labels),
@@ -173,15 +128,8 @@ def draw_errors(image: np.ndarray, target: np.ndarray, pred: np.ndarray, labels:
 
 
 def draw_samples(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], labels: Sequence[Label], notes: Sequence[str],
-                    title: str) -> Any:
-    """Draw samples below one another, each an image beside its target, over a legend of the classes.
-
-    Args:
-        rows: Title, image uint8 (H, W, 3), target (H, W) train ids or 255, which is black.
-        labels: The classes.
-        notes: What the legend says behind each class.
-        title: Of the legend.
-    """
+                 title: str) -> Any:
+    """Draw samples, each a title, an image and its target, above a legend with a title: the classes and their notes."""
     from matplotlib.figure import Figure
 
     legend_height = _legend_height(len(labels) + 1)
@@ -200,12 +148,9 @@ def draw_samples(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], labels: Seq
 
 
 def draw_confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str], in_pixels: bool = False) -> Any:
-    """Draw a confusion matrix, rows target and columns prediction.
+    """Draw a K x K confusion matrix of pixel counts, rows target and columns prediction, in percent of each row.
 
-    Args:
-        matrix: K x K pixel counts.
-        class_names: The K names.
-        in_pixels: Show counts, their colors on a logarithmic scale, instead of percent of each row.
+    With `in_pixels` draw counts instead, their colors on a logarithmic scale.
     """
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
@@ -255,12 +200,12 @@ def escape_math(text: str) -> str:
 
 
 def _legend_height(entries: int) -> float:
-    """Return the inches that a legend of so many entries takes."""
+    """Return the height in inches of a legend with a number of entries."""
     return 0.6 + 0.25 * -(-entries // LEGEND_COLUMNS)
 
 
-def _draw_legend(figure: Any, entries: Sequence[tuple[str, Sequence[int]]], title: str | None) -> None:
-    """Draw the legend of texts and colors at the bottom of a figure."""
+def _draw_legend(figure: Any, entries: Sequence[Entry], title: str | None) -> None:
+    """Draw a legend at the bottom of a figure."""
     from matplotlib.patches import Patch
 
     patches = [Patch(facecolor="#" + bytes(color).hex(), edgecolor="grey", label=escape_math(f" {text}"))
@@ -273,7 +218,7 @@ def _list_entries(labels: Sequence[Label]) -> tuple[Entry, ...]:
 
 
 def _choose_font_size(width: int) -> int:
-    """Choose the size of the text so that the legend can be read when the whole image is shown."""
+    """Choose a font size that is readable when the whole image is shown."""
     return int(min(max(width / 50, 11), 120))
 
 
@@ -284,7 +229,7 @@ def _load_font(size: int) -> ImageFont.FreeTypeFont:
 
 @lru_cache(maxsize=256)
 def _render_legend(entries: tuple[Entry, ...], width: int, size: int) -> np.ndarray:
-    """Draw a legend of a width, uint8 (height, width, 3), of names and colors; a row that is full begins the next."""
+    """Draw a legend of names and colors in rows of a width."""
     font, padding = _load_font(size), max(PADDING, size // 3)
     line = size + padding
     places = []

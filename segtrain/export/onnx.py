@@ -12,15 +12,11 @@ from segtrain.errors import UserError, install_extra
 from segtrain.export.program import INPUT, first_line, output_name, quiet
 from segtrain.files import write_file
 
-OPSET = 18  # the oldest that torch translates into without a detour: more runtimes know it
+OPSET = 18  # the oldest that torch exports to directly: more runtimes support it
 
 
 def require_onnx() -> None:
-    """Check that the packages that write and run ONNX files are installed.
-
-    Raises:
-        UserError: Says how to install them.
-    """
+    """Check that the packages that write and run ONNX files are installed; UserError if not."""
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"task.format=onnx needs {', '.join(missing)}: {install_extra('export')}, "
@@ -28,17 +24,14 @@ def require_onnx() -> None:
 
 
 def write_onnx(path: Path, program: ExportedProgram, metadata: Mapping[str, str], *, labels: bool, target: str) -> int:
-    """Write a traced program as ONNX.
+    """Write a traced program as ONNX, and return the version of its operator set.
 
     Args:
         path: The file.
         program: As of `trace_program`.
-        metadata: Goes into the file's metadata_props.
+        metadata: For the file's metadata_props.
         labels: Whether the program returns labels.
         target: The network's model._target_, for messages.
-
-    Returns:
-        The version of ONNX's operators.
 
     Raises:
         UserError: If an operator cannot be written as ONNX, or the file cannot be written.
@@ -52,7 +45,7 @@ def write_onnx(path: Path, program: ExportedProgram, metadata: Mapping[str, str]
                                      output_names=[output_name(labels)], opset_version=OPSET)
             assert made is not None
             model = made.model_proto
-    except Exception as error:  # torch.onnx raises errors of its own kinds, in every version others
+    except Exception as error:  # torch.onnx raises various errors, which differ between versions
         missing = re.search(r"No ONNX function found for <OpOverload\(op='([\w.:]+)'", _join_texts(error))
         reason = f"its operator {missing[1]} has no counterpart in ONNX" if missing else first_line(error)
         raise UserError(f"model._target_={target} cannot be written as ONNX with torch {torch.__version__} ({reason}): "
@@ -65,7 +58,7 @@ def write_onnx(path: Path, program: ExportedProgram, metadata: Mapping[str, str]
 
 
 def _name_dimensions(model: "object", labels: bool) -> None:
-    """Call the open dimensions batch, height and width, where torch has numbered them."""
+    """Rename dynamic dimensions, which torch numbers, to batch, height and width."""
     graph = model.graph  # type: ignore[attr-defined]
     dims = [dim.dim_param for dim in graph.input[0].type.tensor_type.shape.dim]
     names = ("batch", "height", "width", "") if labels else ("batch", "", "height", "width")

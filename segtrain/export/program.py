@@ -1,11 +1,11 @@
-"""Trace a network with its preprocessing into one program of torch.export, from which every format is written."""
+"""Trace a network with its preprocessing into a program of torch.export, and write it as .pt2."""
 
 import contextlib
 import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,23 +13,21 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from segtrain.errors import UserError
+from segtrain.files import write_file
 from segtrain.labels import Label
 
 INPUT = "image"
-# Of the example that the network is traced with. torch would fix a side that becomes one cell within the network, and
-# one that is divisible already; no network here makes one cell of these.
+METADATA_FILE = "segtrain.json"  # within a .pt2 file
+# Of the example that the network is traced with. torch specializes sides that become 1 within the network or that are
+# already divisible by its stride; no network here reduces these to 1.
 TRACED_BATCH, TRACED_SIZE = 2, (133, 197)
 SMALLEST, LARGEST = 32, 2**16  # sides that a network for any size must take
 
 
 class ModelWithPreprocessing(nn.Module):
-    """A network with its normalisation inside, and with argmax if class numbers are wanted.
+    """A network with its normalization, and with argmax if `labels` are wanted instead of logits.
 
-    Args:
-        network: float32 (N, C, H, W), normalised -> logits.
-        mean: One number a channel, of x / 255.
-        std: One number a channel, above 0.
-        labels: Whether to return class numbers instead of logits; images then come as decoders give them.
+    `mean` and `std` are those of x / 255 in each channel.
 
     Shape:
         - image: (N, C, H, W), float32, 0..255; with `labels` (N, H, W, C), uint8.
@@ -55,17 +53,17 @@ class ModelWithPreprocessing(nn.Module):
 
 
 def output_name(labels: bool) -> str:
-    """Return the name of a file's output."""
+    """Return the name of an exported file's output."""
     return "labels" if labels else "logits"
 
 
 def trace_program(model: ModelWithPreprocessing, size: tuple[int, int] | None, target: str) -> ExportedProgram:
-    """Trace what a network computes.
+    """Trace a network on the CPU; it is put into evaluation mode.
 
     Args:
-        model: On the CPU; it is put into evaluation mode.
+        model: The network.
         size: (height, width) of the only images that the program takes, one at a time; None: any batch and size.
-        target: Its model._target_, for messages.
+        target: The network's model._target_, for messages.
 
     Raises:
         UserError: If the network cannot be traced, or for one size only.
@@ -80,7 +78,7 @@ def trace_program(model: ModelWithPreprocessing, size: tuple[int, int] | None, t
         with quiet(), torch.no_grad():
             program = torch.export.export(model.eval(), (example,), dynamic_shapes=None if size else
                                           (dict.fromkeys(open_dims, Dim.DYNAMIC),))
-    except Exception as error:  # whatever the network's own code, or torch's tracing of it, may raise
+    except Exception as error:  # the network's own code, or torch's tracing of it, may raise anything
         remedy = ("its forward must not branch on the values of tensors" if size else
                   "its forward must not branch on the values of tensors or on its input's size; or export for one "
                   "size: task.size=[height,width]")
@@ -96,7 +94,7 @@ def trace_program(model: ModelWithPreprocessing, size: tuple[int, int] | None, t
 def reuses_pooling_indices(program: ExportedProgram) -> bool:
     """Return whether a program reuses max-pooling indices, as unpooling does.
 
-    Of two maxima that are equal but for rounding, another runtime may choose the other one. A few pixels then differ.
+    Of two maxima that are equal up to rounding, another runtime may choose the other one. A few pixels then differ.
     """
     return any("scatter" in str(node.target) for node in program.graph.nodes)
 
@@ -104,7 +102,7 @@ def reuses_pooling_indices(program: ExportedProgram) -> bool:
 def make_metadata(*, labels: Sequence[Label], mean: Sequence[float], std: Sequence[float],
                   size: tuple[int, int] | None, gives_labels: bool, model: str, checkpoint: Path,
                   version: str) -> dict[str, str]:
-    """Return what a file says about itself: text, lists as JSON."""
+    """Return the metadata of an exported file: text, lists as JSON."""
     batch, sides = ("1", "{}, {}".format(*size)) if size else ("N", "H, W")
     if gives_labels:
         given, result = f"uint8 ({batch}, {sides}, {len(mean)})", f"uint8 ({batch}, {sides}), class numbers"
@@ -121,9 +119,17 @@ def make_metadata(*, labels: Sequence[Label], mean: Sequence[float], std: Sequen
     }
 
 
+def write_pt2(path: Path, program: ExportedProgram, metadata: Mapping[str, str]) -> None:
+    """Write a traced program for torch.export.load, its metadata as the extra file segtrain.json."""
+    buffer = io.BytesIO()
+    with quiet():
+        torch.export.save(program, buffer, extra_files={METADATA_FILE: json.dumps(dict(metadata))})
+    write_file(path, lambda file: file.write(buffer.getbuffer()))
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence torch's own remarks while it exports: deprecations, progress, graphs that it gave up on."""
+    """Silence torch's messages during an export: deprecations, progress, failed attempts."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -20,14 +20,14 @@ from segtrain.profiling import time_runs
 log = logging.getLogger(__name__)
 Runner = Callable[[np.ndarray], np.ndarray]  # the file's input -> its output
 
-# Differences of rounding stay below: of the logits' mean and largest difference as shares of their standard deviation,
-# and of the pixels of the same class. The largest known are those of a ResNet-101 with random weights, of which torch's
-# own float32 is 2e-4 on average from its float64. Networks that reuse max-pooling indices have limits of their own:
-# where two maxima are equal but for rounding, a runtime may choose the other one.
+# Limits of rounding errors: the mean and the largest difference of logits relative to their standard deviation, and the
+# share of pixels of the same class. The largest known errors are those of a ResNet-101 with random weights, whose
+# float32 logits differ from float64 by 2e-4 on average. Networks that reuse max-pooling indices have wider limits: where
+# two maxima are equal up to rounding, a runtime may choose the other one.
 MEAN_TOLERANCE, MAX_TOLERANCE, AGREEMENT = 5e-4, 1e-2, 0.999
 INDICES_MEAN_TOLERANCE, INDICES_AGREEMENT = 1e-2, 0.99
-MAX_SIDE = 640  # of the images to check with
-WARMUP, MAX_TURNS, MIN_TURNS, SECONDS = 1, 10, 3, 2.0  # of timings; no turn begins after so many seconds per function
+MAX_SIDE = 640  # pixels, of the images to check with
+WARMUP, MAX_TURNS, MIN_TURNS, SECONDS = 1, 10, 3, 2.0  # of timings; no turn starts after so many seconds per function
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,10 @@ class Comparison:
 
     Attributes:
         size: [height, width] of the images.
-        num_images: How many at once.
         max_error: The largest difference of a logit; None for a file that returns labels.
-        max_relative: The same as a share of the logits' standard deviation.
-        mean_relative: The mean difference as a share of it.
+        max_relative, mean_relative: The largest and the mean difference relative to the logits' standard deviation.
         agreement: The share of pixels of the same class.
-        passed: Whether these differences are those of rounding.
+        passed: Whether rounding explains the differences.
     """
 
     size: list[int]
@@ -62,15 +60,15 @@ class Comparison:
 
 def verify_file(path: Path, batches: Sequence[np.ndarray], predict: Callable[[torch.Tensor], torch.Tensor], *,
                 labels: bool, pooling_indices: bool, opencv: bool) -> dict[str, Any]:
-    """Run a file in the runtimes of its format, compare and time them.
+    """Run an .onnx or .pt2 file in the runtimes of its format, compare and time them.
 
     Args:
-        path: An .onnx or .pt2 file.
+        path: The file.
         batches: Images, uint8 (N, H, W, C), of several sizes.
         predict: Computes the checkpoint's logits of images, float32 (N, K, H, W), on the CPU.
         labels: Whether the file returns labels.
         pooling_indices: Whether the network reuses max-pooling indices.
-        opencv: Whether an .onnx file is run in OpenCV too.
+        opencv: Whether to run an .onnx file in OpenCV too.
 
     Returns:
         The entries `checks`, `opencv_error`, `latency_ms` and `latency_size` of results.json.
@@ -87,7 +85,7 @@ def verify_file(path: Path, batches: Sequence[np.ndarray], predict: Callable[[to
             run = load(path)
             found = [compare(run(as_input(batch, labels)), expected, pooling_indices=pooling_indices)
                      for batch, expected in zip(batches, logits, strict=True)]
-        except Exception as error:  # runtimes raise errors of their own kinds
+        except Exception as error:  # runtimes raise their own errors
             reason = " ".join(str(error).split())[:300]
             if name != "opencv":
                 raise UserError(f"{name} cannot run the exported file ({reason}), which is not kept: try another "
@@ -123,8 +121,8 @@ def compare(actual: np.ndarray, logits: np.ndarray, *, pooling_indices: bool) ->
     Args:
         actual: Logits, float (N, K, H, W), or labels (N, H, W).
         logits: float (N, K, H, W).
-        pooling_indices: Whether the network reuses max-pooling indices, as `reuses_pooling_indices` returns. Single
-            pixels may differ much then, and only their mean and the classes count.
+        pooling_indices: Whether the network reuses max-pooling indices. Single logits may then differ much, and only
+            the mean and the classes are checked.
 
     Raises:
         ValueError: If the shapes differ.
@@ -152,14 +150,10 @@ def compare(actual: np.ndarray, logits: np.ndarray, *, pooling_indices: bool) ->
 
 
 def make_batches(images: Sequence[np.ndarray], size: tuple[int, int] | None) -> list[np.ndarray]:
-    """Make batches to check a file with: of three sizes, or of the only one that the file takes.
+    """Make batches, uint8 (N, H, W, C), from a few images, uint8 (H, W, C), to check a file with.
 
-    Args:
-        images: A few, uint8 (H, W, C).
-        size: (height, width) of the file's only size; None: any.
-
-    Returns:
-        uint8 (N, H, W, C): an image in its own size, 640 pixels at most; two of odd sides; one in portrait.
+    They have the file's only size, (height, width), or three sizes: an image in its own size, 640 pixels at most; two
+    with odd sides; one in portrait.
     """
     if size is not None:
         return [_resize(image, *size)[None] for image in images]
@@ -180,7 +174,7 @@ def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def as_input(images: np.ndarray, labels: bool) -> np.ndarray:
-    """Turn images, uint8 (N, H, W, C), into what the exported file reads."""
+    """Return images, uint8 (N, H, W, C), as input of the exported file."""
     return images if labels else np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)
 
 
@@ -188,7 +182,7 @@ def as_input(images: np.ndarray, labels: bool) -> np.ndarray:
 
 
 def runtimes(path: Path, *, opencv: bool) -> dict[str, Callable[[Path], Runner]]:
-    """Return the runtimes of a file's format, each by the function that loads the file into it."""
+    """Return the runtimes of a file's format: names, and functions that load the file."""
     if path.suffix == ".pt2":
         return {"torch.export": load_in_torch_export}
     return {"onnxruntime": load_in_onnxruntime, **({"opencv": load_in_opencv} if opencv else {})}
@@ -201,7 +195,7 @@ def load_in_onnxruntime(path: Path) -> Runner:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors only
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # its idle threads leave the CPU to others
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # its idle threads do not block the CPU
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return lambda image: session.run(None, {INPUT: image})[0]
 
@@ -234,7 +228,7 @@ def load_in_torch_export(path: Path) -> Runner:
 def measure_ms(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
     """Return the median milliseconds of a few calls of each function, on the CPU.
 
-    They take turns, so that a busy machine slows all of them alike and their ratios can be trusted.
+    The functions take turns, so that a busy machine slows all of them alike.
     """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(WARMUP + MAX_TURNS):
@@ -247,7 +241,7 @@ def measure_ms(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _opencv_quiet() -> Iterator[None]:
-    """Keep OpenCV from writing to the terminal what its exceptions say too."""
+    """Silence OpenCV's messages on the terminal, which its exceptions repeat."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:

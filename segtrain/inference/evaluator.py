@@ -1,9 +1,12 @@
-"""Score a network on a split: counts and losses of every image, and the scores of results.json."""
+"""Score a network on a split, and draw the images that it predicts worst."""
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from segtrain.data.statistics import DatasetStatistics, instance_classes
 from segtrain.data.transforms import Normalize
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
+from segtrain.files import write_file
 from segtrain.inference.forward import WHOLE_IMAGE, InferenceSettings, make_predict_fn
 from segtrain.inference.sliding_window import PredictFn
 from segtrain.labels import IGNORE_INDEX, Label
@@ -25,7 +29,8 @@ from segtrain.metrics.categories import compute_category_scores, number_categori
 from segtrain.metrics.confusion import class_counts, confusion_matrices
 from segtrain.metrics.instances import count_instances
 from segtrain.metrics.scores import compute_pixel_scores, compute_scores, resolve_class_sizes
-from segtrain.visualize import draw_side_by_side
+from segtrain.terminal import percent
+from segtrain.visualize import draw_errors, draw_side_by_side, shrink
 
 
 @dataclass
@@ -33,10 +38,9 @@ class Scored:
     """A split's scores.
 
     Attributes:
-        results: The part of results.json that a split decides.
-        images: A row for each image in the order of the split: `name`, `loss` (None without one), `miou`, `macc`,
-            `pacc`, `valid_pixels`, and `iou/<class>` for each class; None where a score is not defined.
-        examples: Drawings of the first images, uint8 (H, 3 W + 8, 3) each: input, target, prediction.
+        results: As of `split_results`.
+        images: As of `image_rows`.
+        examples: The first images as of `draw_side_by_side`, uint8 (H, 3 W + 8, 3) each.
     """
 
     results: dict[str, Any]
@@ -64,23 +68,15 @@ def score_split(
 ) -> Scored:
     """Score a network on a whole split.
 
-    Counts are integers and losses are kept per image and added in image order, so that a score depends neither on the
-    batch size nor on how the images were shared out. Several processes take turns with the batches; all return the
-    scores of the whole split.
+    Counts are integers, and losses are kept per image and added in image order, so that a score depends neither on the
+    batch size nor on the number of processes. Several processes share the batches; all return the scores of the whole
+    split.
 
     Args:
         network: On the device; left in evaluation mode.
-        data: The split.
-        statistics: Of the split.
-        loss_fn: On the device.
-        normalize: uint8 (N, H, W, C) -> float32 (N, C, H, W).
-        device: Where the network is.
-        precision: "fp32", "bf16" or "fp16".
         batch_size: Maximum number of images, and of windows, at once.
-        workers: Loader processes.
         instances: Where objects come from, "maps" or "components"; None: no iIoU.
         class_sizes: Mean object size by class name, of the training split.
-        settings: Sliding window and flip TTA.
         num_examples: How many of the first images to draw.
         after_batch: Called after every batch, equally often in every process; may raise to stop.
         on_prediction: Called with each image's number in the split and its prediction, train ids (H, W), int64.
@@ -149,11 +145,7 @@ def score_split(
 @torch.inference_mode()
 def predict_batches(predict: PredictFn, batches: Iterable[Batch], *, device: torch.device,
                     ) -> Iterator[tuple[Batch, Tensor]]:
-    """Predict batch after batch.
-
-    Yields:
-        The batch on the device, and its logits, float32 (N, K, H, W).
-    """
+    """Yield each batch on the device, and its logits, float32 (N, K, H, W)."""
     for batch in batches:
         on_device = replace(batch, images=batch.images.to(device, non_blocking=True),
                             targets=batch.targets.to(device, non_blocking=True))
@@ -182,19 +174,16 @@ def split_results(
     seconds: float,
     settings: InferenceSettings | None = None,
 ) -> dict[str, Any]:
-    """Put together the part of results.json that a split decides.
+    """Return the part of results.json that depends on a split.
 
     Args:
         labels: The K evaluated classes, by train id.
         confusion: The sum of `confusion_matrix` over the split, (K+1, P+1), int64.
         objects: The rows of `count_instances` for all images, (U, 4), int64; None: no iIoU.
-        others: The labels that columns K..P-1 of the confusion matrix stand for.
+        others: The labels of columns K..P-1 of the confusion matrix.
         instances: Where objects come from, "maps", "components" or None.
         class_sizes: Mean object size by class name.
-        num_images: Images of the split.
-        loss: Over the split, where there is one.
-        seconds: What the scoring took.
-        settings: How the logits were computed; None for label files, which have none.
+        settings: How the logits were computed; None for label files.
     """
     names = [label.name for label in labels]
     sizes = None if objects is None else resolve_class_sizes(names, objects, class_sizes)
@@ -219,7 +208,11 @@ def image_rows(data: Dataset, counts: np.ndarray, losses: Sequence[float | None]
     Args:
         data: The split of N images.
         counts: TP, FP and FN of every class, (N, 3, K), int64.
-        losses: N losses, or Nones.
+        losses: N losses; None without valid pixels, or for label files.
+
+    Returns:
+        A row for each image: `name`, `loss`, `miou`, `macc`, `pacc`, `valid_pixels`, and `iou/<class>` for each class;
+        None where a score is not defined.
     """
     names = [label.name for label in data.labels]
     rows = []
@@ -229,3 +222,30 @@ def image_rows(data: Dataset, counts: np.ndarray, losses: Sequence[float | None]
                      "valid_pixels": int(image_counts[0].sum() + image_counts[2].sum()),
                      **{f"iou/{class_name}": value for class_name, value in scores["iou_per_class"].items()}})
     return rows
+
+
+def draw_worst(folder: Path, data: Dataset, rows: Sequence[Mapping[str, Any]], predict: PredictFn, count: int) -> None:
+    """Draw the images of lowest mIoU: input, target, prediction, errors; the file names begin with rank and mIoU.
+
+    The images are predicted again, so that memory need not hold the predictions of a whole split.
+
+    Args:
+        folder: Made if there is anything to draw.
+        data: The split.
+        rows: The scores of each image, as of `image_rows`. Images without a valid pixel are left out.
+        predict: uint8 (1, H, W, C) -> logits (1, K, H, W).
+        count: The largest number of images.
+    """
+    scored = [index for index, row in enumerate(rows) if row["miou"] is not None]
+    for rank, index in enumerate(sorted(scored, key=lambda index: rows[index]["miou"])[:count], 1):
+        folder.mkdir(exist_ok=True)
+        row, sample = rows[index], data.read(index)
+        pred = predict(torch.tensor(sample.image)[None]).argmax(1)[0].cpu().numpy()
+        image, target = shrink(sample.image, sample.target)
+        notes = [f"IoU {percent(row[f'iou/{label.name}'])} %" for label in data.labels]
+        miou, pacc = (percent(row[name]) for name in ("miou", "pacc"))
+        title = f"{row['name']}\nmIoU {miou} %, pixel accuracy {pacc} %"
+        figure = draw_errors(image, target, shrink(sample.image, pred.astype("uint8"))[1], data.labels, notes, title)
+        name = re.sub(r"[^\w.-]", "_", row["name"]).encode()[-100:].decode(errors="ignore")
+        path = folder / f"{rank:0{len(str(count))}d}_miou_{100 * row['miou']:05.2f}_{name}.png"
+        write_file(path, partial(figure.savefig, format="png"))

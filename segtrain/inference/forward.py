@@ -18,8 +18,7 @@ class InferenceSettings:
 
     Attributes:
         window: (height, width) of the sliding window; None: the whole image at once.
-        overlap: The minimum share of a window that its neighbour covers too, in [0, 1); without effect if there is no
-            window.
+        overlap: The minimum share of a window that its neighbor covers too, in [0, 1).
         flip: Flip TTA: average the logits with those of the horizontally flipped image.
     """
 
@@ -55,7 +54,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 def make_predict_fn(network: nn.Module, normalize: Callable[[Tensor], Tensor],
                     settings: InferenceSettings = WHOLE_IMAGE, *, device: torch.device, precision: str = "fp32",
                     batch_size: int = 1) -> PredictFn:
-    """Make the function from images to logits that the settings describe.
+    """Return a function from images to logits.
 
     Args:
         network: On the device. It is put into evaluation mode and left in it.

@@ -6,24 +6,26 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from segtrain.data.discovery import files_below, is_list, read_lines
 from segtrain.data.images import IMAGE_SUFFIXES
-from segtrain.errors import UserError
+from segtrain.data.label_files import MARKER
+from segtrain.errors import UserError, list_first
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"}
+SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+OUTPUT_FOLDERS = ("predictions", "overlays", "probabilities", "videos")
 KEY = "task.input"
 
 
 @dataclass(frozen=True)
 class Item:
-    """A file to be predicted.
+    """An image or a video to predict.
 
     Attributes:
-        path: The file.
-        name: Its path without suffix, relative to what was searched: subfolders are kept, and no two have one name.
-        is_video: Whether it is a video.
+        name: Its path without suffix, relative to the searched folder; unique among images and among videos.
     """
 
     path: Path
@@ -31,61 +33,63 @@ class Item:
     is_video: bool
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The files that were found.
-
-    Attributes:
-        items: Sorted by path.
-        remarks: What was left out, for the user.
-    """
-
-    items: list[Item]
-    remarks: list[str]
-
-
-def find_inputs(given: str, marker: str, outputs: Sequence[str], own: Path) -> Inputs:
-    """Find images and videos.
+def find_inputs(given: str, own: Path) -> tuple[list[Item], list[str]]:
+    """Find images and videos. Predictions, of this run or of others, are left out.
 
     Args:
         given: An image, a video, a folder (searched through its subfolders), a pattern with * and **, or a list file
             (.txt, .csv): one path per line, relative to the list; what follows a tab or a comma is ignored.
-        marker: A folder that holds a file of this name holds predictions ...
-        outputs: ... in these folders of it: what lies in them is not read.
-        own: The folder that this run's predictions go to, marked or not.
+        own: The folder that this run's predictions go to.
+
+    Returns:
+        The files, sorted by path, and remarks about what was left out.
 
     Raises:
         UserError: If nothing is found, a listed file is missing, or two inputs would have one output.
     """
     path = Path(given).expanduser()
     own = own.resolve()
-    remarks: list[str] = []
+    others: Counter[str] = Counter()  # files that are neither images nor videos, by suffix
+
+    def select(found: Iterable[Path]) -> list[Path]:
+        suffixes = {file: file.suffix.lower() for file in found}
+        others.update(suffix or file.name for file, suffix in suffixes.items() if suffix not in SUFFIXES)
+        return [file for file, suffix in suffixes.items() if suffix in SUFFIXES]
+
+    @cache
+    def holds_predictions(folder: Path) -> bool:
+        return folder == own or (folder / MARKER).is_file()
+
     if path.is_dir():
-        folder, files = path, [file for file in files_below(path, KEY) if _is_input(file, remarks)]
+        folder, files = path, select(files_below(path, KEY))
     elif path.is_file():
         folder, files = (path.parent, [path]) if not is_list(given) else _read_list(path)
     elif glob.has_magic(given):
         matching = glob.glob(str(path), recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern
         files = [Path(name) for name in matching if Path(name).is_file()]
-        folder, files = _common_folder(files), [file for file in sorted(files) if _is_input(file, remarks)]
+        folder, files = _common_folder(files), select(sorted(files))
     else:
         raise UserError(f"{KEY}={given} does not exist: give an image, a video, a folder, a pattern as "
                         "'photos/**/*.jpg', or a list of paths in a .txt file.")
-    is_marked: dict[Path, bool] = {}
-    kept = [file for file in files if not _is_prediction(file, marker, outputs, own, is_marked)]
+    kept = [file for file in files if not any(
+        parent.name in OUTPUT_FOLDERS and holds_predictions(parent.parent) for parent in file.resolve().parents)]
     if not kept:
         raise UserError(f"{KEY}={given} holds no image and no video ({', '.join(sorted(IMAGE_SUFFIXES))}; "
                         f"{', '.join(sorted(VIDEO_SUFFIXES))}): check the path.")
+    remarks = []
+    if others:
+        kinds = list_first([f"{suffix} ({count})" for suffix, count in others.most_common()])
+        remarks.append(f"left out, because they are neither images nor videos: {kinds}.")
     if len(kept) < len(files):
         remarks.append(f"{len(files) - len(kept)} files below {given} are predictions themselves and are not read.")
     items = [Item(file, file.relative_to(folder).with_suffix("").as_posix(), file.suffix.lower() in VIDEO_SUFFIXES)
              for file in kept]
     _check_names(items)
-    return Inputs(items, _sum_up(remarks))
+    return items, remarks
 
 
 def select_shard(items: Sequence[Item], which: str) -> list[Item]:
-    """Return one of n parts of the items, "i/n": together they are all, and no two share one.
+    """Return part i of n of the items, "i/n"; the parts are disjoint and complete.
 
     Raises:
         UserError: If it is not of that form, i from 1 to n.
@@ -96,40 +100,8 @@ def select_shard(items: Sequence[Item], which: str) -> list[Item]:
     return list(items[int(match[1]) - 1::int(match[2])])
 
 
-def _is_input(path: Path, remarks: list[str]) -> bool:
-    suffix = path.suffix.lower()
-    if suffix in IMAGE_SUFFIXES or suffix in VIDEO_SUFFIXES:
-        return True
-    remarks.append(suffix or path.name)
-    return False
-
-
-def _sum_up(remarks: Iterable[str]) -> list[str]:
-    """Sum up the suffixes of what was left out; sentences stay as they are."""
-    remarks = list(remarks)
-    sentences = [text for text in remarks if text.endswith(".")]
-    counts = Counter(text for text in remarks if not text.endswith("."))
-    if counts:
-        kinds = ", ".join(f"{suffix} ({count})" for suffix, count in counts.most_common(5))
-        more = f" and {len(counts) - 5} more kinds" if len(counts) > 5 else ""
-        sentences.insert(0, f"left out, because they are neither images nor videos: {kinds}{more}.")
-    return sentences
-
-
-def _is_prediction(path: Path, marker: str, outputs: Sequence[str], own: Path, is_marked: dict[Path, bool]) -> bool:
-    """Return whether a file lies in an output folder of this run or of another."""
-    for folder in path.resolve().parents:
-        if folder.name in outputs:
-            home = folder.parent
-            if home not in is_marked:
-                is_marked[home] = home == own or (home / marker).is_file()
-            if is_marked[home]:
-                return True
-    return False
-
-
 def _read_list(path: Path) -> tuple[Path, list[Path]]:
-    """Read a list of paths; UserError if one is missing: it names the first, and holds them all."""
+    """Read a list of paths; UserError if any is missing."""
     files: dict[Path, None] = {}
     missing = []
     for where, line in read_lines(path, KEY):

@@ -1,4 +1,4 @@
-"""Predict files: images are read, predicted and written side by side, videos frame by frame."""
+"""Predict files: images while others are read and written, videos frame by frame."""
 
 import logging
 import math
@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from segtrain.data.threads import MAX_PENDING_PIXELS, run_in_order
 from segtrain.errors import UserError
 from segtrain.inference.inputs import Item
 from segtrain.inference.predictor import Predictor
-from segtrain.inference.video import VideoReader, VideoWriter
-from segtrain.inference.writers import Outputs, ProbabilityFile
+from segtrain.inference.video import VideoReader, open_video
+from segtrain.inference.writers import Outputs, open_probabilities
 from segtrain.visualize import add_legend, blend
 
 log = logging.getLogger(__name__)
@@ -28,13 +29,9 @@ log = logging.getLogger(__name__)
 
 def predict_items(items: Sequence[Item], predictor: Predictor, outputs: Outputs, *,
                   image_bits: int | None) -> dict[str, Any]:
-    """Predict images, then videos; a file that cannot be read is reported, and the others continue.
+    """Predict images, then videos; a file that cannot be read is reported and skipped.
 
-    Args:
-        items: The files.
-        predictor: Computes the predictions.
-        outputs: What is written, and where.
-        image_bits: How many of 16 bits are used, as in `read_image`.
+    `image_bits` is that of `read_image`.
 
     Returns:
         The counts, times and failures for results.json; `failed` is a list of {file, reason}.
@@ -58,7 +55,7 @@ def predict_items(items: Sequence[Item], predictor: Predictor, outputs: Outputs,
 
     images = [item for item in items if not item.is_video]
     started = time.perf_counter()
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large images are what windows are for
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large images are predicted in windows
     with tqdm(total=len(images), desc="predicting", unit="image", leave=False, disable=None) as bar:
         for item, error in predict_images(images, predictor, outputs, image_bits=image_bits, on_window=note_window):
             bar.update()
@@ -91,14 +88,9 @@ def predict_items(items: Sequence[Item], predictor: Predictor, outputs: Outputs,
 
 def predict_images(items: Sequence[Item], predictor: Predictor, outputs: Outputs, *, image_bits: int | None,
                    on_window: Callable[[Item, tuple[int, int]], None]) -> Iterator[tuple[Item, UserError | None]]:
-    """Predict images and write what is wanted of each.
+    """Predict images and write their outputs.
 
-    Args:
-        items: The images.
-        predictor: Computes the predictions.
-        outputs: What is written, and where.
-        image_bits: How many of 16 bits are used, as in `read_image`.
-        on_window: Called with an image that is too large to be predicted whole, and the window that it is cut into.
+    `on_window` is called with an image that is too large to be predicted whole, and the window that it is cut into.
 
     Yields:
         Each image once it is written, with None; or with the error, if it cannot be read.
@@ -129,15 +121,15 @@ def predict_images(items: Sequence[Item], predictor: Predictor, outputs: Outputs
             if plan.is_too_large and plan.settings.window is not None:
                 on_window(group[0], plan.settings.window)
             with ExitStack() as stack:
-                files = [stack.enter_context(ProbabilityFile(
+                writers = [stack.enter_context(open_probabilities(
                     outputs.path("probabilities", item, ".npy"), (len(outputs.labels), *size))) for item in group
                 ] if outputs.probabilities else []
 
-                def write_rows(top: int, values: np.ndarray, files: list[ProbabilityFile] = files) -> None:
-                    for file, of_image in zip(files, values, strict=True):
-                        file.write(top, of_image)
+                def write_rows(top: int, values: np.ndarray, writers: Any = writers) -> None:
+                    for write, rows in zip(writers, values, strict=True):
+                        write(top, rows)
 
-                preds = predictor(images, write_rows if files else None)
+                preds = predictor(images, write_rows if writers else None)
             for item, image, pred in zip(group, images, preds, strict=True):
                 yield pred.size, partial(outputs.write, item, image, pred)
 
@@ -158,7 +150,7 @@ def _count_pixels(path: Path) -> int:
 
 def _batch_by_size(images: Iterable[tuple[Item, np.ndarray]],
                    max_images: Callable[[tuple[int, int]], int]) -> Iterator[tuple[list[Item], np.ndarray]]:
-    """Batch images of one size, up to `max_images` of that size; where too many wait, the oldest size goes alone."""
+    """Batch images of one size, up to `max_images` of it; where too many wait, yield those of the oldest size."""
     waiting: dict[tuple[int, int], list[tuple[Item, np.ndarray]]] = {}
     for item, image in images:
         size = (image.shape[0], image.shape[1])
@@ -181,16 +173,12 @@ def _stack(group: list[tuple[Item, np.ndarray]]) -> tuple[list[Item], np.ndarray
 
 def predict_video(item: Item, predictor: Predictor, outputs: Outputs,
                   after_batch: Callable[[int], object]) -> tuple[int, float, str | None]:
-    """Write a video that shows another under its predictions, over a legend of all classes.
+    """Write a video overlaid with its predictions, above a legend of all classes.
 
-    Args:
-        item: The video.
-        predictor: Computes the predictions.
-        outputs: Where it goes.
-        after_batch: Called with the number of frames of each batch.
+    `after_batch` is called with the number of frames of each batch.
 
     Returns:
-        The number of frames, the seconds that they took, and what was wrong at the end, if the video breaks off.
+        The number of frames, the seconds that they took, and an error message if the video breaks off.
 
     Raises:
         UserError: If it cannot be read or written at all.
@@ -200,28 +188,18 @@ def predict_video(item: Item, predictor: Predictor, outputs: Outputs,
     batch_size = predictor.plan(reader.size).num_images
     blank = add_legend(np.zeros((*reader.size, 3), np.uint8), outputs.labels)
     size = (blank.shape[0] + blank.shape[0] % 2, blank.shape[1] + blank.shape[1] % 2)  # players want even sides
-    num_frames = 0
-    with VideoWriter(outputs.path("videos", item, ".mp4"), reader.frames_per_second, size) as writer:
-        for frames in _batch_frames(reader.frames(), batch_size):
-            for frame, pred in zip(frames, predictor(frames), strict=True):
+    num_frames, frames = 0, reader.frames()
+    path = outputs.path("videos", item, ".mp4")
+    with open_video(path, reader.frames_per_second, size) as write:
+        while batch := list(islice(frames, batch_size)):
+            for frame, pred in zip(batch, predictor(np.stack(batch)), strict=True):
                 shown = add_legend(blend(frame, pred, outputs.labels), outputs.labels)
-                writer.write(np.pad(shown, ((0, size[0] - shown.shape[0]), (0, size[1] - shown.shape[1]), (0, 0)),
-                                    constant_values=255))
-            num_frames += len(frames)
-            after_batch(len(frames))
+                write(np.pad(shown, ((0, size[0] - shown.shape[0]), (0, size[1] - shown.shape[1]), (0, 0)),
+                             constant_values=255))
+            num_frames += len(batch)
+            after_batch(len(batch))
     fault = None
     if num_frames < 0.99 * reader.num_frames - 2:  # the length that a file states may be an estimate
         fault = (f"{item.path} breaks off: {num_frames} of its {reader.num_frames} frames could be read; they are in "
-                 f"{outputs.path('videos', item, '.mp4')}. Repair the file or copy it anew.")
+                 f"{path}. Repair the file or copy it again.")
     return num_frames, time.perf_counter() - started, fault
-
-
-def _batch_frames(frames: Iterable[np.ndarray], batch_size: int) -> Iterator[np.ndarray]:
-    batch: list[np.ndarray] = []
-    for frame in frames:
-        batch.append(frame)
-        if len(batch) == batch_size:
-            yield np.stack(batch)
-            batch = []
-    if batch:
-        yield np.stack(batch)

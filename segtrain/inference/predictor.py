@@ -13,12 +13,12 @@ from segtrain.inference.sliding_window import iterate_bands
 from segtrain.profiling import free_memory, measure_bytes_per_pixel
 
 MIN_SIDE = 32  # every network takes images as large as this
-# Larger images are cut into windows whatever the memory: no camera makes them, and no network is trained for them.
+# Larger images are cut into windows even if they fit into memory: no network is trained on such images.
 MAX_PIXELS = 2**25
-WINDOW, MIN_WINDOW = 1024, 256  # pixels, of the windows that are chosen here
+WINDOW, MIN_WINDOW = 1024, 256  # pixels, of windows that are chosen here
 WINDOW_BYTES, BUFFER_BYTES = 2**30, 3 * 2**29  # for all windows at once, and for the rows that they are blended into
 UNKNOWN_MEMORY = 2**32  # assumed to be free where the system does not say
-SCRATCH = 1.5  # how much more an operator needs than its tensors, at most as measured
+SCRATCH = 1.5  # the most memory that an operator was measured to need, as a multiple of its tensors
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,7 @@ class Plan:
     Attributes:
         settings: With a window, if one was asked for or is needed.
         is_too_large: Whether the window was not asked for, but chosen because the memory does not suffice.
-        num_images: How many images at once.
-        num_windows: How many windows at once.
+        num_images, num_windows: How many at once.
     """
 
     settings: InferenceSettings
@@ -49,8 +48,7 @@ class Predictor:
         device: Where the network is.
         precision: "fp32", "bf16" or "fp16" (autocast).
         batch_size: Maximum number of images or windows at once.
-        num_classes: K.
-        in_channels: Channels of the images.
+        num_classes, in_channels: Of the network.
     """
 
     def __init__(self, network: nn.Module, normalize: Callable[[Tensor], Tensor], settings: InferenceSettings, *,
@@ -78,7 +76,7 @@ class Predictor:
         num_images, height, width = images.shape[:3]
         plan = self.plan((height, width))
         preds = np.empty((num_images, height, width), np.uint8)
-        # The array may be locked against writing, which torch warns of; nothing here writes into it.
+        # torch warns of arrays that are not writable
         tensor = torch.from_numpy(images if images.flags.writeable else images.copy())
         settings = plan.settings
         bands = [(0, self._predict(tensor))] if settings.window is None else iterate_bands(

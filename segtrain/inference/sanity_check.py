@@ -14,13 +14,11 @@ from segtrain.profiling import keep_modes
 
 
 def check_logits(network: nn.Module, target: str, image_size: tuple[int, int], *, in_channels: int, num_classes: int,
-            training: bool = False) -> None:
+                 training: bool = False) -> None:
     """Check that a network returns logits of the right shape for blank images, and leave it as it was.
 
-    Modes, buffers and random state are restored.
-
     Args:
-        network: On any device.
+        network: On any device; its modes, buffers and random state are restored.
         target: Its model._target_, for messages.
         image_size: (height, width).
         in_channels: Channels of the images.
@@ -28,8 +26,8 @@ def check_logits(network: nn.Module, target: str, image_size: tuple[int, int], *
         training: Run it in training mode, on two images, because BatchNorm needs more than one value.
 
     Raises:
-        UserError: If it fails, or does not return float (N, num_classes, H, W). A failure in segtrain itself that is
-            not a ValueError is a bug and is raised as it is, and so is a lack of memory.
+        UserError: If it fails, or does not return float (N, num_classes, H, W). Bugs of segtrain and a lack of memory
+            are raised as they are.
     """
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     images = torch.zeros(2 if training else 1, in_channels, *image_size, device=device)

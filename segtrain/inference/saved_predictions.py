@@ -1,7 +1,6 @@
-"""Count saved predictions against their targets: what `evaluator` counts of logits, for label files."""
+"""Compare saved predictions, label files, with their targets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -20,29 +19,21 @@ from segtrain.metrics.confusion import count_pairs, fold_pairs
 from segtrain.metrics.instances import count_instances
 
 
-@dataclass
-class ImageCounts:
-    """The counts of one image.
-
-    Attributes:
-        confusion: A confusion matrix (K+1, P+1), int64.
-        objects: The rows of `count_instances`, (U, 4), int64.
-    """
-
-    confusion: torch.Tensor
-    objects: np.ndarray
-
-
-def count_predictions(data: Dataset, paths: Sequence[Path], instances: str | None) -> list[ImageCounts]:
+def count_predictions(data: Dataset, paths: Sequence[Path], instances: str | None,
+                      ) -> tuple[torch.Tensor, np.ndarray | None]:
     """Count every pair of target and prediction, on all cores.
 
     Args:
         data: The split.
-        paths: The prediction of each of its images.
+        paths: The prediction of each of its N images.
         instances: Where objects come from, "maps", "components" or None.
 
+    Returns:
+        The confusion matrices, (N, K+1, P+1), int64, and the rows of `count_instances` of all images, (U, 4), int64;
+        None without `instances`.
+
     Raises:
-        UserError: If pairs are at fault; it says what is wrong with the first, and holds the files of all.
+        UserError: If pairs are at fault; it names the first, and holds the files of all.
     """
     table, num_classes = predicted_ids(data), len(data.labels)
     others = other_labels(data)
@@ -52,7 +43,7 @@ def count_predictions(data: Dataset, paths: Sequence[Path], instances: str | Non
     classes = (f"label ids 0..{max(label.label_id for label in data.file_labels)}" if data.file_labels
                else f"train ids 0..{num_classes - 1} (255 is no class)")
 
-    def count(index: int) -> ImageCounts | UserError:
+    def count(index: int) -> tuple[torch.Tensor, np.ndarray] | UserError:
         file = data.locate(index)
         try:
             target, own = data.read_target(index)
@@ -71,7 +62,7 @@ def count_predictions(data: Dataset, paths: Sequence[Path], instances: str | Non
         if found is not None:
             predicted: np.ndarray = cv2.LUT(pred, ids)
             objects = count_instances(predicted, target, found, class_ids, categories)
-        return ImageCounts(fold_pairs(pairs, ids, num_classes, num_predicted), objects)
+        return fold_pairs(pairs, ids, num_classes, num_predicted), objects
 
     counted = list(tqdm(map_in_order(count, len(paths)), desc="scoring", total=len(paths), unit="image", leave=False,
                         disable=None))
@@ -79,7 +70,8 @@ def count_predictions(data: Dataset, paths: Sequence[Path], instances: str | Non
     if faults:
         more = f" ({len(faults)} of {len(paths)} pairs of target and prediction are at fault)" if faults[1:] else ""
         raise UserError(f"{faults[0]}{more}", [file for fault in faults for file in fault.files])
-    return [result for result in counted if isinstance(result, ImageCounts)]
+    confusion, objects = zip(*(result for result in counted if not isinstance(result, UserError)), strict=True)
+    return torch.stack(confusion), None if instances is None else np.concatenate(objects)
 
 
 def _check_prediction(counts: np.ndarray, table: np.ndarray, classes: str, file: str) -> None:

@@ -23,15 +23,14 @@ def iterate_bands(predict: PredictFn, images: Tensor, window: tuple[int, int], *
                   batch_size: int) -> Iterator[tuple[int, Tensor]]:
     """Predict images in overlapping windows, and yield the logits of each band of rows once it is complete.
 
-    Where windows overlap, their logits are averaged. The weights fall off towards a window's border, where a network
-    sees less of the surroundings, and add up to 1 at every pixel. Apart from the images, memory holds the logits of
-    `batch_size` windows and of as many whole rows as a window is high, however high the images are.
+    Where windows overlap, their logits are averaged. The weights add up to 1 at every pixel and decrease towards a
+    window's border, where a network sees less context. Apart from the images, memory holds the logits of `batch_size`
+    windows and of as many whole rows as a window is high.
 
     Args:
-        predict: Called with windows, any number of them.
         images: uint8 (N, H, W, C), of one size.
         window: (height, width) of the windows; windows are never larger than the images.
-        overlap: The minimum share of a window that its neighbour covers too, in [0, 1). Windows are evenly spaced.
+        overlap: The minimum share of a window that its neighbor covers too, in [0, 1). Windows are evenly spaced.
         batch_size: Maximum number of windows at once.
 
     Yields:
@@ -72,7 +71,7 @@ def iterate_bands(predict: PredictFn, images: Tensor, window: tuple[int, int], *
 def window_starts(length: int, window: int, overlap: float) -> list[int]:
     """Return the first pixel of each of the evenly spaced windows that cover 0..length-1.
 
-    Neighbours share at least the share `overlap` of a window, rounded to whole pixels.
+    Neighbors share at least the share `overlap` of a window, rounded to whole pixels.
     """
     if window >= length:
         return [0]
@@ -89,7 +88,7 @@ def blending_weights(starts: list[int], window: int) -> list[Tensor]:
         window: Their length.
 
     Returns:
-        For each window float32 (window,), above 0, falling off linearly towards a border that lies in another window.
+        For each window float32 (window,), above 0, decreasing linearly towards a border that lies in another window.
     """
     slope = torch.arange(1, window + 1, dtype=torch.float64)
     raw = torch.minimum(slope, slope.flip(0))

@@ -1,19 +1,21 @@
 """Read and write videos frame by frame, through OpenCV."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from segtrain.errors import UserError
+from segtrain.files import atomic_path
 
 CODEC = "mp4v"  # MPEG-4 Part 2: all packages of OpenCV can write it, not all can write H.264
 
 
 def _ffmpeg_hint() -> str:
-    """Return what OpenCV lacks, if that may be the reason."""
+    """Return what this OpenCV lacks, if anything."""
     if re.search(r"FFMPEG:\s+YES", cv2.getBuildInformation()):
         return ""
     return (" This OpenCV is built without FFMPEG, and reads and writes hardly any video: pip install "
@@ -21,17 +23,11 @@ def _ffmpeg_hint() -> str:
 
 
 class VideoReader:
-    """A video's frames, in their order, turned upright as the file says.
-
-    Args:
-        path: The file.
-
-    Raises:
-        UserError: If it cannot be opened.
+    """A video's frames, rotated as the file says; UserError if it cannot be opened.
 
     Attributes:
-        frames_per_second: As the file says; 25 if it says nothing useful.
-        num_frames: As the file says, which may be an estimate; 0 if it says nothing.
+        frames_per_second: As the file states; 25 if it states no possible value.
+        num_frames: As the file states, which may be an estimate; 0 if unknown.
         size: (height, width).
     """
 
@@ -49,7 +45,7 @@ class VideoReader:
         self.size: tuple[int, int] = self._first.shape[:2]
 
     def frames(self) -> Iterator[np.ndarray]:
-        """Yield uint8 (H, W, 3) RGB frames until the end, or until one cannot be read; then close the file."""
+        """Yield frames, uint8 (H, W, 3) RGB, until the end or until one cannot be read; then close the file."""
         try:
             done, frame = True, self._first
             while done:
@@ -59,48 +55,32 @@ class VideoReader:
             self._capture.release()
 
 
-class VideoWriter:
-    """An MP4 file that grows frame by frame, under a temporary name until it is whole.
-
-    As a context manager it gets its name at the end, or, after an error, is removed.
+@contextmanager
+def open_video(path: Path, frames_per_second: float, size: tuple[int, int],
+               ) -> Iterator[Callable[[np.ndarray], object]]:
+    """Open an MP4 file for writing. It gets its name at the end; after an error nothing stays.
 
     Args:
         path: The file, .mp4; its folder must exist.
         frames_per_second: Above 0.
         size: (height, width) of the frames.
 
+    Yields:
+        A function that appends a frame, uint8 (H, W, 3) RGB.
+
     Raises:
         UserError: If it cannot be written.
     """
-
-    def __init__(self, path: Path, frames_per_second: float, size: tuple[int, int]) -> None:
-        self._path, self._temporary = path, path.with_name(f".{path.stem}.part{path.suffix}")
-        self._writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter.fourcc(*CODEC), frames_per_second,
-                                       (size[1], size[0]))
-        if not self._writer.isOpened():
-            self._remove()
-            raise UserError(f"{path} cannot be written as a video of {size[1]}x{size[0]}: its folder cannot be written "
-                            f"to, or OpenCV lacks the codec {CODEC}. Choose another folder with task.output=, or "
-                            f"install another OpenCV.{_ffmpeg_hint()}")
-
-    def __enter__(self) -> "VideoWriter":
-        return self
-
-    def write(self, frame: np.ndarray) -> None:
-        """Append a frame, uint8 (H, W, 3) RGB."""
-        self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        self._writer.release()
-        if kind is not None:
-            self._remove()
-        elif not self._temporary.is_file() or not self._temporary.stat().st_size:
-            self._remove()
-            raise UserError(f"{self._path} could not be written: make room, or choose another folder with "
+    with atomic_path(path, f".{path.stem}.part{path.suffix}") as temporary:
+        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*CODEC), frames_per_second, size[::-1])
+        try:
+            if not writer.isOpened():
+                raise UserError(f"{path} cannot be written as a video of {size[1]}x{size[0]}: its folder cannot be "
+                                f"written to, or OpenCV lacks the codec {CODEC}. Choose another folder with "
+                                f"task.output=, or install another OpenCV.{_ffmpeg_hint()}")
+            yield lambda frame: writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        finally:
+            writer.release()
+        if not temporary.is_file() or not temporary.stat().st_size:
+            raise UserError(f"{path} could not be written: make room, or choose another folder with "
                             f"task.output=.{_ffmpeg_hint()}")
-        else:
-            self._temporary.replace(self._path)
-
-    def _remove(self) -> None:
-        self._writer.release()
-        self._temporary.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""Write predictions: label maps, overlays, and probabilities from the top down, in bounded memory."""
+"""Write predictions: label maps, overlays and probabilities."""
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,23 +13,22 @@ from PIL import Image
 
 from segtrain.data.label_files import MARKER, FileForm, make_folder, write_label_map
 from segtrain.errors import UserError
-from segtrain.files import locked, write_file, write_text
-from segtrain.inference.inputs import Item
+from segtrain.files import atomic_path, locked, read_json, write_file, write_text
+from segtrain.inference.inputs import OUTPUT_FOLDERS, Item
 from segtrain.labels import Label
 from segtrain.visualize import add_legend, blend, find_occurring
 
-FOLDERS = ("predictions", "overlays", "probabilities", "videos")
 JPEG_QUALITY = 90
 JPEG_SIDE = 65500  # the longest that the format allows
 
 
 def claim_folder(output: Path, own: Mapping[str, Any]) -> None:
-    """Mark a folder as that of this checkpoint's predictions.
+    """Make a folder, and mark it as that of this checkpoint's predictions.
 
     Args:
-        output: The folder; it is made.
-        own: `checkpoint`, its `sha256`, `input`, `inference` and `classes`, of which all but the first must agree with
-            those of the folder's earlier predictions.
+        output: The folder.
+        own: `checkpoint`, its `sha256`, `input`, `inference` and `classes`. All but the first must equal those of
+            earlier predictions in the folder.
 
     Raises:
         UserError: If the folder holds other predictions, or other files.
@@ -38,17 +37,16 @@ def claim_folder(output: Path, own: Mapping[str, Any]) -> None:
     marker = output / MARKER
     with locked(marker, "choose another task.output="):  # shards may start together
         if not marker.exists():
-            other = next((output / name for name in FOLDERS if (output / name).is_dir()
+            other = next((output / name for name in OUTPUT_FOLDERS if (output / name).is_dir()
                           and any((output / name).iterdir())), None)
             if other is not None:
                 raise UserError(f"{other} holds files, but {output} has no {MARKER}, so they are not predictions "
                                 "of task=predict: choose another task.output=.")
             write_text(marker, json.dumps(own, indent=1) + "\n")
             return
-    try:
-        before = json.loads(marker.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{marker} cannot be read ({error}): choose another task.output=.") from error
+    before = read_json(marker)
+    if not isinstance(before, dict):
+        raise UserError(f"{marker} was not written by segtrain: choose another task.output=.")
     for key, what in (("sha256", "another checkpoint"), ("input", "another task.input"),
                       ("inference", "other windows, overlap or flip"), ("classes", "other classes")):
         if before.get(key) != own[key]:
@@ -57,25 +55,13 @@ def claim_folder(output: Path, own: Mapping[str, Any]) -> None:
                             "a folder should not mix predictions.")
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 digest of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 @dataclass(frozen=True)
 class Outputs:
-    """Where predictions go, and which files are written.
+    """Where predictions go, and which files are written beside label maps.
 
     Attributes:
-        folder: The folder above predictions/, overlays/, probabilities/ and videos/.
-        labels: The classes.
+        folder: The folder above OUTPUT_FOLDERS.
         form: What label maps hold.
-        overlays: Whether to write overlays of images and their predictions, too.
-        probabilities: Whether to write the probabilities of all classes, too.
     """
 
     folder: Path
@@ -85,13 +71,13 @@ class Outputs:
     probabilities: bool
 
     def path(self, kind: str, item: Item, suffix: str) -> Path:
-        """Return the file of one kind of output; its folder is made."""
+        """Return the file of a kind of output, and make its folder."""
         path = self.folder / kind / f"{item.name}{suffix}"
         make_folder(path.parent)
         return path
 
     def is_done(self, item: Item) -> bool:
-        """Return whether all of an item's outputs are there and are not older than it is."""
+        """Return whether all of an item's outputs exist and are not older than the item."""
         wanted = [("videos", ".mp4")] if item.is_video else [("predictions", ".png")]
         if not item.is_video:
             wanted += [("overlays", ".jpg")] * self.overlays + [("probabilities", ".npy")] * self.probabilities
@@ -108,59 +94,36 @@ class Outputs:
             if scale < 1:
                 drawn = cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             write_file(self.path("overlays", item, ".jpg"),
-                        lambda file: Image.fromarray(drawn).save(file, format="JPEG", quality=JPEG_QUALITY))
-        # last: where it exists, everything does
+                       lambda file: Image.fromarray(drawn).save(file, format="JPEG", quality=JPEG_QUALITY))
+        # last: where it exists, all outputs do
         write_label_map(self.path("predictions", item, ".png"), pred, self.labels, self.form)
         return item
 
 
-class ProbabilityFile:
-    """A float16 array (K, H, W), for numpy.load(path, mmap_mode="r"), under a temporary name until it is whole.
+@contextmanager
+def open_probabilities(path: Path, shape: tuple[int, int, int]) -> Iterator[Callable[[int, np.ndarray], None]]:
+    """Open a float16 array (K, H, W), for numpy.load(path, mmap_mode="r"), that is written in bounded memory.
 
-    As a context manager it gets its name at the end, or, after an error, is removed.
+    The file gets its name at the end; after an error nothing stays.
 
-    Args:
-        path: The file, .npy; its folder must exist.
-        shape: (K, H, W).
+    Yields:
+        A function that takes the number of a row, and the rows from there on, (K, rows, W) of any float dtype.
 
     Raises:
-        UserError: If it cannot be written, now or later.
+        UserError: If it cannot be written.
     """
+    _, height, width = shape
+    try:
+        with atomic_path(path) as temporary, temporary.open("xb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+            start = file.tell()
 
-    def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
-        self._path, self._temporary, self._shape = path, path.with_name(f"{path.name}.tmp"), shape
-        try:
-            self._file = self._temporary.open("wb")
-            np.lib.format.write_array_header_1_0(
-                self._file, {"descr": "<f2", "fortran_order": False, "shape": shape})
-        except OSError as error:
-            raise self._refusal(error) from error
-        self._start = self._file.tell()
+            def write(top: int, probabilities: np.ndarray) -> None:
+                for number, rows in enumerate(probabilities.astype("<f2")):
+                    file.seek(start + 2 * width * (number * height + top))
+                    file.write(rows.tobytes())
 
-    def __enter__(self) -> "ProbabilityFile":
-        return self
-
-    def write(self, top: int, probabilities: np.ndarray) -> None:
-        """Write the rows from `top` on, (K, rows, W), any float dtype."""
-        num_classes, height, width = self._shape
-        values = probabilities.astype("<f2")
-        try:
-            for number in range(num_classes):
-                self._file.seek(self._start + 2 * width * (number * height + top))
-                self._file.write(values[number].tobytes())
-        except OSError as error:
-            raise self._refusal(error) from error
-
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        try:
-            self._file.close()
-            if kind is None:
-                self._temporary.replace(self._path)
-        except OSError as failed:
-            raise self._refusal(failed) from failed
-        finally:
-            self._temporary.unlink(missing_ok=True)
-
-    def _refusal(self, error: OSError) -> UserError:
-        return UserError(f"{self._path} cannot be written ({error}): make room or choose another folder with "
-                         "task.output=; what was written before is kept.")
+            yield write
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error}): make room or choose another folder with task.output=; "
+                        "what was written before is kept.") from error

@@ -1,1 +1,1 @@
-"""A run or a sweep as one HTML file."""
+"""Report a run or a sweep as one HTML file."""

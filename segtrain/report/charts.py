@@ -1,4 +1,4 @@
-"""Curves as SVG that stands in a page: its colours and fonts are the page's."""
+"""Draw curves as SVG within a page, in the page's colors and fonts."""
 
 import io
 import re
@@ -9,8 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-# The lines' colours are the page's variables --line-1 to --line-6, which differ in light and dark; with the dashes that
-# makes 24 lines that can be told apart, also by those who see few colours.
+# The lines' colors are the page's variables --line-1 to --line-6, which differ in light and dark. With the dashes that
+# makes 24 lines that can be told apart, also by color-blind readers.
 NUM_COLORS = 6
 DASHES: tuple[tuple[int, ...], ...] = ((), (5, 2), (1, 2), (7, 2, 1, 2))
 MOST_LINES = NUM_COLORS * len(DASHES)
@@ -24,12 +24,11 @@ _VARIABLES = {_INK: "var(--ink)", _MUTED: "var(--muted)", _GRID: "var(--grid)",
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a chart.
+    """A line of a chart; points whose y is None are left out.
 
     Attributes:
-        x, y: Its points; a y of None is left out.
-        style: Its colour and dash, 0..MOST_LINES-1.
-        label: Named in the legend of the chart; "" leaves it to the page.
+        style: Its color and dash, 0..MOST_LINES-1.
+        label: Its name in the chart's legend; "" for no entry.
     """
 
     x: Sequence[float]
@@ -38,20 +37,25 @@ class Line:
     label: str = ""
 
 
-def chart(name: str, title: str, lines: Sequence[Line], *, log: bool = False, marked: float | None = None) -> Markup:
-    """Draw lines over the epochs.
+def draw_chart(name: str, title: str, lines: Sequence[Line], *, scale: float = 1, log: bool = False,
+               marked: float | None = None) -> Markup | None:
+    """Draw lines over the epochs; None if no line has a value.
 
     Args:
         name: Unique in the page, of letters.
-        title: What the values are; stands above, and is read out.
-        lines: At least one with a value.
+        title: What the values are; shown above, and read out.
+        lines: A line without any value is left out.
+        scale: Factor of the values.
         log: Whether the values are on a logarithmic scale; all must be above 0 then.
-        marked: An epoch to be marked by a dotted line.
+        marked: An epoch to mark by a dotted line.
     """
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
+    shown = [line for line in lines if any(y is not None for y in line.y)]
+    if not shown:
+        return None
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9, "axes.edgecolor": _MUTED,
                 "text.color": _INK, "axes.labelcolor": _MUTED, "xtick.color": _MUTED, "ytick.color": _MUTED,
                 "text.parse_math": False, "axes.formatter.use_mathtext": False}
@@ -59,9 +63,9 @@ def chart(name: str, title: str, lines: Sequence[Line], *, log: bool = False, ma
         warnings.simplefilter("ignore", UserWarning)  # a chart too small for its ticks is still drawn
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.add_subplot()
-        for line in lines:
-            points = [(x, y) for x, y in zip(line.x, line.y, strict=True) if y is not None]
-            axes.plot([x for x, _ in points], [y for _, y in points], color=_LINES[line.style % NUM_COLORS],
+        for line in shown:
+            points = [(x, scale * y) for x, y in zip(line.x, line.y, strict=True) if y is not None]
+            axes.plot(*zip(*points, strict=True), color=_LINES[line.style % NUM_COLORS],
                       dashes=DASHES[line.style // NUM_COLORS] or (None, None), linewidth=1.6,
                       marker="o" if len(points) < 3 else None, markersize=3.5, label=line.label)
         if marked is not None:
@@ -71,21 +75,21 @@ def chart(name: str, title: str, lines: Sequence[Line], *, log: bool = False, ma
         axes.set_title(title, fontsize=10, loc="left")
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-        first, last = (pick(x for line in lines for x in line.x) for pick in (min, max))
+        first, last = (pick(x for line in shown for x in line.x) for pick in (min, max))
         margin = 0.04 * (last - first) or 0.5
         axes.set_xlim(first - margin, last + margin)  # the same in all charts of a run, whatever they lack
         axes.grid(color=_GRID, linewidth=0.7)
         axes.spines[["top", "right"]].set_visible(False)
-        if any(line.label for line in lines):
-            figure.legend(loc="outside lower center", ncols=len(lines), frameon=False, fontsize=9, handlelength=2.4)
+        if any(line.label for line in shown):
+            figure.legend(loc="outside lower center", ncols=len(shown), frameon=False, fontsize=9, handlelength=2.4)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True,
                        metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return _for_page(text.getvalue(), name, title)
+    return _embed(text.getvalue(), name, title)
 
 
-def sparkline(values: Sequence[float | None]) -> Markup:
-    """Draw the course of a fraction, 0 to 1, in the size of a word."""
+def draw_sparkline(values: Sequence[float | None]) -> Markup:
+    """Draw the curve of a fraction, 0 to 1, in the size of a word."""
     known = [value for value in values if value is not None]
     if len(known) < 2:
         return Markup("")
@@ -95,26 +99,24 @@ def sparkline(values: Sequence[float | None]) -> Markup:
                   '<polyline points="{}"/></svg>').format(points)
 
 
-def swatch(style: int) -> Markup:
-    """Draw a piece of a line in its colour and dash, for a legend."""
+def draw_swatch(style: int) -> Markup:
+    """Draw a piece of a line in its color and dash, for a legend."""
     dashes = ",".join(str(2 * length) for length in DASHES[style // NUM_COLORS]) or "none"
     return Markup('<svg class="swatch" viewBox="0 0 34 8" aria-hidden="true"><line x1="0" y1="4" x2="34" y2="4" '
                   'stroke-width="3" style="stroke: var(--line-{})" stroke-dasharray="{}"/></svg>').format(
                       style % NUM_COLORS + 1, dashes)
 
 
-def _for_page(svg: str, name: str, title: str) -> Markup:
-    """Make what matplotlib wrote part of a page: no declarations, ids of its own, the page's colours and fonts."""
-    svg = svg[svg.index("<svg"):]
-    svg = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r'(href="|url\()#', rf"\g<1>#{name}-", svg)
-    svg = re.sub(r"font(?:-family)?: (?![\d.]+px)[^;\"]*; ?", "", svg)
-    svg = re.sub(r"\s*\n\s*", " ", svg)
+def _embed(svg: str, name: str, title: str) -> Markup:
+    """Make an SVG file of matplotlib part of a page: no declarations, unique ids, the page's colors and fonts."""
+    opening, body = svg[svg.index("<svg"):].split(">", 1)
+    (view_box,) = re.findall(r'viewBox="([^"]*)"', opening)
+    body = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
+    body = re.sub(r'\bid="', f'id="{name}-', body.replace("xlink:href", "href"))
+    body = re.sub(r'(href="|url\()#', rf"\g<1>#{name}-", body)
+    body = re.sub(r"font(?:-family)?: (?![\d.]+px)[^;\"]*; ?", "", body)
+    body = re.sub(r"\s*\n\s*", " ", body)
     for color, variable in _VARIABLES.items():
-        svg = svg.replace(color, variable)
-    head = Markup('<svg class="chart" role="img" aria-label="{}"').format(f"{title} over the epochs")
-    svg = re.sub(r'<svg (?:width="[^"]*" )?(?:height="[^"]*" )?', "<svg ", svg, count=1)
-    svg = re.sub(r'(<svg [^>]*?) (?:width|height)="[^"]*"', r"\1", svg, count=1)
-    return Markup(svg.replace("<svg", str(head), 1))
+        body = body.replace(color, variable)
+    return Markup('<svg class="chart" role="img" aria-label="{} over the epochs" viewBox="{}">{}').format(
+        title, view_box, Markup(body))

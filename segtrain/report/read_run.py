@@ -1,4 +1,4 @@
-"""All that a run directory says about its run, whichever version wrote it."""
+"""Read what a run directory holds."""
 
 import re
 from dataclasses import dataclass
@@ -7,11 +7,12 @@ from typing import Any
 
 from segtrain.config.saved import read_config
 from segtrain.errors import UserError
+from segtrain.report.charts import Line
 from segtrain.run import checkpoint
 from segtrain.run.results import RESULTS, read_results
 from segtrain.run.trackers import read_metrics
 
-TASKS = ("train", "evaluate", "score")  # those that leave scores of classes
+TASKS = ("train", "evaluate", "score")  # those with scores of classes
 
 
 @dataclass
@@ -19,14 +20,13 @@ class Run:
     """A run directory.
 
     Attributes:
-        folder: The directory.
-        settings: Its config.yaml; {} where it has none, as a job that was refused.
-        epochs: The rows of metrics.csv; None where a cell is empty.
-        results: Its results.json, or what the best checkpoint of an unfinished training knows; None if there is none.
+        settings: Its config.yaml; {} without one, as for a refused job.
+        epochs: The rows of metrics.csv; None for an empty cell.
+        results: Its results.json, or the results in the best checkpoint of an unfinished training.
         is_finished: Whether it has a results.json.
-        colors: Of the classes in pictures, where a checkpoint says so; else {}.
-        class_pixels: Labelled pixels of each class in the training split, where a checkpoint says so.
-        remarks: What its log warns of, and what of the directory could not be read.
+        colors: Of the classes, from a checkpoint; {} without one.
+        class_pixels: Labelled pixels of each class in the training split, from a checkpoint.
+        remarks: Warnings of its log, and what could not be read.
     """
 
     folder: Path
@@ -48,14 +48,13 @@ class Run:
             return list(self.results["iou_per_class"])
         return [key.removeprefix("val/iou/") for key in (self.epochs or [{}])[0] if key.startswith("val/iou/")]
 
-    @property
-    def steps(self) -> int | None:
-        """The step of the results' checkpoint."""
-        return None if self.results is None else self.results.get("step")
+    def line(self, key: str, style: int = 0, label: str = "") -> Line:
+        """Return a column of metrics.csv as a line of a chart."""
+        return Line([row["epoch"] or 0 for row in self.epochs], [row.get(key) for row in self.epochs], style, label)
 
 
 def is_run(folder: Path) -> bool:
-    """Return whether a directory holds what a run leaves behind, even if it was refused at once."""
+    """Return whether a directory is that of a run, even of a refused one."""
     return (folder / "config.yaml").is_file() or any((folder / f"{task}.log").is_file() for task in TASKS)
 
 
@@ -63,28 +62,28 @@ def read_run(folder: Path) -> Run:
     """Read a run directory.
 
     Raises:
-        UserError: If it is none, or that of a task without scores of classes, or a file is damaged.
+        UserError: If it is not one, its task has no scores of classes, or a file is damaged.
     """
     if not is_run(folder):
-        raise UserError(f"{folder} is no run directory: it has no config.yaml. Give a directory that segtrain made, of "
-                        "a run or of a sweep.")
+        raise UserError(f"{folder} is not a run directory: it has no config.yaml. Give a directory that segtrain "
+                        "made, of a run or of a sweep.")
     path = folder / "config.yaml"
     settings = read_config(path) if path.is_file() else {}
     name = (settings.get("task") or {}).get("name", "train")
     if name not in TASKS:
-        raise UserError(f"{folder} holds a run of task={name}: a report is of runs with scores of classes: give "
-                        f"one of task={', '.join(TASKS)}.")
-    remarks = _logged(folder / f"{name}.log")
+        raise UserError(f"{folder} holds a run of task={name}: a report needs scores of classes: give one of "
+                        f"task={', '.join(TASKS)}.")
+    remarks = _read_warnings(folder / f"{name}.log")
     path = folder / RESULTS
     results = read_results(path, with_scores=True) if path.is_file() else None
     is_finished = results is not None
-    known = _from_checkpoint(folder, remarks) if name == "train" else {}
-    best = (known.get("progress") or {}).get("best")
+    saved = _read_checkpoint(folder, remarks) if name == "train" else {}
+    best = (saved.get("progress") or {}).get("best")
     if best is not None:
-        best = best | {"seconds": None}  # they are those of its validation, not of the run
-    colors = {label["name"]: label["color"] for label in known.get("labels") or ()}
+        best = best | {"seconds": None}  # of its validation, not of the run
+    colors = {label["name"]: label["color"] for label in saved.get("labels") or ()}
     return Run(folder, settings, _read_epochs(folder / "metrics.csv"), results or best, is_finished, colors,
-               known.get("class_pixels"), remarks)
+               saved.get("class_pixels"), remarks)
 
 
 def _read_epochs(path: Path) -> list[dict[str, float | None]]:
@@ -95,8 +94,8 @@ def _read_epochs(path: Path) -> list[dict[str, float | None]]:
         raise UserError(f"{path} is damaged ({error}): delete it, or restore it from a copy.") from error
 
 
-def _from_checkpoint(folder: Path, remarks: list[str]) -> dict[str, Any]:
-    """Return what stands beside the weights in the best checkpoint; {} if there is none that can be read."""
+def _read_checkpoint(folder: Path, remarks: list[str]) -> dict[str, Any]:
+    """Return the best checkpoint; {} if there is none that can be read."""
     path = folder / "checkpoints" / checkpoint.BEST
     if not path.is_file():
         return {}
@@ -107,8 +106,8 @@ def _from_checkpoint(folder: Path, remarks: list[str]) -> dict[str, Any]:
         return {}
 
 
-def _logged(path: Path) -> list[str]:
-    """Return the warnings and errors of a log, each once, and what was changed on the way."""
+def _read_warnings(path: Path) -> list[str]:
+    """Return the warnings, errors and changed settings in a log, each once."""
     if not path.is_file():
         return []
     text = path.read_text(encoding="utf-8", errors="replace")

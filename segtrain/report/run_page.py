@@ -1,4 +1,4 @@
-"""What the report of one run shows."""
+"""Write the report of one run."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 import yaml
+from markupsafe import Markup
 
 from segtrain.errors import UserError
-from segtrain.report import images
-from segtrain.report.charts import Line, chart, sparkline
+from segtrain.report.charts import draw_chart, draw_sparkline
+from segtrain.report.images import embed_examples, embed_worst
 from segtrain.report.read_run import Run, read_run
 from segtrain.report.render import NAME, write_page
 from segtrain.visualize import MOST_NUMBERED
 
 MOST_ROWS = 60       # epochs in the table of numbers
 MOST_CONFUSED = 15   # pairs of classes in the list of confusions
+SUMMARIZED = {"model": ("encoder", "name", "architecture", "pretrained"), "dataset": ("root",),
+              "loss": ("class_weights",), "optim": ("lr", "weight_decay"), "scheduler": ("power", "warmup_epochs")}
 
 
 def write_run(folder: Path, output: Path | None = None, evaluation: Path | None = None) -> tuple[Path, list[str]]:
@@ -25,14 +28,14 @@ def write_run(folder: Path, output: Path | None = None, evaluation: Path | None 
 
     Args:
         folder: The run directory.
-        output: The file; None: report.html in the run directory.
-        evaluation: The directory of an evaluation of its checkpoint, whose scores and worst images are shown too.
+        output: The file; default: report.html in the run directory.
+        evaluation: The directory of an evaluation of its checkpoint, to show its scores and worst images.
 
     Returns:
-        The file, and the warnings that it shows.
+        The file, and the warnings in it.
 
     Raises:
-        UserError: If one of the directories is no run with scores of classes, or the file cannot be written.
+        UserError: If one of the directories is not a run with scores of classes, or the file cannot be written.
     """
     run = read_run(folder)
     evaluated = None if evaluation is None else read_run(evaluation)
@@ -42,26 +45,24 @@ def write_run(folder: Path, output: Path | None = None, evaluation: Path | None 
     if evaluated is not None:
         evaluated.colors = evaluated.colors or run.colors
     path = output or folder / NAME
-    content = page(run, evaluated)
+    content = _gather(run, evaluated)
     write_page(path, "run.html", content)
     return path, content["warnings"]
 
 
-def page(run: Run, evaluated: Run | None) -> dict[str, Any]:
-    """Gather all that the template run.html shows."""
+def _gather(run: Run, evaluated: Run | None) -> dict[str, Any]:
+    """Gather the content of the template run.html."""
     results, names = run.results or {}, run.class_names
-    shown, of_step = images.examples(run.folder, run.steps) if run.task == "train" else ([], None)
-    worst, num_worst = images.worst((evaluated or run).folder)
+    worst, num_worst = embed_worst((evaluated or run).folder)
     matrix = results.get("confusion_matrix")
     epochs_done = int(run.epochs[-1]["epoch"] or 0) if run.epochs else 0
     return {
         "title": run.folder.resolve().name, "folder": str(run.folder), "run": run,
-        "results": results, "settings": run.settings, "epochs_done": epochs_done,
-        "epochs": (run.settings.get("train") or {}).get("epochs"),
-        "status": _status(run, epochs_done), "policy": policy(results), "facts": _facts(run),
-        "charts": _charts(run), "rows": _rows(run), "classes": _classes(run, names), "matrix": _matrix(matrix, names),
-        "num_classes": len(names), "confused": _confused(matrix, names), "examples": shown, "examples_step": of_step,
-        "worst": worst, "num_worst": num_worst, "evaluated": evaluated,
+        "results": results, "epochs": (run.settings.get("train") or {}).get("epochs"),
+        "status": _status(run, epochs_done), "policy": explain_policy(results), "facts": _facts(run),
+        "charts": _charts(run), "rows": _choose_rows(run), "classes": _classes(run, names),
+        "matrix": _matrix(matrix, names), "num_classes": len(names), "confused": _confused(matrix, names),
+        "examples": embed_examples(run.folder), "worst": worst, "num_worst": num_worst, "evaluated": evaluated,
         "evaluated_classes": [] if evaluated is None else _classes(evaluated, evaluated.class_names),
         "cost": _cost(run), "environment": _environment(run), "command": _command(run.settings),
         "yaml": yaml.safe_dump(run.settings, sort_keys=False, allow_unicode=True) if run.settings else "",
@@ -69,13 +70,13 @@ def page(run: Run, evaluated: Run | None) -> dict[str, Any]:
     }
 
 
-def policy(results: Mapping[str, Any]) -> list[str]:
-    """Say what the scores of a results.json mean, in sentences; none without results."""
+def explain_policy(results: Mapping[str, Any]) -> list[str]:
+    """Explain what the scores of a results.json mean, in sentences; none without results."""
     if not results:
         return []
     known, ious = results.get("policy") or {}, results["iou_per_class"]
     absent = [name for name, iou in ious.items() if iou is None]
-    said = [
+    sentences = [
         f"mIoU is the mean of the IoU of {len(ious) - len(absent)} classes, IoU = TP / (TP + FP + FN).",
         f"All counts come from one confusion matrix over the {results['num_images']} images of {results['dataset']} "
         f"{results['split']}, added up before anything is divided. No score is a mean over images or batches.",
@@ -83,22 +84,22 @@ def policy(results: Mapping[str, Any]) -> list[str]:
         "the label files.",
     ]
     if absent:
-        said.append(f"In neither targets nor predictions, and so left out of the means: {', '.join(absent)}.")
+        sentences.append(f"In neither targets nor predictions, and so left out of the means: {', '.join(absent)}.")
     source = results.get("iiou_source")
     if source is None:
-        said.append("iIoU, in which every object counts alike, is not defined: objects were not told apart.")
+        sentences.append("iIoU, in which every object counts the same, is not defined: objects were not distinguished.")
     else:
         objects = {"components": "Objects are connected regions of the target.",
                    "instances": "Objects come from instance maps."}.get(source, "")
-        said.append("iIoU weighs pixels so that every object of a class counts alike, small or large; it is the mean "
-                    f"over the classes that have objects. {objects}")
+        sentences.append("iIoU weighs pixels so that every object of a class counts the same, small or large; it is "
+                         f"the mean over the classes that have objects. {objects}")
     inference = results.get("inference") or {}
     if inference.get("window"):
-        said.append("Images were predicted in windows of {}x{} pixels, overlapping by at least {:.0%}.".format(
+        sentences.append("Sliding window: {}x{} pixels, overlapping by at least {:.0%}.".format(
             *inference["window"], inference["overlap"]))
     if inference.get("flip"):
-        said.append("Logits were averaged with those of the mirrored image.")
-    return said
+        sentences.append("Flip TTA: logits were averaged with those of the horizontally flipped image.")
+    return sentences
 
 
 def _status(run: Run, epochs_done: int) -> str:
@@ -110,7 +111,7 @@ def _status(run: Run, epochs_done: int) -> str:
 
 
 def _warnings(run: Run, evaluated: Run | None) -> list[str]:
-    """Say what to bear in mind when reading the scores."""
+    """Return what to bear in mind when reading the scores."""
     found = []
     if not run.is_finished:
         has_scores = "; the scores are those of the best checkpoint so far" if run.results else ""
@@ -119,23 +120,20 @@ def _warnings(run: Run, evaluated: Run | None) -> list[str]:
     if run.results is not None:
         never = [name for name, iou in run.results["iou_per_class"].items() if iou == 0]
         if never:
-            found.append(f"No pixel is right of: {', '.join(never)}. They count in the mIoU as 0.")
+            found.append(f"No pixel is predicted correctly of: {', '.join(never)}. They count in the mIoU as 0.")
     if evaluated is not None:
         of = (evaluated.results or {}).get("checkpoint")
         if of is None or Path(of).resolve().parent.parent != run.folder.resolve():
-            found.append(f"The evaluation {evaluated.folder} scored {of or 'label files'}, which is no checkpoint of "
-                         "this run's directory as it lies now.")
+            found.append(f"The evaluation {evaluated.folder} scored {of or 'label files'}, which is not a checkpoint "
+                         "in this run's directory.")
     return found
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
     """Return what was trained, on what, and how, in short."""
     settings = run.settings
-    found = []
-    for group in ("model", "dataset", "loss", "optim", "scheduler"):
-        target = (settings.get(group) or {}).get("_target_")
-        if target is not None:
-            found.append((group, _short(group, settings[group])))
+    found = [(group, _summarize(settings[group], keys)) for group, keys in SUMMARIZED.items()
+             if "_target_" in (settings.get(group) or {})]
     if "augmentation" in settings:
         found.append(("augmentation", ", ".join(settings["augmentation"]) or "none"))
     train = settings.get("train") or {}
@@ -146,14 +144,12 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     return found
 
 
-def _short(group: str, node: Mapping[str, Any]) -> str:
-    """Name an object by its class and the settings that matter at a glance."""
-    keys = {"model": ("encoder", "name", "architecture", "pretrained"), "dataset": ("root",),
-            "optim": ("lr", "weight_decay"), "scheduler": ("power", "warmup_epochs"), "loss": ("class_weights",)}[group]
-    said = [f"{key} {node[key]}" for key in keys if node.get(key) is not None]
-    inner = [each["_target_"].rsplit(".", 1)[-1] for each in (node.get("losses") or {}).values()
-             if isinstance(each, Mapping) and "_target_" in each]
-    return ", ".join([str(node["_target_"]).rsplit(".", 1)[-1], *inner, *said])
+def _summarize(node: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """Name an object by its class, the losses that it adds up, and some of its settings."""
+    nodes = [node, *(node.get("losses") or {}).values()]
+    classes = [str(part["_target_"]).rsplit(".", 1)[-1] for part in nodes
+               if isinstance(part, Mapping) and "_target_" in part]
+    return ", ".join([*classes, *(f"{key} {node[key]}" for key in keys if node.get(key) is not None)])
 
 
 def _size(settings: Mapping[str, Any]) -> str:
@@ -161,38 +157,34 @@ def _size(settings: Mapping[str, Any]) -> str:
     return "x".join(map(str, crop)) if crop else "n/a"
 
 
-def _charts(run: Run) -> list[Any]:
-    if not run.epochs:
-        return []
-    epochs = [row["epoch"] or 0 for row in run.epochs]
+def _charts(run: Run) -> list[Markup]:
     best = run.results.get("epoch") if run.results else None
 
-    def lines(*columns: tuple[str, str, float]) -> list[Line]:
-        found = [(label, [None if (value := row.get(key)) is None else scale * value for row in run.epochs])
-                 for key, label, scale in columns]
-        return [Line(epochs, values, number, label if len(columns) > 1 else "")
-                for number, (label, values) in enumerate(found) if any(value is not None for value in values)]
+    rates = [rate for row in run.epochs if (rate := row.get("train/lr"))]
 
-    rates = [value for row in run.epochs if (value := row.get("train/lr"))]
-    wanted = [
-        ("loss", "loss", lines(("train/loss", "training", 1), ("val/loss", "validation", 1)), False),
-        ("scores", "validation scores, %", lines(("val/miou", "mIoU", 100), ("val/iiou", "iIoU", 100),
-                                                 ("val/macc", "mean accuracy", 100)), False),
-        ("rate", "learning rate", lines(("train/lr", "", 1)), bool(rates) and max(rates) > 100 * min(rates)),
-        ("speed", "training images per second", lines(("train/images_per_second", "", 1)), False),
-    ]
-    return [chart(name, title, drawn, log=log, marked=best) for name, title, drawn, log in wanted if drawn]
+    def draw(name: str, title: str, columns: dict[str, str], **options: Any) -> Markup | None:
+        lines = [run.line(key, style, label) for style, (key, label) in enumerate(columns.items())]
+        return draw_chart(name, title, lines, marked=best, **options)
+
+    charts = (
+        draw("loss", "loss", {"train/loss": "training", "val/loss": "validation"}),
+        draw("scores", "validation scores, %",
+             {"val/miou": "mIoU", "val/iiou": "iIoU", "val/macc": "mean accuracy"}, scale=100),
+        draw("rate", "learning rate", {"train/lr": ""}, log=bool(rates) and max(rates) > 100 * min(rates)),
+        draw("speed", "training images per second", {"train/images_per_second": ""}),
+    )
+    return [chart for chart in charts if chart is not None]
 
 
-def _rows(run: Run) -> list[dict[str, float | None]]:
-    """Return the epochs of the table: all, or evenly chosen ones that have scores, with the first and the last."""
+def _choose_rows(run: Run) -> list[dict[str, float | None]]:
+    """Return epochs with scores for the table: all, or evenly spaced ones."""
     scored = [row for row in run.epochs if row.get("val/miou") is not None] or run.epochs
     places = np.linspace(0, len(scored) - 1, min(MOST_ROWS, len(scored))).round().astype(int)
     return [scored[place] for place in dict.fromkeys(places)]
 
 
 def _classes(run: Run, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return a row for each class: its scores, how often it occurs, the course of its IoU."""
+    """Return a row for each class: its scores, how often it occurs, its IoU over the epochs."""
     results = run.results or {}
     matrix = results.get("confusion_matrix")
     targets = [sum(row) for row in matrix] if matrix else None
@@ -209,7 +201,7 @@ def _classes(run: Run, names: Sequence[str]) -> list[dict[str, Any]]:
              "iou": of("iou_per_class", name) if results else last.get(f"val/iou/{name}"),
              "acc": of("acc_per_class", name), "iiou": of("iiou_per_class", name), "share": share(targets, place),
              "train_share": share(trained, place),
-             "course": sparkline([row.get(f"val/iou/{name}") for row in run.epochs
+             "curve": draw_sparkline([row.get(f"val/iou/{name}") for row in run.epochs
                                   if row.get("val/miou") is not None])}
             for place, name in enumerate(names)]
 
@@ -251,12 +243,12 @@ def _environment(run: Run) -> list[tuple[str, str]]:
     names = {"device": "device", "precision": "precision", "compile": "torch.compile", "channels_last": "channels_last",
              "workers": "loader processes", "threads": "CPU threads"}
     versions = run.settings.get("versions") or {}
-    rows = chain(((said, runtime[key], "all") for key, said in names.items() if key in runtime),
+    rows = chain(((title, runtime[key], "all") for key, title in names.items() if key in runtime),
                  ((name.replace("_", " "), value, "not known") for name, value in versions.items()))
     return [(name, {None: missing, True: "yes", False: "no"}[value] if value is None or isinstance(value, bool)
              else str(value)) for name, value, missing in rows]
 
 
 def _command(settings: Mapping[str, Any]) -> str:
-    """Return the command of a run as a shell reads it."""
+    """Return the command of a run, quoted for a shell."""
     return shlex.join(["segtrain", *settings["overrides"]]) if settings else ""

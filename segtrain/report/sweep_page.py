@@ -1,18 +1,22 @@
-"""What the report of a sweep shows, or of any folder of runs."""
+"""Write the report of a sweep, or of any folder of runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from segtrain.errors import UserError
+from markupsafe import Markup
+
+from segtrain.errors import UserError, list_first
 from segtrain.metrics import comparison
-from segtrain.report.charts import MOST_LINES, Line, chart, swatch
+from segtrain.report.charts import MOST_LINES, draw_chart, draw_swatch
 from segtrain.report.read_run import Run, is_run, read_run
 from segtrain.report.render import NAME, write_page
-from segtrain.report.run_page import policy
-from segtrain.sweep import leaderboard, table
+from segtrain.report.run_page import explain_policy
+from segtrain.sweep import leaderboard
+from segtrain.sweep.table import format_spread
 
 
 @dataclass
@@ -20,13 +24,12 @@ class Job:
     """A job of a sweep.
 
     Attributes:
-        name: Its folder's.
-        run: What its folder says; None if it says nothing that can be read.
+        name: The name of its folder.
+        run: The content of its folder; None if it cannot be read.
         error: Why it failed; None if it did not.
-        overrides: What it was started with, without what all jobs share.
-        settings: The same by key, whether shared or not; {} where the sweep has no leaderboard.
-        link: The address of its own report from the sweep's; None if it has none.
-        style: Of its line in the charts; None if it is not drawn.
+        overrides: Its overrides, without those that all jobs share.
+        settings: All its overrides by key; {} where the sweep has no leaderboard.
+        link: The relative address of its own report, if it has one.
     """
 
     name: str
@@ -35,7 +38,6 @@ class Job:
     overrides: str
     settings: dict[str, str] = field(default_factory=dict)
     link: str | None = None
-    style: int | None = None
 
     @property
     def status(self) -> str:
@@ -51,71 +53,68 @@ class Job:
 def is_sweep(folder: Path) -> bool:
     """Return whether a directory holds runs and is not one itself."""
     return folder.is_dir() and not is_run(folder) and (
-        (folder / "leaderboard.json").is_file() or any(is_run(each) for each in folder.iterdir() if each.is_dir()))
+        (folder / leaderboard.NAME).is_file() or bool(job_folders(folder)))
 
 
 def job_folders(folder: Path) -> list[Path]:
     """Return the run directories of a sweep."""
-    return [each for each in sorted(folder.iterdir()) if each.is_dir() and is_run(each)]
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and is_run(path)]
 
 
 def write_sweep(folder: Path, output: Path | None = None) -> tuple[Path, list[str]]:
-    """Write the report of a sweep; it links to those of its jobs that exist.
+    """Write the report of a sweep, with links to the reports of its jobs.
 
     Args:
         folder: The sweep's directory.
-        output: The file; None: report.html in the sweep's directory.
+        output: The file; default: report.html in the sweep's directory.
 
     Returns:
-        The file, and the warnings that it shows.
+        The file, and the warnings in it.
 
     Raises:
         UserError: If no job trained, evaluated or scored, or the file cannot be written.
     """
     path = output or folder / NAME
-    jobs, unread = _jobs(folder)
+    jobs, warnings = _read_jobs(folder)
     if not jobs:
-        raise UserError(f"{folder} holds no run that a report could show: {unread[0] if unread else 'it is empty'}")
-    alike = _alike(jobs)
-    groups = [_group(number, jobs_alike) for number, jobs_alike in enumerate(alike, 1)]
-    others = [job for job in jobs if not job.results]
-    warnings = list(unread)
+        raise UserError(f"{folder} holds no run that a report could show: {warnings[0] if warnings else 'it is empty'}")
+    comparable = _group_comparable(jobs)
     for job in jobs:
         report = folder / job.name / NAME
         if report.is_file():
             job.link = _address(report, path.parent)
-    if len(groups) > 1:
-        warnings.append(f"Not all runs were scored alike: there are {len(groups)} tables, and scores of different "
+    if len(comparable) > 1:
+        warnings.append(f"Not all runs were scored alike: there are {len(comparable)} tables, and scores of different "
                         "tables cannot be compared.")
-        warnings += _why_apart(alike)
-    for group in groups:
-        warnings += group.pop("warnings")
-    num_failed = sum(job.error is not None for job in jobs)
-    num_open = sum(job.status == "not finished" for job in jobs)
+        warnings += _explain_groups(comparable)
+    warnings += [warning for group in comparable for warning in _compare_iiou(group)]
     write_page(path, "sweep.html", {
-        "title": folder.resolve().name, "folder": str(folder), "groups": groups, "others": others, "warnings": warnings,
-        "num_jobs": len(jobs), "num_failed": num_failed, "num_open": num_open,
+        "title": folder.resolve().name, "folder": str(folder), "warnings": warnings, "num_jobs": len(jobs),
+        "groups": [_gather(number, group) for number, group in enumerate(comparable, 1)],
+        "others": [job for job in jobs if not job.results],
+        "num_failed": sum(job.error is not None for job in jobs),
+        "num_open": sum(job.status == "not finished" for job in jobs),
     })
     return path, warnings
 
 
 def _address(report: Path, start: Path) -> str:
-    """Return a relative address where there is one, for a sweep may be moved as a whole."""
+    """Return a relative address where there is one: a sweep may be moved as a whole."""
     try:
         return quote(report.resolve().relative_to(start.resolve()).as_posix())
     except ValueError:
         return report.resolve().as_uri()
 
 
-def _jobs(folder: Path) -> tuple[list[Job], list[str]]:
-    """Read all jobs, the best first; and say which folders could not be read."""
-    table = {row["job"]: row for row in _leaderboard(folder / "leaderboard.json")}
-    names = list(dict.fromkeys([*(path.name for path in job_folders(folder)), *table]))
-    words = {name: str(table.get(name, {}).get("overrides") or "").split() for name in names}
+def _read_jobs(folder: Path) -> tuple[list[Job], list[str]]:
+    """Return all jobs, the best first, and why folders could not be read."""
+    rows = {row["job"]: row for row in _read_leaderboard(folder / leaderboard.NAME)}
+    names = list(dict.fromkeys([*(path.name for path in job_folders(folder)), *rows]))
+    words = {name: rows.get(name, {}).get("overrides", "").split() for name in names}
     shared = set.intersection(*map(set, words.values())) if len(words) > 1 else set()
     jobs, unread = [], []
     for name in names:
-        row = table.get(name, {})
+        row = rows.get(name, {})
         run = None
         try:
             run = read_run(folder / name)
@@ -125,46 +124,46 @@ def _jobs(folder: Path) -> tuple[list[Job], list[str]]:
                 continue
         why = row.get("error") if row.get("status") == "failed" and not (run and run.is_finished) else None
         own = [word for word in words[name] if word not in shared and word not in name]
-        jobs.append(Job(name, run, why, " ".join(own), row.get("settings") or {}))
-    by = _monitor(jobs)
+        jobs.append(Job(name, run, why, " ".join(own), row.get("settings", {})))
+    by = _find_monitor(jobs)
     sign = -1 if by.descending else 1
     return sorted(jobs, key=lambda job: (job.results.get(by.name) is None, sign * (job.results.get(by.name) or 0),
                                          job.name)), unread
 
 
-def _monitor(jobs: Sequence[Job]) -> leaderboard.Column:
-    """Return the score to sort jobs by: what all trainings of them are monitored by, else the mIoU."""
+def _find_monitor(jobs: Sequence[Job]) -> leaderboard.Column:
+    """Return the score to sort jobs by: train.monitor where all trainings share it, else the mIoU."""
     asked = [{"sort": (job.run.settings.get("train") or {}).get("monitor")} for job in jobs
              if job.run is not None and job.run.settings and job.run.task == "train"]
     return leaderboard.sort_column(asked, "train")
 
 
-def _over_seeds(jobs: Sequence[Job]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the keys that jobs of one table differ in, the seed aside, and their figures over the seeds."""
-    rows = [{"task": "train", "status": "done", "settings": job.settings, "sort": _monitor(jobs).name, **job.results}
+def _summarize_seeds(jobs: Sequence[Job], sort: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the keys that jobs of one table differ in, except the seed, and their figures over the seeds."""
+    rows = [{"task": "train", "status": "done", "settings": job.settings, "sort": sort, **job.results}
             for job in jobs if job.settings and job.status == "finished"]
     keys = [key for key in leaderboard.find_differing_keys(rows) if key != "seed"]
     return keys, leaderboard.summarize_seeds(rows)
 
 
-def _leaderboard(path: Path) -> list[dict[str, Any]]:
+def _read_leaderboard(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
         return leaderboard.read_rows(path)
     except UserError as error:
-        raise UserError(f"{path} is no leaderboard that segtrain wrote ({error}): delete it, the runs tell the rest."
-                        ) from error
+        raise UserError(f"{path} is not a leaderboard written by segtrain ({error}): delete it, the runs have the "
+                        "rest.") from error
 
 
-def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Put the jobs with scores into groups that were scored alike, but for their iIoU."""
+def _group_comparable(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Group the jobs with scores by what may be compared, their iIoU aside."""
     groups: list[list[Job]] = []
     for job in jobs:
         if not job.results:
             continue
         for group in groups:
-            if not _apart(group[0], job):
+            if comparison.are_comparable(group[0].results, job.results):
                 group.append(job)
                 break
         else:
@@ -172,65 +171,64 @@ def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
     return groups
 
 
-def _apart(one: Job, other: Job) -> list[str]:
-    """Say what keeps the scores of two jobs from being compared, but for their iIoU."""
-    of_iiou = comparison.iiou_differences(one.results, other.results)
-    return [each for each in comparison.differences(one.results, other.results)[0] if each not in of_iiou]
-
-
-def _why_apart(groups: Sequence[Sequence[Job]]) -> list[str]:
-    """Say of each group but the first what keeps it from the one before that is nearest to it."""
-    said = []
+def _explain_groups(groups: Sequence[Sequence[Job]]) -> list[str]:
+    """Explain for each group but the first what differs from the most similar group before it."""
+    explained = []
     for number, group in enumerate(groups[1:], 2):
-        found = [_apart(other[0], group[0]) for other in groups[:number - 1]]
+        found = [_differences(other[0], group[0]) for other in groups[:number - 1]]
         nearest = min(range(len(found)), key=lambda place: len(found[place]))
-        names = ", ".join([*(job.name for job in group[:3]), *(["..."] if len(group) > 3 else [])])
-        said.append(f"Table {number} ({names}) is apart from table {nearest + 1}: {'; '.join(found[nearest])}.")
-    return said
+        names = list_first([job.name for job in group], 3)
+        explained.append(f"Table {number} ({names}) is apart from table {nearest + 1}: {'; '.join(found[nearest])}.")
+    return explained
 
 
-def _group(number: int, jobs: Sequence[Job]) -> dict[str, Any]:
-    """Return what is shown of jobs that were scored alike."""
-    first = jobs[0].results
-    name = f"{first.get('dataset')} {first.get('split')}, {len(first['iou_per_class'])} classes"
-    warnings = []
+def _differences(one: Job, other: Job) -> list[str]:
+    """Return why the scores of two jobs cannot be compared, their iIoU aside."""
+    of_iiou = comparison.iiou_differences(one.results, other.results)
+    return [reason for reason in comparison.differences(one.results, other.results)[0] if reason not in of_iiou]
+
+
+def _compare_iiou(jobs: Sequence[Job]) -> list[str]:
+    """Return a warning if not all jobs that were scored alike have the same iIoU."""
     for job in jobs[1:]:
-        differing = comparison.iiou_differences(first, job.results)
+        differing = comparison.iiou_differences(jobs[0].results, job.results)
         if differing:
-            warnings.append(f"{name}: the iIoU of {jobs[0].name} and {job.name} cannot be compared: "
-                            f"{'; '.join(differing)}.")
-            break
-    drawn = [job for job in jobs if job.run is not None and job.run.epochs][:MOST_LINES]
-    for style, job in enumerate(drawn):
-        job.style = style
-    monitor = _monitor(jobs)
+            return [f"{_title(jobs)}: the iIoU of {jobs[0].name} and {job.name} cannot be compared: "
+                    f"{'; '.join(differing)}."]
+    return []
+
+
+def _title(jobs: Sequence[Job]) -> str:
+    first = jobs[0].results
+    return f"{first.get('dataset')} {first.get('split')}, {len(first['iou_per_class'])} classes"
+
+
+def _gather(number: int, jobs: Sequence[Job]) -> dict[str, Any]:
+    """Gather what sweep.html shows of jobs that were scored alike."""
+    first = jobs[0].results
+    drawn = {job.name: job.run for job in jobs if job.run is not None and job.run.epochs}
+    drawn = dict(islice(drawn.items(), MOST_LINES))
+    monitor = _find_monitor(jobs)
     columns = [column for column in leaderboard.SCORES if any(job.results.get(column.name) is not None for job in jobs)
                and (column.name not in ("pacc", "fwiou") or column.name == monitor.name)]
-    seed_keys, over_seeds = _over_seeds(jobs)
-    classes = list(first["iou_per_class"])
+    seed_keys, over_seeds = _summarize_seeds(jobs, monitor.name)
     return {
-        "number": number, "name": name, "num_images": first.get("num_images"), "policy": policy(first), "jobs": jobs,
-        "has_overrides": any(job.overrides for job in jobs),
-        "monitor": monitor, "seed_keys": seed_keys, "over_seeds": over_seeds, "mean_and_std": table.format_spread,
-        "has_open": any(job.status != "finished" for job in jobs), "columns": columns, "classes": classes,
-        "charts": _charts(number, drawn), "drawn": drawn, "warnings": warnings,
-        "swatches": {job.name: swatch(job.style or 0) for job in drawn},
+        "number": number, "name": _title(jobs), "num_images": first.get("num_images"),
+        "policy": explain_policy(first), "jobs": jobs, "has_overrides": any(job.overrides for job in jobs),
+        "monitor": monitor, "seed_keys": seed_keys, "over_seeds": over_seeds, "mean_and_std": format_spread,
+        "has_open": any(job.status != "finished" for job in jobs), "columns": columns,
+        "classes": list(first["iou_per_class"]), "charts": _charts(number, list(drawn.values())),
+        "swatches": {name: draw_swatch(style) for style, name in enumerate(drawn)},
     }
 
 
-def _charts(number: int, jobs: Sequence[Job]) -> list[Any]:
-    """Overlay the curves of jobs."""
-    wanted = (("miou", "validation mIoU, %", "val/miou", 100), ("train", "training loss", "train/loss", 1),
-              ("val", "validation loss", "val/loss", 1))
+def _charts(number: int, runs: Sequence[Run]) -> list[Markup | None]:
+    """Overlay the curves of runs."""
     charts = []
-    for name, title, key, scale in wanted:
-        lines = []
-        for job in jobs:
-            assert job.run is not None
-            assert job.style is not None
-            values = [None if (value := row.get(key)) is None else scale * value for row in job.run.epochs]
-            if any(value is not None for value in values):
-                lines.append(Line([row["epoch"] or 0 for row in job.run.epochs], values, job.style))
-        if any(sum(value is not None for value in line.y) > 1 for line in lines):  # else the table says it all
-            charts.append(chart(f"{name}{number}", title, lines))
+    for name, title, key, scale in (("miou", "validation mIoU, %", "val/miou", 100),
+                                    ("train", "training loss", "train/loss", 1),
+                                    ("val", "validation loss", "val/loss", 1)):
+        lines = [run.line(key, style) for style, run in enumerate(runs)]
+        if any(len(line.y) - line.y.count(None) > 1 for line in lines):  # a single point is in the table
+            charts.append(draw_chart(f"{name}{number}", title, lines, scale=scale))
     return charts

@@ -1,4 +1,4 @@
-"""Checkpoints: plain dicts of tensors and numbers, written whole or not at all."""
+"""Read and write checkpoints: plain dicts of tensors, numbers and text, written completely or not at all."""
 
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Set
@@ -20,7 +20,7 @@ LAST, BEST = "last.pt", "best.pt"
 
 
 class State(pydantic.BaseModel):
-    """What a checkpoint holds; what only a run that goes on needs may be None."""
+    """The content of a checkpoint; best.pt has None for what only a resume needs."""
 
     model_config = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True)
 
@@ -43,14 +43,9 @@ class State(pydantic.BaseModel):
 
 
 def save(path: Path, state: Mapping[str, Any], before_rename: Callable[[], object] = lambda: None) -> None:
-    """Write a checkpoint to a temporary file, force it to the disk, and only then give it its name.
+    """Write a checkpoint, from the first of several processes.
 
-    Of several processes, which all have the same weights, only the first one writes.
-
-    Args:
-        path: The file.
-        state: What to write.
-        before_rename: Called when the temporary file is complete.
+    `before_rename` is called when its temporary file is complete.
 
     Raises:
         UserError: If it cannot be written; an earlier file of that name is intact.
@@ -62,16 +57,16 @@ def save(path: Path, state: Mapping[str, Any], before_rename: Callable[[], objec
 
 
 def save_last(folder: Path, state: Mapping[str, Any], *, former_step: int | None, keep: int) -> None:
-    """Write last.pt; the ones before it stay as step-<number>.pt.
+    """Write last.pt, and keep earlier ones as step-<number>.pt.
 
     Args:
         folder: Of the checkpoints.
-        state: What to write.
-        former_step: The step of the last.pt that is there; None if there is none worth keeping.
-        keep: How many of the newest checkpoints stay, last.pt counted.
+        state: The new checkpoint.
+        former_step: The step of the existing last.pt; None if there is none worth keeping.
+        keep: How many of the newest checkpoints to keep, last.pt included.
 
     Raises:
-        UserError: If it cannot be written; everything that was there is intact.
+        UserError: If it cannot be written; existing files are intact.
     """
     last = folder / LAST
 
@@ -93,10 +88,10 @@ def _former(folder: Path) -> list[Path]:
 
 
 def find_last(folder: Path) -> tuple[dict[str, Any], Path, list[UserError]] | None:
-    """Read the newest checkpoint of a run that is whole; None if it has none.
+    """Read the newest intact checkpoint of a run; None if it has none.
 
     Returns:
-        The checkpoint, its file, and what is wrong with newer ones.
+        The checkpoint, its file, and the errors of newer ones.
 
     Raises:
         UserError: If all are damaged.
@@ -109,13 +104,13 @@ def find_last(folder: Path) -> tuple[dict[str, Any], Path, list[UserError]] | No
             except UserError as error:
                 faults.append(error)
     if faults:
-        raise UserError(f"{faults[0]} No earlier one is whole. Remove {folder / LAST} to let the run begin anew, or "
+        raise UserError(f"{faults[0]} No earlier one is intact. Remove {folder / LAST} to start the run again, or "
                         f"start a new run from {folder / BEST} with checkpoint=.")
     return None
 
 
 def find(path: str) -> Path:
-    """Return the file that `checkpoint=` means: itself, or a run directory's best checkpoint."""
+    """Return the file that `checkpoint=` names: a .pt file, or a run directory's best checkpoint."""
     given = Path(path)
     found = given / "checkpoints" / BEST if given.is_dir() else given
     if not found.is_file():
@@ -125,11 +120,7 @@ def find(path: str) -> Path:
 
 
 def load(path: Path, *, mapped: bool = False) -> dict[str, Any]:
-    """Read a checkpoint to the CPU; nothing in it is executed.
-
-    Args:
-        path: The file.
-        mapped: Leave the weights in the file until they are used: for whoever wants what stands beside them.
+    """Read a checkpoint to the CPU; nothing in it is executed. With `mapped`, weights are read when they are used.
 
     Raises:
         UserError: If it cannot be read, is truncated, or is not a checkpoint of segtrain.
@@ -161,16 +152,16 @@ def load(path: Path, *, mapped: bool = False) -> dict[str, Any]:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse an archive that unpacks to more than it is: torch.save packs nothing."""
+    """Refuse a compressed archive, which may expand to any size: torch.save compresses nothing."""
     if path.stat().st_size and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise UserError(f"{path} is a packed archive, as segtrain does not write it: choose another file.")
+                raise UserError(f"{path} is a compressed archive, which segtrain does not write: choose another file.")
 
 
 @contextmanager
 def restoring(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while a run's state is restored into a UserError that names the checkpoint."""
+    """Turn errors while a run's state is restored into a UserError that names the checkpoint."""
     try:
         yield
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
@@ -183,17 +174,17 @@ def restoring(path: Path) -> Iterator[None]:
 
 def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Path, *, class_layer: Set[str],
                  new_head: bool = False) -> None:
-    """Load weights into a model that must have them all.
+    """Load weights into a model; they must fit it completely.
 
     Args:
         model: Changed in place.
         weights: A state dict.
-        path: Where they come from, for the message.
-        class_layer: The keys whose shapes depend on the number of classes.
-        new_head: Leave the class layer as it is in the model.
+        path: Its file, for messages.
+        class_layer: The keys of the head, whose shapes depend on the number of classes.
+        new_head: Whether to keep the model's own head.
 
     Raises:
-        UserError: If keys or shapes differ; it names the first five.
+        UserError: If keys, shapes or dtypes differ; it names the first five.
     """
     own = model.state_dict()
     kept = class_layer if new_head else frozenset()
@@ -208,11 +199,11 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Pa
                         "give the model that it was trained with.")
     if other:
         kinds = [f"{key} {str(weights[key].dtype).removeprefix('torch.')}" for key in other]
-        raise UserError(f"{path} has weights that are no plain numbers of the model's kind: "
+        raise UserError(f"{path} has weights of another type than the model's: "
                         f"{_list_keys('they are', kinds)}choose another file.")
     if differing and set(differing) <= class_layer:
-        raise UserError(f"{path} was trained for other classes: {_list_keys('its class layer differs', shapes)}"
-                        "train.new_head=true starts from all its layers but this one.")
+        raise UserError(f"{path} was trained for other classes: {_list_keys('its head differs', shapes)}"
+                        "train.new_head=true starts from all its other layers.")
     if differing:
         raise UserError(f"{path} has layers of other sizes: {_list_keys('they differ', shapes)}"
                         "give the model that it was trained with.")
@@ -220,7 +211,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Pa
 
 
 def _is_alike(given: Tensor, own: Tensor) -> bool:
-    """Return whether a tensor of a file may be copied into a weight: dense, and whole numbers for whole numbers."""
+    """Return whether a tensor of a file may be copied into a weight: both dense, and of the same kind of number."""
     return (given.layout == own.layout and not given.is_quantized and not given.is_meta
             and (given.is_floating_point(), given.is_complex()) == (own.is_floating_point(), own.is_complex()))
 
@@ -230,7 +221,7 @@ def _list_keys(what: str, keys: list[str]) -> str:
 
 
 def random_state() -> dict[str, Any]:
-    """Return the state of torch's generators (samples and their order do not depend on them)."""
+    """Return the state of torch's generators; samples and their order do not depend on them."""
     return {"cpu": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
 

@@ -1,4 +1,4 @@
-"""The directory of a run: what it may hold, and what is removed if the run is refused."""
+"""Check the directory of a run, and clean up after a refused one."""
 
 import contextlib
 import shutil
@@ -9,7 +9,7 @@ from segtrain.errors import UserError
 
 
 def remove_empty(made: Sequence[Path]) -> None:
-    """Remove folders that a command made, the outermost first among them, as far as nothing is in them."""
+    """Remove the empty ones of folders that a command made, given from the outermost to the innermost."""
     for folder in reversed(made):
         with contextlib.suppress(OSError):
             if {path.name for path in folder.iterdir()} == {"multirun.yaml"}:  # Hydra's, of a sweep without a job
@@ -18,26 +18,22 @@ def remove_empty(made: Sequence[Path]) -> None:
 
 
 def refuse_links(run_dir: Path) -> None:
-    """Refuse a run directory of which a part is a link to elsewhere: a run writes into its own directory only.
-
-    Raises:
-        UserError: Names the first such link.
-    """
+    """Raise UserError if a run directory holds a link to elsewhere: a run writes into its own directory only."""
     inside = run_dir.resolve()
     for path in sorted(run_dir.rglob("*")):
         if path.is_symlink() and not path.resolve().is_relative_to(inside):
             raise UserError(f"{path} is a link to {path.resolve()}, and a run writes into its own directory only: put "
-                            "what it leads to in its place, or move the whole run directory and link that.")
+                            "its target in its place, or move the whole run directory and link that.")
 
 
 def holds_results(run_dir: Path) -> bool:
-    """Return whether a run that ended by an error leaves what is worth keeping: weights, predictions, a report."""
+    """Return whether a failed run left files worth keeping: checkpoints, predictions, results.json."""
     return ((run_dir / "results.json").exists() or any((run_dir / "checkpoints").glob("*.pt"))
             or any((run_dir / "predictions").rglob("*.png")))
 
 
 def empty(folder: Path) -> None:
-    """Remove all that is in a folder."""
+    """Remove the content of a folder."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -11,7 +11,7 @@ log = logging.getLogger("segtrain")
 
 
 class _Handler(logging.Handler):
-    """Say once that the log cannot be written; the run goes on for as long as its checkpoints can."""
+    """Report once that the log cannot be written; the run goes on."""
 
     _has_failed = False
 
@@ -34,7 +34,7 @@ class _File(_Handler, logging.FileHandler):
 
 
 def start_log(path: Path) -> None:
-    """Send the log to the terminal and to a file of the run, and to nothing that an earlier job opened."""
+    """Send the log to the terminal and to a file of the run, and no longer to the files of an earlier job."""
     stop_log()
     log.setLevel(logging.INFO)
     log.propagate = False

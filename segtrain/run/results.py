@@ -1,4 +1,4 @@
-"""Write the files of a finished run: config.yaml, results.json, tables and figures; and read results.json."""
+"""Write the files of a run: config.yaml, results.json, tables and figures; and read results.json."""
 
 import csv
 import importlib.metadata
@@ -25,12 +25,8 @@ DISTRIBUTION = "segtrain-cli"  # as pyproject.toml calls the package
 def read_results(path: Path, *, with_scores: bool = False) -> dict[str, Any]:
     """Read a results.json, or that of a run directory.
 
-    Args:
-        path: The file or the directory.
-        with_scores: Whether it must hold scores of classes, as those of task=train, evaluate and score do.
-
     Raises:
-        UserError: If it cannot be read, is larger than segtrain writes it, or does not hold results.
+        UserError: If it cannot be read, is too large, or does not hold results; `with_scores`: of classes.
     """
     path = path / RESULTS if path.is_dir() else path
     results = read_json(path)
@@ -42,14 +38,13 @@ def read_results(path: Path, *, with_scores: bool = False) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain values as JSON, from the first of several processes; NaN has no place there."""
-    if not process_group.is_main():
-        return
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    """Write plain values, without NaN, as JSON, from the first of several processes."""
+    if process_group.is_main():
+        write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def write_config(run_dir: Path, cfg: "Config[Any]") -> None:
-    """Write config.yaml, from the first of several processes: every value, the overrides it came from, the versions."""
+    """Write config.yaml, from the first of several processes: every value, the overrides, the versions."""
     import yaml
 
     if process_group.is_main():
@@ -58,10 +53,9 @@ def write_config(run_dir: Path, cfg: "Config[Any]") -> None:
 
 
 def versions(*packages: str) -> dict[str, str | None]:
-    """Return the versions that a result depends on, and the git commit if segtrain runs from a checkout.
+    """Return the versions of Python, segtrain, its main dependencies and further packages, and the git commit.
 
-    Args:
-        packages: Further packages to list; None for one that is not installed.
+    None stands for a package that is not installed, and for the commit where segtrain is not run from a checkout.
     """
     found: dict[str, str | None] = {"python": platform.python_version()}
     for name in ("segtrain", "torch", "torchvision", "albumentations", "numpy", *packages):
@@ -82,12 +76,12 @@ def versions(*packages: str) -> dict[str, str | None]:
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a CSV file: a header, then a line for each row; None leaves a cell empty."""
+    """Write a CSV file: a header, then a line for each row; None is an empty cell."""
     write_text(path, csv_text([columns, *([row[name] for name in columns] for row in rows)]))
 
 
 def csv_text(rows: Iterable[Iterable[Any]]) -> str:
-    """Write rows as CSV; None is empty, and numbers are written so that they can be read back exactly."""
+    """Write rows as CSV; None is empty, and numbers keep all their digits."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
@@ -99,7 +93,7 @@ def write_figure(path: Path, figure: Any) -> None:
 
 
 def write_confusion(run_dir: Path, matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> None:
-    """Draw a confusion matrix, K x K, as shares of its rows (confusion_matrix.png) and in pixels (*_pixels.png)."""
+    """Draw a confusion matrix, K x K, as percent of its rows (confusion_matrix.png) and in pixels (*_pixels.png)."""
     from segtrain.visualize import draw_confusion  # slow to import: --help must not wait for it
 
     for name, in_pixels in (("confusion_matrix.png", False), ("confusion_matrix_pixels.png", True)):

@@ -1,4 +1,4 @@
-"""The numbers of every epoch: metrics.csv and TensorBoard."""
+"""Track every epoch of a training: metrics.csv, TensorBoard and examples.png."""
 
 import contextlib
 import csv
@@ -10,28 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from segtrain.config.overrides import flatten
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
-from segtrain.files import MAX_BYTES, read_text
+from segtrain.files import MAX_BYTES, read_text, write_file
 from segtrain.run.results import CONFIG, csv_text, write_rows
-from segtrain.visualize import draw_confusion, stack
+from segtrain.visualize import draw_confusion
+
+EXAMPLES = "examples.png"  # in the run directory: validation images, predicted by the best checkpoint
 
 
 def _report_unless_full(args: threading.ExceptHookArgs) -> None:
-    """Leave it to the next flush to raise what TensorBoard's own thread could not write."""
+    """Leave errors of TensorBoard's own thread to its next flush, which raises them."""
     if not isinstance(args.exc_value, OSError):
         threading.__excepthook__(args)
 
 
 class Tracker:
-    """Write a training's numbers to metrics.csv and TensorBoard; of several processes only the first one writes.
+    """Write a training's numbers and images; of several processes only the first one writes.
 
     Args:
         run_dir: The run directory.
         class_names: For the columns val/iou/<class>.
-        epoch: Epochs completed; what an interrupted run wrote beyond them is cut away, and hidden in TensorBoard.
+        epoch: Epochs completed. Later rows, of an interrupted run, are removed, and hidden in TensorBoard.
     """
 
     def __init__(self, run_dir: Path, class_names: Sequence[str], *, epoch: int) -> None:
@@ -51,7 +54,7 @@ class Tracker:
         threading.excepthook = _report_unless_full
 
     def config(self, step: int) -> None:
-        """Show the run's config.yaml as it is at a step: that of a resumed run may differ from what it was."""
+        """Show the run's config.yaml in TensorBoard; a resumed run may have changed it."""
         if self._writer is not None:
             text = (self._path.parent / CONFIG).read_text(encoding="utf-8")
             self._writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()), step)
@@ -71,10 +74,18 @@ class Tracker:
                 self._writer.add_scalar(tag, value, step)
         self._writer.flush()
 
-    def examples(self, images: Sequence[np.ndarray], step: int) -> None:
-        """Show images, uint8 (H, W, 3) each, below one another."""
-        if self._writer is not None and images:
-            self._writer.add_image("val/examples", stack(images), step, dataformats="HWC")
+    def examples(self, sheet: np.ndarray | None, step: int, *, is_best: bool) -> None:
+        """Show a sheet of examples, uint8 (H, W, 3), in TensorBoard; that of the best epoch is examples.png, too."""
+        if self._writer is None:
+            return
+        path = self._path.with_name(EXAMPLES)
+        if sheet is not None:
+            self._writer.add_image("val/examples", sheet, step, dataformats="HWC")
+        if is_best and sheet is not None:
+            write_file(path, lambda file: Image.fromarray(sheet).save(file, format="PNG"),
+                       remedy=f"make room, then go on with: segtrain resume={path.parent}")
+        elif is_best:
+            path.unlink(missing_ok=True)  # of a former best epoch
 
     def confusion(self, matrix: Sequence[Sequence[int]], class_names: Sequence[str], step: int) -> None:
         """Show a confusion matrix, each row as shares of its target class."""
@@ -90,9 +101,9 @@ class Tracker:
 
 
 def add_hparams(run_dir: Path, config: Mapping[str, Any], scores: Mapping[str, float | None], step: int) -> None:
-    """Enter a finished run into TensorBoard's table of hyperparameters: what was chosen, and its best scores.
+    """Enter a finished run into TensorBoard's table of hyperparameters: its settings, and its best scores.
 
-    They are shown as best/<name>, for the alphabet decides which columns come first.
+    The scores are shown as best/<name>, because TensorBoard sorts columns by name.
     """
     from torch.utils.tensorboard import SummaryWriter
     from torch.utils.tensorboard.summary import hparams
@@ -106,8 +117,8 @@ def add_hparams(run_dir: Path, config: Mapping[str, Any], scores: Mapping[str, f
         chosen |= flatten(config[section], f"{section}.")
     values = {key: value for key, value in chosen.items()
               if isinstance(value, (str, int, float, bool)) and not key.endswith("._target_")}
-    # The writer's own add_hparams would also write the table's columns, and TensorBoard would take those of one run for
-    # all. Without them it finds the columns of all runs, and shows those first in which the runs differ.
+    # The writer's own add_hparams also writes the table's columns, and TensorBoard takes those of one run for all.
+    # Without them it finds the columns of all runs, and shows those first in which the runs differ.
     _, begun, ended = hparams(values, {})
     with SummaryWriter(str(run_dir)) as writer:
         for part in (begun, ended):
@@ -118,7 +129,7 @@ def add_hparams(run_dir: Path, config: Mapping[str, Any], scores: Mapping[str, f
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
-    """Read metrics.csv; no rows where there is none. A last line cut short by a crash is left out.
+    """Read metrics.csv; no rows if it is missing. A last line that a crash cut short is left out.
 
     Raises:
         UserError: If the file is not such a table.

@@ -1,4 +1,4 @@
-"""Load a trained network from a checkpoint, with everything that is needed to use it. No data is needed for it."""
+"""Load a trained network from a checkpoint, with everything needed to use it, without its dataset."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,18 +22,13 @@ LABELS, FORM = pydantic.TypeAdapter(tuple[Label, ...]), pydantic.TypeAdapter(Fil
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network and what its checkpoint says about it.
+    """A trained network and the content of its checkpoint.
 
     Attributes:
         path: The checkpoint's file.
-        cfg: The config, with nothing left open.
-        device: Where the network is.
-        network: With its weights, in the memory format of runtime.channels_last.
+        network: On the device, in the memory format of runtime.channels_last.
         normalize: uint8 (N, H, W, C) on the device -> float32 (N, C, H, W).
-        labels: The K classes that it was trained for.
         file_form: What files of its predictions hold.
-        epoch: Epochs that it was trained for.
-        step: Optimizer steps that it was trained for.
         class_sizes: Mean object size by class name, of the training split; None if unknown, as are the next two.
         class_pixels: The pixels of each class of the training split.
         image_pixels: For each class, the labelled pixels of the training images that show it.
@@ -59,16 +54,12 @@ class Trained:
 
     @property
     def in_channels(self) -> int:
-        """Channels of the images."""
+        """The number of channels of its images."""
         return len(self.cfg.dataset.mean)
 
 
 def load_trained(cfg: Config[Any], *, device: torch.device | None = None) -> Trained:
-    """Build the network of a config on its device, and load the weights of cfg.checkpoint into it.
-
-    Args:
-        cfg: The checkpoint's config, this command's overrides on top.
-        device: Another device than that of runtime.device.
+    """Build the network of a config on its device, default runtime.device, and load the weights of cfg.checkpoint.
 
     Raises:
         UserError: If cfg names no checkpoint, the file does not exist, is damaged, or holds another model than cfg.
@@ -89,11 +80,7 @@ def load_trained(cfg: Config[Any], *, device: torch.device | None = None) -> Tra
 
 
 def read_classes(saved: Mapping[str, Any], path: Path) -> tuple[tuple[Label, ...], FileForm]:
-    """Return the classes that a checkpoint was trained for, and what files of its predictions hold.
-
-    Raises:
-        UserError: If its table of classes is damaged.
-    """
+    """Return the classes of a checkpoint and what files of its predictions hold; UserError if they are damaged."""
     try:
         labels = LABELS.validate_python(saved["labels"])
         file_form = FORM.validate_python(saved["file_form"])

@@ -11,10 +11,9 @@ from segtrain.data.label_files import prediction_path, write_prediction
 from segtrain.data.statistics import DatasetStatistics, all_void, compute_statistics
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
-from segtrain.inference.evaluator import score_split
+from segtrain.inference.evaluator import draw_worst, score_split
 from segtrain.inference.forward import InferenceSettings, make_predict_fn
 from segtrain.inference.sanity_check import check_logits
-from segtrain.inference.worst_images import draw_worst
 from segtrain.profiling import measure_cost
 from segtrain.run.results import results_table, write_config, write_confusion, write_json, write_rows
 from segtrain.run.trained import Trained, load_trained

@@ -15,8 +15,13 @@ from segtrain.config.schema import Config, ExportTask
 from segtrain.data.streets import draw_scene
 from segtrain.errors import UserError
 from segtrain.export.onnx import require_onnx, write_onnx
-from segtrain.export.program import ModelWithPreprocessing, make_metadata, reuses_pooling_indices, trace_program
-from segtrain.export.torch_export import write_pt2
+from segtrain.export.program import (
+    ModelWithPreprocessing,
+    make_metadata,
+    reuses_pooling_indices,
+    trace_program,
+    write_pt2,
+)
 from segtrain.export.verify import make_batches, verify_file
 from segtrain.inference.forward import make_predict_fn
 from segtrain.inference.sanity_check import check_logits

@@ -5,15 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pooch
+
 from segtrain.config.schema import Config, PredictTask
-from segtrain.data.label_files import MARKER, file_values
+from segtrain.data.label_files import file_values
 from segtrain.errors import UserError
 from segtrain.inference.forward import InferenceSettings
 from segtrain.inference.inputs import Item, find_inputs, select_shard
 from segtrain.inference.pipeline import predict_items
 from segtrain.inference.predictor import MIN_SIDE, Predictor
 from segtrain.inference.sanity_check import check_logits
-from segtrain.inference.writers import FOLDERS, Outputs, claim_folder, sha256
+from segtrain.inference.writers import Outputs, claim_folder
 from segtrain.run.results import write_config, write_json
 from segtrain.run.trained import load_trained
 
@@ -33,9 +35,9 @@ def run(cfg: Config[PredictTask], run_dir: Path) -> None:
                         "task.input=/data/photos")
     options = cfg.task
     output = run_dir if options.output is None else Path(options.output).expanduser()
-    found = find_inputs(source, MARKER, FOLDERS, output)
-    items = found.items if options.shard is None else select_shard(found.items, options.shard)
-    _check_options(options, found.items)
+    found, remarks = find_inputs(source, output)
+    items = found if options.shard is None else select_shard(found, options.shard)
+    _check_options(options, found)
 
     trained = load_trained(cfg)
     check_logits(trained.network, trained.target, (2 * MIN_SIDE, 2 * MIN_SIDE), in_channels=trained.in_channels,
@@ -48,22 +50,23 @@ def run(cfg: Config[PredictTask], run_dir: Path) -> None:
     classes = [{"name": label.name, "value": int(values[label.train_id]), "color": list(label.color)}
                for label in trained.labels]
     claim_folder(output, {
-        "checkpoint": str(trained.path), "sha256": sha256(trained.path), "input": str(Path(source).absolute()),
-        "inference": {**settings.as_results(), "overlap": options.overlap}, "classes": classes})
+        "checkpoint": str(trained.path), "sha256": pooch.file_hash(str(trained.path)),
+        "input": str(Path(source).absolute()), "classes": classes,
+        "inference": {**settings.as_results(), "overlap": options.overlap}})
     write_config(run_dir, trained.cfg)
 
     outputs = Outputs(output, trained.labels, trained.file_form, options.overlays, options.probabilities)
     to_do = [item for item in items if not outputs.is_done(item)]
-    log.info("predicting %d of %d files in %s%s with %s (epoch %s)", len(to_do), len(found.items), source,
+    log.info("predicting %d of %d files in %s%s with %s (epoch %s)", len(to_do), len(found), source,
              "" if options.shard is None else f", shard {options.shard}", trained.path, trained.epoch)
-    for remark in found.remarks:
+    for remark in remarks:
         log.warning("note: %s", remark)
     if len(to_do) < len(items):
         log.info("%d files are done already", len(items) - len(to_do))
     done = predict_items(to_do, predictor, outputs, image_bits=cfg.dataset.arguments.get("image_bits"))
     write_json(run_dir / "results.json", {
         "task": "predict", "checkpoint": str(trained.path), "epoch": trained.epoch, "step": trained.step,
-        "input": source, "output": str(output), "shard": options.shard, "num_found": len(found.items),
+        "input": source, "output": str(output), "shard": options.shard, "num_found": len(found),
         "num_skipped": len(items) - len(to_do), **done, "inference": settings.as_results(), "classes": classes})
     _log_end(done, outputs)
     if done["failed"]:

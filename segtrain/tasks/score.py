@@ -49,15 +49,12 @@ def run(cfg: Config[ScoreTask], run_dir: Path) -> float | None:
                     folder, unused[0])
 
     started = time.perf_counter()
-    counts = count_predictions(data, paths, cfg.dataset.instances)
-    confusion = torch.stack([image.confusion for image in counts])
+    confusion, objects = count_predictions(data, paths, cfg.dataset.instances)
     if not confusion[:, :-1].any():
         raise UserError(all_void(len(paths), data.locate(0)))
     for remark in data.remarks():
         log.warning("warning: %s", remark)
-    objects = None
-    if cfg.dataset.instances is not None:
-        objects = np.concatenate([image.objects for image in counts])
+    if objects is not None:
         _log_sizes(data.labels, objects, class_sizes, source)
     of_split = split_results(data.labels, confusion.sum(0), objects, others=other_labels(data),
                              instances=cfg.dataset.instances, class_sizes=class_sizes, num_images=len(paths), loss=None,

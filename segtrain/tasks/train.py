@@ -175,7 +175,8 @@ def _track(state: TrainingState, tracker: Tracker, scalars: dict[str, float | No
         results, labels = scored.results, state.train_data.labels
         scalars |= {f"val/{name}": results[name] for name in ("loss", "miou", "iiou", "macc")}
         scalars |= {f"val/iou/{name}": iou for name, iou in results["iou_per_class"].items()}
-        tracker.examples([draw_examples_sheet(scored.examples, labels)] if scored.examples else [], progress.step)
+        tracker.examples(draw_examples_sheet(scored.examples, labels) if scored.examples else None, progress.step,
+                         is_best=is_best)
         tracker.confusion(results["confusion_matrix"], list(results["iou_per_class"]), progress.step)
         line += [f"val loss {results['loss']:.4f}", f"mIoU {percent(results['miou'])} %"]
         line += [f"iIoU {percent(results['iiou'])} %"] if results["iiou"] is not None else []

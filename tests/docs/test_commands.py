@@ -18,7 +18,7 @@ from helpers import ROOT
 from keras_records import load_record
 from PIL import Image
 
-from segtrain.inference.video import VideoWriter
+from segtrain.inference.video import open_video
 
 pytestmark = pytest.mark.slow
 
@@ -90,8 +90,8 @@ def make_data(root):
             save(root / "mine" / split / "masks" / f"{index}.png", rng.integers(0, 3, (40, 48), dtype=np.uint8))
             save(root / "roads" / split / f"{index}.jpg", image)
             save(root / "roads" / split / f"{index}.png", rng.integers(0, 2, (40, 48), dtype=np.uint8))
-    with VideoWriter(root / "drive.mp4", 10, image.shape[:2]) as video:
-        video.write(image)
+    with open_video(root / "drive.mp4", 10, image.shape[:2]) as write:
+        write(image)
     (root / "mine" / "classes.csv").write_text("name\nwall\nfloor\ndoor\n")
     for split in ("train", "val"):
         names = [f"aachen_00000{index}_000019" for index in range(2)]

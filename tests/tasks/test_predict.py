@@ -15,14 +15,14 @@ from torch import nn
 
 from segtrain.data.camvid import CAMVID
 from segtrain.data.cityscapes import CITYSCAPES
-from segtrain.data.label_files import MARKER, FileForm, file_values
+from segtrain.data.label_files import FileForm, file_values
 from segtrain.errors import UserError
 from segtrain.inference import video
 from segtrain.inference.forward import InferenceSettings
 from segtrain.inference.inputs import Item, find_inputs, select_shard
 from segtrain.inference.predictor import Predictor
-from segtrain.inference.video import VideoReader, VideoWriter
-from segtrain.inference.writers import FOLDERS, ProbabilityFile
+from segtrain.inference.video import VideoReader, open_video
+from segtrain.inference.writers import open_probabilities
 from segtrain.profiling import measure_bytes_per_pixel
 from segtrain.run.trained import read_classes
 from segtrain.visualize import add_legend, blend, colorize, find_occurring
@@ -234,12 +234,12 @@ def test_windows_that_are_asked_for_are_used_and_said(predict, tmp_path):
 
 def test_a_file_of_probabilities_is_whole_or_not_there(tmp_path):
     values = np.random.default_rng(0).random((3, 10, 7), np.float32)
-    with ProbabilityFile(tmp_path / "a.npy", values.shape) as file:
-        file.write(0, values[:, :4])
+    with open_probabilities(tmp_path / "a.npy", values.shape) as write:
+        write(0, values[:, :4])
         assert not (tmp_path / "a.npy").exists()
-        file.write(4, values[:, 4:])
+        write(4, values[:, 4:])
     assert np.array_equal(np.load(tmp_path / "a.npy"), values.astype(np.float16))
-    with pytest.raises(RuntimeError), ProbabilityFile(tmp_path / "b.npy", values.shape):
+    with pytest.raises(RuntimeError), open_probabilities(tmp_path / "b.npy", values.shape):
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
 
@@ -248,7 +248,7 @@ def test_a_file_of_probabilities_is_whole_or_not_there(tmp_path):
 
 
 def names(given, output="out"):
-    return [item.name for item in find_inputs(str(given), MARKER, FOLDERS, Path(output)).items]
+    return [item.name for item in find_inputs(str(given), Path(output))[0]]
 
 
 @pytest.fixture
@@ -269,7 +269,7 @@ def test_inputs_are_found_by_file_folder_pattern_and_list(photos):
     assert names(f"{photos}/**/*.png") == ["[1]/d", "b", "night/a"]
     (photos / "list.txt").write_text(f"night/a.png\n# a remark\n{photos}/b.png\nnight/deep/c.webp,mask.png\n")
     assert names(photos / "list.txt") == ["b", "night/a", "night/deep/c"]
-    remarks = find_inputs(str(photos), MARKER, FOLDERS, Path("out")).remarks
+    _, remarks = find_inputs(str(photos), Path("out"))
     assert len(remarks) == 1
     assert ".heic (1)" in remarks[0]
 
@@ -433,9 +433,9 @@ def test_a_checkpoint_keeps_what_its_dataset_wants_in_files():
 
 
 def write_video(path, num_frames, size=(40, 48)):
-    with VideoWriter(path, 10, size) as video:
+    with open_video(path, 10, size) as write:
         for number in range(num_frames):
-            video.write(picture(size, number))
+            write(picture(size, number))
 
 
 def frames_of(path):
@@ -494,16 +494,16 @@ def test_a_video_that_breaks_off_is_predicted_so_far_and_reported(predict, tmp_p
 
 def test_a_missing_codec_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(video, "CODEC", "zzzz")
-    with pytest.raises(UserError, match="lacks the codec zzzz"):
-        VideoWriter(tmp_path / "a.mp4", 10, (40, 48))
+    with pytest.raises(UserError, match="lacks the codec zzzz"), open_video(tmp_path / "a.mp4", 10, (40, 48)):
+        pass
     assert not list(tmp_path.iterdir())
 
 
 def test_a_video_that_fails_half_way_leaves_no_file(tmp_path):
-    def break_off(video):
-        video.write(picture((40, 48), 0))
+    def break_off(write):
+        write(picture((40, 48), 0))
         raise RuntimeError
 
-    with pytest.raises(RuntimeError), VideoWriter(tmp_path / "a.mp4", 10, (40, 48)) as video:
-        break_off(video)
+    with pytest.raises(RuntimeError), open_video(tmp_path / "a.mp4", 10, (40, 48)) as write:
+        break_off(write)
     assert not list(tmp_path.iterdir())

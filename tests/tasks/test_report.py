@@ -17,10 +17,11 @@ import pytest
 import yaml
 from helpers import UNET, composed
 from hydra import initialize_config_module
+from PIL import Image
 
 from segtrain.report import render, run_page
-from segtrain.report.charts import MOST_LINES, Line, chart
-from segtrain.report.images import examples
+from segtrain.report.charts import MOST_LINES, Line, draw_chart
+from segtrain.report.images import embed_examples
 from segtrain.run.logging import start_log, stop_log
 from segtrain.run.results import write_config, write_json, write_rows
 from segtrain.run.trackers import Tracker
@@ -127,7 +128,7 @@ def test_the_report_shows_the_scores_of_results_json(segtrain, run_dir):
         assert expected in page.text
     assert "not finished" not in page.text
     assert "96.15" in page.cells  # the share of Road: 1000 of 1040 pixels
-    assert page.cells[(place := page.cells.index("taken for") + 4):place + 3] == ["Road", "Car", "100"]
+    assert page.cells[(place := page.cells.index("predicted as") + 4):place + 3] == ["Road", "Car", "100"]
     assert len([each for each in page.all("svg") if each.get("role") == "img" and each["aria-label"]]) == 4
     assert json.loads(Path("out/results.json").read_text())["report"] == str(run_dir / "report.html")
 
@@ -163,18 +164,24 @@ def test_warnings_of_the_log_are_shown(segtrain, run_dir):
     assert "epoch 1/3" not in page.text
 
 
-def test_pictures_are_those_of_the_best_step_and_survive_a_cut_file(run_dir):
-    tracker = Tracker(run_dir, ["Road", "Car"], epoch=3)
-    for step, grey in ((1, 40), (2, 120), (3, 200)):
-        tracker.examples([np.full((8, 20, 3), grey, np.uint8)], step)
-    tracker.close()
-    (path,) = run_dir.glob("events*")
-    path.write_bytes(path.read_bytes() + path.read_bytes()[:30])
-    for wanted, grey, step in ((2, 120, 2), (None, 200, 3), (7, 200, 3)):
-        (picture,), of_step = examples(run_dir, wanted)
-        assert of_step == step
-        content = np.frombuffer(base64.b64decode(picture.uri.split(",")[1]), np.uint8)
-        assert cv2.imdecode(content, cv2.IMREAD_COLOR)[0, 0].tolist() == [grey] * 3
+def test_examples_are_those_of_the_best_epoch_and_may_be_damaged_or_missing(run_dir):
+    def track(*sheets):
+        tracker = Tracker(run_dir, ["Road", "Car"], epoch=3)
+        for step, (grey, is_best) in enumerate(sheets, 1):
+            sheet = None if grey is None else np.full((8, 20, 3), grey, np.uint8)
+            tracker.examples(sheet, step, is_best=is_best)
+        tracker.close()
+
+    track((40, True), (120, True), (200, False))
+    content = np.frombuffer(base64.b64decode(embed_examples(run_dir).uri.split(",")[1]), np.uint8)
+    assert cv2.imdecode(content, cv2.IMREAD_COLOR)[0, 0].tolist() == [120] * 3
+    (run_dir / "examples.png").write_bytes(b"damaged")
+    assert embed_examples(run_dir) is None
+    track((None, False))
+    assert (run_dir / "examples.png").exists()
+    track((None, True))
+    assert not (run_dir / "examples.png").exists()
+    assert embed_examples(run_dir) is None
 
 
 @pytest.mark.slow
@@ -194,10 +201,10 @@ def test_worst_images_of_an_evaluation_are_shown_and_shrunk(segtrain, run_dir, t
     assert shown == [f"{rank}. street_{rank}" for rank in range(1, 9)]
     assert all(int(image["width"]) <= 1100 for image in page.all("img"))
     assert "8 of the 10" in page.text
-    assert "no checkpoint of this run" not in page.text
+    assert "not a checkpoint in this run" not in page.text
     assert segtrain("task=report", f"task.run={write_run(tmp_path / 'other')}", f"task.evaluation={evaluation}",
                     "hydra.run.dir=out2") == 0
-    assert "no checkpoint of this run" in " ".join(Page(tmp_path / "other" / "report.html").text.split())
+    assert "not a checkpoint in this run" in " ".join(Page(tmp_path / "other" / "report.html").text.split())
 
 
 @pytest.mark.parametrize("arguments", [
@@ -320,8 +327,8 @@ def test_a_report_that_fails_leaves_the_training_finished(run_dir, monkeypatch, 
 
 
 def test_charts_stay_small_and_take_the_colours_of_the_page():
-    drawn = chart("a", "loss & <b>", [Line(range(800), [1 / (1 + x) for x in range(800)], style)
-                                      for style in range(MOST_LINES)])
+    drawn = draw_chart("a", "loss & <b>", [Line(range(800), [1 / (1 + x) for x in range(800)], style)
+                                           for style in range(MOST_LINES)])
     assert len(drawn) < 500_000
     assert not re.search(r"#[0-9a-f]{6}\b", drawn)
     assert "loss &amp; &lt;b&gt;" in drawn
@@ -346,9 +353,7 @@ def test_colours_contrast_with_their_ground():
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_a_browser_loads_all_sorts_tables_and_complains_of_nothing(segtrain, run_dir, tmp_path):
-    tracker = Tracker(run_dir, ["Road", "Car"], epoch=3)
-    tracker.examples([np.full((8, 20, 3), 99, np.uint8)], 2)
-    tracker.close()
+    Image.fromarray(np.full((8, 20, 3), 99, np.uint8)).save(run_dir / "examples.png")
     assert segtrain("task=report", f"task.run={run_dir}", "hydra.run.dir=out") == 0
     probe = """<script>window.addEventListener("load", () => {
       const table = document.querySelector("#classes ~ div table");

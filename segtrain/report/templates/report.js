@@ -20,7 +20,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
         const order = isText ? a.localeCompare(b, "en", {numeric: true}) : Number(a) - Number(b);
         return rises ? order : -order;
       });
-      heads.forEach((each) => each.removeAttribute("aria-sort"));
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", rises ? "ascending" : "descending");
       body.append(...rows);
     });
