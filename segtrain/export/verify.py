@@ -22,8 +22,8 @@ Runner = Callable[[np.ndarray], np.ndarray]  # the file's input -> its output
 
 # Limits of rounding errors: the mean and the largest difference of logits relative to their standard deviation, and the
 # share of pixels of the same class. The largest known errors are those of a ResNet-101 with random weights, whose
-# float32 logits differ from float64 by 2e-4 on average. Networks that reuse max-pooling indices have wider limits: where
-# two maxima are equal up to rounding, a runtime may choose the other one.
+# float32 logits differ from float64 by 2e-4 on average. Networks that reuse max-pooling indices have wider limits:
+# where two maxima are equal up to rounding, a runtime may choose the other one.
 MEAN_TOLERANCE, MAX_TOLERANCE, AGREEMENT = 5e-4, 1e-2, 0.999
 INDICES_MEAN_TOLERANCE, INDICES_AGREEMENT = 1e-2, 0.99
 MAX_SIDE = 640  # pixels, of the images to check with
