@@ -117,6 +117,8 @@ class DatasetSection(Section):
 
     target: Text = Field(alias="_target_", description="the class of the dataset")
     num_classes: Count | None = Field(description="number of classes; null: as many as the class file lists")
+    class_map: dict[Text, Text] | None = Field(
+        description="{old: new}: a checkpoint's classes that have other names in this dataset; null: none")
     split: Text = Field(description="the split that evaluate reads")
     instances: Literal["maps", "components"] | None = Field(
         description="iIoU from instance maps, or from connected regions as components; null: no iIoU")

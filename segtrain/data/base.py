@@ -72,32 +72,32 @@ class Dataset(ABC):
         return []
 
 
-class _View(Dataset):
+class View(Dataset):
     """The samples of another dataset."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
+        self.dataset = dataset
         self.labels, self.names, self.class_sizes = dataset.labels, dataset.names, dataset.class_sizes
         self.file_labels, self.prediction_ending = dataset.file_labels, dataset.prediction_ending
         self.prediction_palette = dataset.prediction_palette
 
     def read(self, index: int) -> Sample:
-        return self._dataset.read(index)
+        return self.dataset.read(index)
 
     def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        return self._dataset.read_target(index)
+        return self.dataset.read_target(index)
 
     def paths(self, index: int) -> tuple[Path | None, Path | None]:
-        return self._dataset.paths(index)
+        return self.dataset.paths(index)
 
     def locate(self, index: int) -> str:
-        return self._dataset.locate(index)
+        return self.dataset.locate(index)
 
     def remarks(self) -> list[str]:
-        return self._dataset.remarks()
+        return self.dataset.remarks()
 
 
-class Cached(_View):
+class Cached(View):
     """A dataset whose samples stay in memory once read, locked against writing.
 
     Workers forked afterwards share that memory, so computing the statistics fills the cache for all of them.
@@ -110,14 +110,14 @@ class Cached(_View):
     def read(self, index: int) -> Sample:
         sample = self._samples[index]
         if sample is None:
-            sample = self._samples[index] = self._dataset.read(index)
+            sample = self._samples[index] = self.dataset.read(index)
             for array in (sample.image, sample.target, sample.instances):
                 if array is not None:
                     array.flags.writeable = False  # a transform that works in place would change every later epoch
         return sample
 
 
-class Subset(_View):
+class Subset(View):
     """The first samples of a dataset."""
 
     def __init__(self, dataset: Dataset, num_samples: int) -> None:

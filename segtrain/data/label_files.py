@@ -1,20 +1,24 @@
 """Label files of predictions: write them as a dataset's benchmark wants them, find them again, tell what they mean."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+import pydantic
 from PIL import Image
 
 from segtrain.data.base import Dataset
+from segtrain.data.class_identity import to_original
 from segtrain.data.discovery import find_by_name, images_below
 from segtrain.errors import UserError
-from segtrain.files import write_file
+from segtrain.files import read_json, write_file
 from segtrain.labels import IGNORE_INDEX, Label
 
 MARKER = "predicted_by.json"  # in a folder of predictions that task=predict wrote: of which checkpoint they are
+CLASS_VALUE = pydantic.TypeAdapter(Annotated[int, pydantic.Field(strict=True, ge=0, le=255)])
 UNKNOWN = -1  # in the table of predicted ids: a value that means nothing
 
 
@@ -90,22 +94,50 @@ def other_labels(data: Dataset) -> tuple[Label, ...]:
     return tuple(label for label in data.file_labels if label.train_id == IGNORE_INDEX)
 
 
-def predicted_ids(data: Dataset) -> npt.NDArray[np.int64]:
+def read_written_classes(folder: Path) -> dict[str, int] | None:
+    """Return the value of each class in the predictions of a folder, by name; None if task=predict did not write them.
+
+    Raises:
+        UserError: If its file that says so is damaged.
+    """
+    marker = next((path for path in (folder / MARKER, folder.parent / MARKER) if path.is_file()), None)
+    if marker is None:
+        return None
+    try:
+        return {entry["name"]: CLASS_VALUE.validate_python(entry["value"]) for entry in read_json(marker)["classes"]}
+    except (KeyError, TypeError, pydantic.ValidationError) as error:
+        raise UserError(f"{marker} does not list classes as segtrain writes them: remove it if the predictions below "
+                        f"{folder} are of another program.") from error
+
+
+def predicted_ids(data: Dataset, written: Mapping[str, int] | None = None) -> npt.NDArray[np.int64]:
     """Return what each value of a prediction means.
+
+    Args:
+        data: The dataset.
+        written: The value of each class by its name, where it is known; else it is that of `file_form`.
 
     Returns:
         Shape (256,), int64: 0..K-1 the classes, K..P-1 the labels of `other_labels`, P no class, UNKNOWN.
+
+    Raises:
+        UserError: If the predictions are of other classes; it lists both.
     """
-    num_classes, others = len(data.labels), other_labels(data)
+    num_classes, others, names = len(data.labels), other_labels(data), [label.name for label in data.labels]
+    if written is None:
+        values = file_values(data.labels, file_form(data))
+        written = {label.name: int(values[label.train_id]) for label in data.labels}
+    if written.keys() != set(names):
+        raise UserError(f"the predictions are of the classes {', '.join(written)}, but the dataset has "
+                        f"{', '.join(names)}: score them on the dataset of their network.")
     table = np.full(256, UNKNOWN, np.int64)
     if data.file_labels:
-        for label in data.labels:
-            table[label.label_id] = label.train_id
         for place, label in enumerate(others):
             table[label.label_id] = num_classes + place
     else:
-        table[:num_classes] = range(num_classes)
         table[IGNORE_INDEX] = num_classes
+    for label in data.labels:
+        table[written[label.name]] = label.train_id
     return table
 
 
@@ -130,6 +162,7 @@ def prediction_path(folder: Path, data: Dataset, index: int) -> Path:
 
 def write_prediction(folder: Path, data: Dataset, index: int, pred: np.ndarray) -> None:
     """Write the prediction of a sample, (H, W) train ids, as PNG below a folder; UserError if it cannot be written."""
+    data, pred = to_original(data, pred)
     write_label_map(prediction_path(folder, data, index), pred, data.labels, file_form(data))
 
 

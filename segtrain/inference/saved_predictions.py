@@ -1,6 +1,6 @@
 """Compare saved predictions, label files, with their targets."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -20,6 +20,7 @@ from segtrain.metrics.instances import count_instances
 
 
 def count_predictions(data: Dataset, paths: Sequence[Path], instances: str | None,
+                      written: Mapping[str, int] | None = None,
                       ) -> tuple[torch.Tensor, np.ndarray | None]:
     """Count every pair of target and prediction, on all cores.
 
@@ -27,6 +28,7 @@ def count_predictions(data: Dataset, paths: Sequence[Path], instances: str | Non
         data: The split.
         paths: The prediction of each of its N images.
         instances: Where objects come from, "maps", "components" or None.
+        written: The value of each class in the predictions, where it is known.
 
     Returns:
         The confusion matrices, (N, K+1, P+1), int64, and the rows of `count_instances` of all images, (U, 4), int64;
@@ -35,7 +37,7 @@ def count_predictions(data: Dataset, paths: Sequence[Path], instances: str | Non
     Raises:
         UserError: If pairs are at fault; it names the first, and holds the files of all.
     """
-    table, num_classes = predicted_ids(data), len(data.labels)
+    table, num_classes = predicted_ids(data, written), len(data.labels)
     others = other_labels(data)
     num_predicted = num_classes + len(others)
     class_ids, categories = instance_classes(data.labels), number_categories([*data.labels, *others])

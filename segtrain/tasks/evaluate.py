@@ -7,6 +7,7 @@ from typing import Any
 from segtrain.config import build
 from segtrain.config.schema import Config, EvaluateTask
 from segtrain.data.base import Dataset
+from segtrain.data.class_identity import match_classes
 from segtrain.data.label_files import prediction_path, write_prediction
 from segtrain.data.statistics import DatasetStatistics, all_void, compute_statistics
 from segtrain.distributed import process_group
@@ -29,7 +30,8 @@ def run(cfg: Config[EvaluateTask], run_dir: Path) -> float | None:
     """
     settings = _inference_settings(cfg.task)
     trained = load_trained(cfg)
-    data = build.cached(build.dataset(cfg, cfg.dataset.split), cfg.dataset.cache)
+    data = match_classes(build.dataset(cfg, cfg.dataset.split), trained.labels, cfg.dataset.class_map, trained.path)
+    data = build.cached(data, cfg.dataset.cache)
     statistics = _read_split(cfg, data)
     cfg = build.settle(cfg, trained.device, num_classes=len(data.labels), cached_in_memory=True)
     input_size = settings.input_size(statistics.sizes[0])
@@ -97,11 +99,9 @@ def _training_statistics(trained: Trained, cfg: Config[Any], data: Dataset) -> d
     """Return the statistics of the training split that the scores need; read it if the checkpoint lacks them."""
     names = ("class_sizes", "class_pixels", "image_pixels")
     known = {name: getattr(trained, name) for name in names}
-    foreign = sorted({*(trained.class_sizes or ())} - {label.name for label in data.labels})
-    if foreign and cfg.dataset.instances is not None:
-        raise UserError(f"{trained.path} knows the sizes of objects of the class {foreign[0]}, which "
-                        f"{build.dataset_name(cfg)} does not have, so iIoU is not defined: leave it out with "
-                        "dataset.instances=null.")
+    if trained.class_sizes is not None:
+        renamed = cfg.dataset.class_map or {}
+        known["class_sizes"] = {renamed.get(name, name): size for name, size in trained.class_sizes.items()}
     lacks_sizes = trained.class_sizes is None and cfg.dataset.instances is not None
     if lacks_sizes or (trained.class_pixels is None and build.weighs_classes(cfg)):
         log.info("the checkpoint lacks statistics of the training split (class weights of the loss, object sizes for "

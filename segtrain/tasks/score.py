@@ -13,7 +13,7 @@ import torch
 from segtrain.config import build
 from segtrain.config.schema import Config, ScoreTask
 from segtrain.data.base import Dataset
-from segtrain.data.label_files import find_predictions, other_labels
+from segtrain.data.label_files import find_predictions, other_labels, read_written_classes
 from segtrain.data.statistics import all_void, check_instances
 from segtrain.errors import UserError, did_you_mean
 from segtrain.inference.evaluator import image_rows, split_results
@@ -49,7 +49,7 @@ def run(cfg: Config[ScoreTask], run_dir: Path) -> float | None:
                     folder, unused[0])
 
     started = time.perf_counter()
-    confusion, objects = count_predictions(data, paths, cfg.dataset.instances)
+    confusion, objects = count_predictions(data, paths, cfg.dataset.instances, read_written_classes(folder))
     if not confusion[:, :-1].any():
         raise UserError(all_void(len(paths), data.locate(0)))
     for remark in data.remarks():

@@ -21,12 +21,13 @@ FIXED: dict[str, str | None] = {
     "model": "the checkpoint holds the weights of the network as it is",
     "dataset": "the run would go on with other images or classes",
     "dataset.root": None, "dataset.split": None, "dataset.download": None, "dataset.cache": None, "dataset.crop": None,
+    "dataset.class_map": None,
     "optim._target_": "the checkpoint holds the optimizer's state",
 }
 # What changes no number of a run, only when it ends or what it writes; and runtime.workers, by construction.
-HARMLESS = ("dataset.root", "dataset.split", "dataset.download", "dataset.cache", "runtime.workers", "train.examples",
-            "train.keep", "train.max_minutes", "train.on_nonfinite", "train.patience", "train.report",
-            "train.save_every", "train.save_minutes", "train.save_steps")
+HARMLESS = ("dataset.root", "dataset.class_map", "dataset.split", "dataset.download", "dataset.cache",
+            "runtime.workers", "train.examples", "train.keep", "train.max_minutes", "train.on_nonfinite",
+            "train.patience", "train.report", "train.save_every", "train.save_minutes", "train.save_steps")
 
 
 def check_changes(saved: Mapping[str, Any], cfg: Settled[Any], *, steps_per_epoch: int,

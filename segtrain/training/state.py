@@ -17,16 +17,19 @@ from torch import nn
 from segtrain.config import build
 from segtrain.config.schema import Config, Settled, TrainTask
 from segtrain.data.base import Cached, Dataset
+from segtrain.data.class_identity import match_classes
 from segtrain.data.loading import TrainingLoader
 from segtrain.data.statistics import DatasetStatistics, compute_statistics
 from segtrain.data.transforms import Augmentation, Normalize
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.inference.sanity_check import check_logits
+from segtrain.labels import Label
 from segtrain.losses import Loss
 from segtrain.optim import find_encoder
 from segtrain.profiling import measure_cost
 from segtrain.run import checkpoint
+from segtrain.run.trained import read_classes
 from segtrain.training.resume import check_changes
 
 log = logging.getLogger(__name__)
@@ -150,6 +153,13 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
     """
     device = build.device(cfg)
     train_data, val_data = build.dataset(cfg, "train"), build.dataset(cfg, "val")
+    trained = _trained_classes(cfg, saved, saved_in)
+    if trained is not None:
+        train_data, val_data = (match_classes(data, trained[0], cfg.dataset.class_map, trained[1])
+                                for data in (train_data, val_data))
+    elif cfg.dataset.class_map:
+        raise UserError("dataset.class_map maps the classes of a checkpoint to those of the dataset: give checkpoint= "
+                        "without train.new_head, or leave it out.")
     _check_options(cfg, train_data)
     if saved is None:
         _check_frozen(cfg)
@@ -204,6 +214,15 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
     if cfg.train.freeze_encoder:  # after its cost was counted: the parameters are the model's own, frozen or not
         find_encoder(model, "train.freeze_encoder").requires_grad_(False)
     return state
+
+
+def _trained_classes(cfg: Config[TrainTask], saved: dict[str, Any] | None,
+                     saved_in: Path | None) -> tuple[tuple[Label, ...], Path] | None:
+    """Return the classes of the checkpoint that a run goes on or starts from, and its file; None with a new head."""
+    if saved is None and cfg.checkpoint is not None and not cfg.train.new_head:
+        saved_in = checkpoint.find(cfg.checkpoint)
+        saved = checkpoint.load(saved_in, mapped=True)
+    return None if saved is None or saved_in is None else (read_classes(saved, saved_in)[0], saved_in)
 
 
 def _progress(saved: dict[str, Any], steps_per_epoch: int, images_per_step: int) -> Progress:
