@@ -1,11 +1,11 @@
 """The command: compose the config, check it, run its task, exit. The only place that ends the process."""
 
 import importlib
-import logging
 import os
 import signal
 import sys
 import traceback
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,7 +20,8 @@ from segtrain.config.hydra_plugin import Command, Job
 from segtrain.distributed import launch, process_group
 from segtrain.errors import Stopped, UserError
 from segtrain.run import directory
-from segtrain.run.logging import start_log, stop_log
+from segtrain.run.logging import log, log_failure, start_log, stop_log
+from segtrain.run.results import CONFIG, DISTRIBUTION, RESULTS
 from segtrain.sweep import jobs, leaderboard
 
 USER_ERROR, PEER_LOSS = 2, 1
@@ -30,18 +31,20 @@ USE_CHECKPOINTS = ("evaluate", "predict", "export")  # tasks that take their con
 @terminal.silent_completion()
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 2 user error, 128 + signal stopped, 1 a bug."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"segtrain {version(DISTRIBUTION)}")  # Hydra would print its own
+        sys.exit(0)
     _find_modules_here()
-    hydra_plugin.register_resolvers()
     hydra_plugin.share_config_store()
     command = Command(launch.Processes())
+    hydra_plugin.current_command.set(command)
     errors = command.failures
     try:
         with launch.joined(command.processes):
             if process_group.is_main():
                 launch.check_arguments(sys.argv[1:])
                 sys.argv[1:] = hydra_plugin.prepare_arguments(sys.argv[1:])
-                with hydra_plugin.running(command):
-                    _hydra_main()
+                _hydra_main()
             else:
                 command.processes.follow()
         if not errors:
@@ -53,7 +56,7 @@ def main() -> NoReturn:
         _end_sweep(command, is_stopped=True)
         sys.exit(128 + signal.SIGINT)
     except hydra_plugin.SweepRefused as refused:
-        errors = [refused.error]
+        errors = [refused.args[0]]
     except Exception as error:  # Hydra raises the first failed job's again
         errors = command.failures or [error]
     if errors:
@@ -90,8 +93,8 @@ def _report_sweep(sweep_dir: Path) -> Path | None:
 
 def _report(errors: list[Exception], command: Command) -> NoReturn:
     """Print the message of the first error and exit; a bug keeps its traceback."""
-    said = [_message(error, is_of_job=error in command.failures) for error in errors]
-    bugs = [error for error, message in zip(errors, said, strict=True) if message is None]
+    texts = [_message(error, is_of_job=error in command.failures) for error in errors]
+    bugs = [error for error, text in zip(errors, texts, strict=True) if text is None]
     if bugs:
         if isinstance(bugs[0], jobs.BugElsewhereError):
             print(f"segtrain: {terminal.printable(str(bugs[0]))}", file=sys.stderr)
@@ -101,8 +104,8 @@ def _report(errors: list[Exception], command: Command) -> NoReturn:
             _leave(1)
         raise bugs[0]
     directory.remove_empty(command.made)
-    more = f" ({len(said)} jobs failed, see the leaderboard)" if len(said) > 1 else ""
-    terminal.complain(f"segtrain: {launch.named(terminal.printable(str(said[0])))}{more}")
+    more = f" ({len(texts)} jobs failed, see the leaderboard)" if len(texts) > 1 else ""
+    terminal.complain(f"segtrain: {launch.named(terminal.printable(str(texts[0])))}{more}")
     _leave(PEER_LOSS if launch.peer_loss(errors[0]) else USER_ERROR)
 
 
@@ -129,11 +132,14 @@ def _leave(code: int) -> NoReturn:
 def _job(tree: DictConfig) -> float | None:
     """Run what Hydra has composed; a sweeper compares the score that is returned."""
     job = hydra_plugin.current_job()
-    command = hydra_plugin.current_command()
-    if job.sweep_dir is not None:
-        return _run_in_sweep(tree, job, job.sweep_dir, command)
-    assert command is not None, "a single run is never given to another process"
-    return _run_alone(tree, job, command)
+    command = hydra_plugin.current_command.get(None)
+    try:
+        if job.sweep_dir is not None:
+            return _run_in_sweep(tree, job, job.sweep_dir, command)
+        assert command is not None, "a single run is never given to another process"
+        return _run_alone(tree, job, command)
+    finally:
+        stop_log()
 
 
 # Not as a decorator: launchers send _job to other processes by its name, which must lead to itself.
@@ -141,35 +147,32 @@ _hydra_main = hydra.main(config_path="pkg://segtrain.conf", config_name="config"
 
 
 def _run_alone(tree: DictConfig, job: Job, command: Command) -> float | None:
-    """Run a task; of one that is refused, nothing stays."""
+    """Run a task; one that is refused leaves nothing behind."""
     was_empty = not any(job.run_dir.iterdir())
     try:
         return _run_task(tree, job, command)
     except Exception as error:
         command.failures.append(error)  # main reports it; Hydra would print a line of its own first
         message = _message(error)
-        is_cut_off = launch.peer_loss(error) is not None and (job.run_dir / "config.yaml").exists()
+        is_cut_off = launch.peer_loss(error) is not None and (job.run_dir / CONFIG).exists()
         if message is not None and was_empty and not directory.holds_results(job.run_dir) and not is_cut_off:
             stop_log()
             directory.empty(job.run_dir)
         else:
-            _log_failure(error, message)
+            log_failure(error, message)
         return None
-    finally:
-        stop_log()
 
 
 def _run_in_sweep(tree: DictConfig, job: Job, sweep_dir: Path, command: Command | None) -> float | None:
     """Run a task as a job of a sweep, and enter it into the leaderboard, however it ends."""
     if command is None:
         _find_modules_here()
-    run_dir, was_empty = job.run_dir, not any(job.run_dir.iterdir())
+    was_empty = not any(job.run_dir.iterdir())
     task = str(OmegaConf.select(tree, "task.name"))
     sort = OmegaConf.select(tree, "train.monitor" if task == "train" else "task.sort")
 
     def enter(**outcome: Any) -> None:
-        jobs.enter(sweep_dir, run_dir, task, job.overrides, sort=sort, command=None if command else job.command,
-                   **outcome)
+        jobs.enter(job, sweep_dir, task, sort=sort, is_elsewhere=command is None, **outcome)
         if command is not None:
             command.has_ended_jobs = True
 
@@ -179,17 +182,15 @@ def _run_in_sweep(tree: DictConfig, job: Job, sweep_dir: Path, command: Command 
         if command is not None:
             command.failures.append(error)
         message = _message(error)
-        if was_empty and not logging.getLogger("segtrain").handlers:  # refused before there was a log
-            start_log(run_dir / f"{task}.log")
-        _log_failure(error, message)
-        stop_log()
+        if was_empty and not log.handlers:  # refused before there was a log
+            start_log(job.run_dir / f"{task}.log")
+        log_failure(error, message)
         enter(error=message or repr(error), is_bug=message is None,
-              is_entered=was_empty or not (run_dir / "results.json").exists())  # a finished job stays as it is
+              is_entered=was_empty or not (job.run_dir / RESULTS).exists())  # a finished job stays as it is
         if message is not None and command is None:
             raise UserError(message) from None  # which every launcher can send to the process that leads
         raise
     finally:
-        stop_log()
         jobs.free_memory()
     enter()
     return score
@@ -213,17 +214,17 @@ def _run_task(tree: DictConfig, job: Job, command: Command | None) -> float | No
         raise UserError(f"{job.run_dir} is not empty: continue the run in it with resume={job.run_dir}, "
                         "or choose another hydra.run.dir=.")
     directory.refuse_links(job.run_dir)
-    path, results = job.run_dir / "config.yaml", job.run_dir / "results.json"
-    is_new = not path.exists()
-    if (is_new or is_again) and cfg.checkpoint is not None and cfg.task.name in USE_CHECKPOINTS:
+    path, results = job.run_dir / CONFIG, job.run_dir / RESULTS
+    former = saved.read_config(path) if path.exists() else None
+    if (former is None or is_again) and cfg.checkpoint is not None and cfg.task.name in USE_CHECKPOINTS:
         from segtrain.run import checkpoint
 
         file = checkpoint.find(cfg.checkpoint)
         cfg = saved.from_checkpoint(checkpoint.load(file, mapped=True)["config"], file, cfg)
-    if not is_new:
-        cfg = saved.started_again(path, cfg) if is_again else saved.continued(path, cfg)
-        if results.exists() and not ((job.run_dir / "checkpoints" / "last.pt").exists()
-                                     and saved.is_prolonged(cfg, saved.read_config(path))):
+    if former is not None:
+        cfg = (saved.started_again if is_again else saved.continued)(former, path, cfg)
+        has_state = (job.run_dir / "checkpoints" / "last.pt").exists()
+        if results.exists() and not (has_state and saved.is_prolonged(cfg, former)):
             print(f"{job.run_dir} is finished: nothing to do, its scores are in {results}; "
                   "a training goes on for longer with train.epochs=")
             return leaderboard.read_score(results, cfg.train.monitor)
@@ -231,13 +232,3 @@ def _run_task(tree: DictConfig, job: Job, command: Command | None) -> float | No
     if command is not None:
         command.processes.announce(launch.Job(cfg, job.run_dir.absolute()))
     return importlib.import_module(f"segtrain.tasks.{cfg.task.name}").run(cfg, job.run_dir)
-
-
-def _log_failure(error: Exception, message: str | None) -> None:
-    """Write why a job failed to its log, where it stays when the terminal is gone."""
-    log = logging.getLogger("segtrain")
-    trace = None if message is not None else (type(error), error, error.__traceback__)
-    record = log.makeRecord(log.name, logging.ERROR, __file__, 0, message or "a bug of segtrain:", (), trace)
-    for handler in log.handlers:
-        if isinstance(handler, logging.FileHandler):  # the terminal hears of it from main
-            handler.handle(record)

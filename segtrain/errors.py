@@ -10,9 +10,7 @@ class UserError(Exception):
 
     The command line prints the message without a traceback and exits with code 2.
 
-    Args:
-        message: What is wrong, and the remedy.
-        files: All the files at fault, where the message names the first of several.
+    `files` are all the files at fault, where the message names the first of several.
     """
 
     def __init__(self, message: str, files: Iterable[str] = ()) -> None:
@@ -46,27 +44,7 @@ def show_value(value: Any) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the known name closest to a misspelt one, or an empty string."""
-    return _suggestion(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5))
-
-
-def did_you_mean_key(key: str, known: Iterable[str]) -> str:
-    """Return the same for a dotted key.
-
-    The keys of its own section come first, then all keys, then their last parts: so `epochs` suggests train.epochs.
-    """
-    keys = list(known)
-    section, _, name = key.rpartition(".")
-    siblings = {other.rpartition(".")[2]: other for other in keys if other.rpartition(".")[0] == section}
-    last_parts = {other.rpartition(".")[2]: other for other in reversed(keys)}
-    for wanted, candidates, cutoff in (
-            (name, siblings, 0.6), (key, {other: other for other in keys}, 0.8), (name, last_parts, 0.6)):
-        matches = difflib.get_close_matches(wanted, candidates, n=1, cutoff=cutoff)
-        if matches:
-            return _suggestion([candidates[matches[0]]])
-    return ""
-
-
-def _suggestion(matches: list[str]) -> str:
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean '{matches[0]}'?" if matches else ""
 
 

@@ -1,7 +1,4 @@
-"""The only file that turns config nodes into objects.
-
-Everything that `auto` leaves open is settled here too, once, so that the settled value can be kept with the run.
-"""
+"""The only file that turns config sections into objects, and resolves every `auto`, once: the run keeps the values."""
 
 import importlib.util
 import inspect
@@ -39,10 +36,7 @@ COMPILE_FROM_PIXELS = 5e9
 def dataset(cfg: Config[Any], split: str, *, targets_only: bool = False) -> Dataset:
     """Build one split of cfg.dataset, reduced to train.num_images where it is the training split.
 
-    Args:
-        cfg: The config.
-        split: Which one.
-        targets_only: Whether only targets will be read, so that images may be missing where the class can do so.
+    With `targets_only` images may be missing where the class can do so: only targets will be read.
 
     Raises:
         UserError: If the data is not there, or cfg.dataset.num_classes differs from the classes found.
@@ -71,7 +65,7 @@ def dataset(cfg: Config[Any], split: str, *, targets_only: bool = False) -> Data
 def cached(data: Dataset, cache: Any) -> Dataset:
     """Keep a dataset's samples in memory: always, never, or if they take less than half of what is free.
 
-    Of several processes on a machine each keeps its own, so all of them together must fit.
+    Each of several processes on a machine keeps its own, so all of them together must fit.
     """
     if cache == "auto":
         sample = data.read(0)
@@ -94,37 +88,36 @@ def augmentation(cfg: Config[Any]) -> Augmentation:
 
 
 def normalize(cfg: Settled[Any], device: torch.device) -> Normalize:
-    """Build the normalisation; the dataset's pictures have three channels, and so must the model."""
+    """Build the normalization; the dataset's images have three channels, and so must the model."""
     in_channels = cfg.model.get("in_channels", 3)
     if in_channels != len(cfg.dataset.mean) or len(cfg.dataset.mean) != 3:
         raise UserError(f"model.in_channels={in_channels} and dataset.mean={cfg.dataset.mean}: "
-                        "pictures are read as RGB, so both need 3 channels.")
-    return call({"_target_": "segtrain.data.transforms.Normalize", "mean": cfg.dataset.mean, "std": cfg.dataset.std},
-                "dataset", given={"device": device, "channels_last": cfg.runtime.channels_last})
+                        "images are read as RGB, so both need 3 channels.")
+    return Normalize(cfg.dataset.mean, cfg.dataset.std, device, channels_last=cfg.runtime.channels_last)
 
 
 def model(cfg: Config[Any], *, pretrained: bool = True) -> nn.Module:
     """Build the network; without `pretrained`, for weights that are loaded afterwards anyway."""
-    node = dict(cfg.model)
-    if not pretrained and "pretrained" in node:
-        node["pretrained"] = None
+    node = cfg.model if pretrained else _without_weights(cfg.model)
     with process_group.main_first():  # it may have to download weights
         return _of_kind(call(node, "model"), nn.Module, "model")
 
 
-def class_layer(cfg: Config[Any]) -> set[str]:
+def _without_weights(node: dict[str, Any]) -> dict[str, Any]:
+    return {**node, "pretrained": None} if "pretrained" in node else node
+
+
+def head_keys(cfg: Config[Any]) -> set[str]:
     """Return the state-dict keys of the model whose shapes depend on the number of classes."""
-    node = dict(cfg.model)
-    if "num_classes" not in node:
+    if "num_classes" not in cfg.model:
         return set()
-    if "pretrained" in node:
-        node["pretrained"] = None
-    own, other = (_shapes({**node, "num_classes": number}) for number in (node["num_classes"], node["num_classes"] + 1))
+    node, num_classes = _without_weights(cfg.model), cfg.model["num_classes"]
+    own, other = (_shapes({**node, "num_classes": number}) for number in (num_classes, num_classes + 1))
     return {key for key, shape in own.items() if other.get(key) != shape}
 
 
 def _shapes(node: dict[str, Any]) -> dict[str, torch.Size]:
-    """Return the shapes of a model's state dict, without making its weights where its class can do without."""
+    """Return the shapes of a model's state dict, without making its weights where its class allows that."""
     try:
         with torch.device("meta"):
             built = call(node, "model")
@@ -141,11 +134,11 @@ def weighs_classes(cfg: Config[Any]) -> bool:
 
 
 def loss(cfg: Config[Any], class_pixels: Sequence[int] | None, image_pixels: Sequence[int] | None) -> losses.Loss:
-    """Build the loss, its class weights computed from the training split.
+    """Build the loss; its class weights are computed from the training split.
 
     Args:
         cfg: The config.
-        class_pixels: The pixels of each class; None will do where `weighs_classes` says no.
+        class_pixels: The pixels of each class; None where `weighs_classes` is false.
         image_pixels: For each class, the labelled pixels of the images that show it; likewise.
     """
 

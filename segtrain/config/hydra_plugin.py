@@ -1,4 +1,4 @@
-"""What segtrain adds to Hydra, and what it asks of it: resolvers, a callback, the command's arguments and its keys."""
+"""What segtrain adds to Hydra: resolvers, a callback, the command's arguments; and what it asks it: jobs, keys."""
 
 import contextlib
 import itertools
@@ -6,7 +6,7 @@ import re
 import sys
 import traceback
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -20,7 +20,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -36,7 +36,7 @@ from segtrain.metrics import comparison
 if TYPE_CHECKING:
     from segtrain.config.schema import Config
 
-# What a job knows of its sweep, in hydra.job.env_set: the job may run in another process, which has another sys.argv.
+# What a job knows of its sweep, in hydra.job.env_set: it may run in another process, which has another sys.argv.
 COMMAND, SWEPT = "SEGTRAIN_SWEEP", "SEGTRAIN_SWEPT"
 MOST_CHECKED = 100  # values of a key that are checked before a sweep begins
 
@@ -61,54 +61,26 @@ def share_config_store() -> None:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep, as the command that starts its jobs knows it.
+    """A sweep, as the command that starts its jobs knows it."""
 
-    Attributes:
-        directory: hydra.sweep.dir.
-        command: A name for this command; the same sweep started again has another.
-        with_report: Whether its end wants a report.
-    """
-
-    directory: Path
-    command: str
+    directory: Path  # hydra.sweep.dir
+    command: str  # a name for this command; the same sweep started again has another
     with_report: bool
 
 
 @dataclass
 class Command:
-    """What has become of the command so far, in the process that runs it.
+    """The state of the command in the process that runs it."""
 
-    Attributes:
-        processes: Those that torchrun has started.
-        made: The folders that it makes, outermost first.
-        sweep: The sweep that it is, if it is one.
-        failures: The errors of its jobs in this process: a sweep goes on after one.
-        has_ended_jobs: Whether a job of the sweep has ended in this process.
-    """
-
-    processes: Processes
-    made: list[Path] = field(default_factory=list)
+    processes: Processes  # that torchrun has started
+    made: list[Path] = field(default_factory=list)  # the folders that it makes, outermost first
     sweep: Sweep | None = None
-    failures: list[Exception] = field(default_factory=list)
-    has_ended_jobs: bool = False
+    failures: list[Exception] = field(default_factory=list)  # of jobs in this process: a sweep continues after one
+    has_ended_jobs: bool = False  # whether a job of the sweep has ended in this process
 
 
-_command: ContextVar[Command] = ContextVar("command")
-
-
-@contextlib.contextmanager
-def running(command: Command) -> Iterator[None]:
-    """Let what Hydra calls find the command: the callback, and the jobs of this process."""
-    token = _command.set(command)
-    try:
-        yield
-    finally:
-        _command.reset(token)
-
-
-def current_command() -> Command | None:
-    """Return the command that this process runs; None in one that runs jobs for a launcher."""
-    return _command.get(None)
+# The command that this process runs, for what Hydra calls; a process that runs jobs for a launcher has none.
+current_command: ContextVar[Command] = ContextVar("command")
 
 
 class NoteFolders(Callback):
@@ -120,31 +92,25 @@ class NoteFolders(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         _check_sweep(config, sys.argv[1:])
         self._note(config.hydra.sweep)
-        with contextlib.suppress(OmegaConfBaseException):  # Hydra will say so itself
+        with contextlib.suppress(OmegaConfBaseException):  # Hydra will raise it itself
             name = uuid.uuid4().hex[:12]
             is_training = OmegaConf.select(config, "task.name", default="train") == "train"
-            _command.get().sweep = Sweep(Path(config.hydra.sweep.dir), name, is_training and bool(config.train.report))
+            with_report = is_training and bool(config.train.report)
+            current_command.get().sweep = Sweep(Path(config.hydra.sweep.dir), name, with_report)
+            swept = ",".join(override.get_key_element() for override in _swept(sys.argv[1:]))
             config.hydra.overrides.hydra += [f"+hydra.job.env_set.{COMMAND}={name}",
-                                             f"+hydra.job.env_set.{SWEPT}='{','.join(_swept(sys.argv[1:]))}'"]
+                                             f"+hydra.job.env_set.{SWEPT}='{swept}'"]
 
     def _note(self, section: DictConfig) -> None:
-        with contextlib.suppress(OmegaConfBaseException, OSError):  # Hydra will say so itself
+        with contextlib.suppress(OmegaConfBaseException, OSError):  # Hydra will raise it itself
             path = Path(section.dir).absolute()
-            _command.get().made = [each for each in (*reversed(path.parents), path) if not each.exists()]
+            current_command.get().made = [made for made in (*reversed(path.parents), path) if not made.exists()]
             if (path / "multirun.yaml").is_symlink():
                 (path / "multirun.yaml").unlink()  # Hydra is about to write it, wherever it leads
 
 
 class SweepRefused(BaseException):  # not an Exception: Hydra makes a warning of those
-    """A job of a sweep has a value of a wrong type, so none of them is run.
-
-    Attributes:
-        error: What is wrong with it.
-    """
-
-    def __init__(self, error: UserError) -> None:
-        super().__init__(error)
-        self.error = error
+    """A job of a sweep has a value of a wrong type, so none of them is run."""
 
 
 def _check_sweep(config: DictConfig, arguments: Sequence[str]) -> None:
@@ -155,13 +121,12 @@ def _check_sweep(config: DictConfig, arguments: Sequence[str]) -> None:
     fixed = re.compile(r"(train|runtime)\.|seed$|dataset\.(num_classes|split|instances|cache|crop|mean|std)$")
     parser = OverridesParser.create()
     swept = []
-    for argument in arguments:
-        with contextlib.suppress(HydraException):  # a flag, or a range that only Optuna knows
-            override = parser.parse_override(argument)
-            if override.is_sweep_override() and fixed.match(override.key_or_group):
+    for override in _swept(arguments):
+        key = override.key_or_group
+        with contextlib.suppress(HydraException):  # a range that only Optuna knows
+            if fixed.match(key):
                 values = itertools.islice(override.sweep_string_iterator(), MOST_CHECKED)
-                swept += [(override.key_or_group, parser.parse_override(f"{override.key_or_group}={value}").value())
-                          for value in values]
+                swept += [(key, parser.parse_override(f"{key}={value}").value()) for value in values]
     try:
         check_sweep(tree, swept)
     except UserError as error:
@@ -170,23 +135,14 @@ def _check_sweep(config: DictConfig, arguments: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """A run, or a job of a sweep, as Hydra starts it.
-
-    Attributes:
-        run_dir: Its directory.
-        overrides: The overrides that make its config.
-        sweep_dir: hydra.sweep.dir; None for a run that is not part of a sweep.
-        command: The name of the sweep's command, `Sweep.command`.
-        direction: Which end of a score the sweeper searches; None if it does not search.
-        has_search: Whether search= chooses what a sweep looks for.
-    """
+    """A run, or a job of a sweep, as Hydra starts it."""
 
     run_dir: Path
-    overrides: list[str]
-    sweep_dir: Path | None
-    command: str | None
-    direction: str | None
-    has_search: bool
+    overrides: list[str]  # that make its config
+    sweep_dir: Path | None  # None for a run that is not part of a sweep
+    command: str | None  # the name of the sweep's command, `Sweep.command`
+    direction: str | None  # "minimize" or "maximize" if the sweeper searches by a score
+    has_search: bool  # whether search= chooses what a sweep looks for
 
 
 def current_job() -> Job:
@@ -195,25 +151,25 @@ def current_job() -> Job:
     direction = hydra.sweeper.get("direction")
     return Job(
         run_dir=Path(hydra.runtime.output_dir),
-        overrides=[override for override in _task_overrides(hydra.overrides) if override_key(override) != "resume"],
+        overrides=[override for override in _task_overrides(hydra) if override_key(override) != "resume"],
         sweep_dir=Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None,
         command=hydra.job.env_set.get(COMMAND),
         direction=None if direction is None else str(getattr(direction, "name", direction)),
         has_search=bool(hydra.runtime.choices.get("search")))
 
 
-def _task_overrides(overrides: Any) -> list[str]:
+def _task_overrides(hydra: Any) -> list[str]:
     """Return a job's overrides as they were given, what they interpolate left alone."""
-    container: Any = OmegaConf.to_container(overrides)
-    return container["task"]
+    overrides: Any = OmegaConf.to_container(hydra.overrides.task)
+    return overrides
 
 
 def _job_folder(job_number: Any, *, _root_: DictConfig) -> str:
     """Name a sweep job's folder from the keys that differ between the jobs, in at most 120 bytes."""
-    told = OmegaConf.select(_root_, f"hydra.job.env_set.{SWEPT}") or ""
-    keys = {*(OmegaConf.select(_root_, "hydra.sweeper.params") or ()), *told.split(",")}
-    overrides = _task_overrides(_root_.hydra.overrides)
-    given = ",".join(each for each in overrides if each.split("=", 1)[0] in keys) or str(job_number)
+    swept = OmegaConf.select(_root_, f"hydra.job.env_set.{SWEPT}") or ""
+    keys = {*(OmegaConf.select(_root_, "hydra.sweeper.params") or ()), *swept.split(",")}
+    overrides = _task_overrides(_root_.hydra)
+    given = ",".join(override for override in overrides if override.split("=", 1)[0] in keys) or str(job_number)
     name = re.sub(r"[^\w.=,+\[\]-]", "_", given)
     if name == given and len(name.encode()) <= 120:
         return name
@@ -221,14 +177,15 @@ def _job_folder(job_number: Any, *, _root_: DictConfig) -> str:
     return f"{name.encode()[:110].decode(errors='ignore')}-{digest}"
 
 
-def _swept(arguments: Iterable[str]) -> Iterator[str]:
-    """Yield the keys that a command line gives several values each."""
+def _swept(arguments: Iterable[str]) -> list[Override]:
+    """Return the overrides of a command line that give a key several values."""
     parser = OverridesParser.create()
+    found = []
     for argument in arguments:
         with contextlib.suppress(HydraException):  # a flag
             override = parser.parse_override(argument)
-            if override.is_sweep_override():
-                yield override.get_key_element()
+            found += [override] if override.is_sweep_override() else []
+    return found
 
 
 # ---- its arguments
@@ -272,9 +229,7 @@ def prepare_arguments(arguments: Sequence[str]) -> list[str]:
 def explain(error: Exception, *, is_of_job: bool) -> str | None:
     """Return the message of an error that Hydra or OmegaConf raised; None if it is of another kind.
 
-    Args:
-        error: The error.
-        is_of_job: Whether a job raised it: then an error in Hydra's own code is not about the command's arguments.
+    `is_of_job` is whether a job raised it: then an error in Hydra's own code is not about the command's arguments.
     """
     if isinstance(error, OmegaConfBaseException):
         return value_error(error, all_keys)
@@ -286,7 +241,7 @@ def explain(error: Exception, *, is_of_job: bool) -> str | None:
 
 
 def _is_raised_in_hydra(error: Exception) -> bool:
-    """Return whether Hydra says of odd input in Python's own exceptions."""
+    """Return whether Hydra answers odd input with one of Python's own exceptions."""
     frames = list(traceback.walk_tb(error.__traceback__))
     return bool(frames) and frames[-1][0].f_globals.get("__name__", "").startswith(("hydra.", "omegaconf."))
 
@@ -294,31 +249,29 @@ def _is_raised_in_hydra(error: Exception) -> bool:
 def all_keys() -> list[str]:
     """Return every key of the config under the groups that the command line chooses, and the groups."""
     chosen = [argument for argument in sys.argv[1:] if argument.split("=", 1)[0] in (*OPEN_GROUPS, "task")]
-    for overrides in ([*_own_files(), *chosen], []):
-        GlobalHydra.instance().clear()
-        with contextlib.suppress(Exception), initialize_config_module("segtrain.conf", version_base="1.3"):
+    own_files = re.search(r"(?:^|\n)(?:--config-dir|-cd)[=\n](.+)", "\n".join(sys.argv[1:]))
+    if own_files:  # Hydra does not read the command line here
+        chosen.append(f"hydra.searchpath=['file://{Path(own_files[1]).absolute()}']")
+    for overrides in (chosen, []):
+        with contextlib.suppress(Exception), _initialized():
             tree: Any = OmegaConf.to_container(compose("config", overrides))
             return [*(key for key, _ in walk(tree)), *RECIPE_GROUPS]
     return []
 
 
-def _own_files() -> list[str]:
-    """Return the override that makes --config-dir known where Hydra does not read the command line."""
-    found = re.search(r"(?:^|\n)(?:--config-dir|-cd)[=\n](.+)", "\n".join(sys.argv[1:]))
-    return [f"hydra.searchpath=['file://{Path(found[1]).absolute()}']"] if found else []
-
-
 def files_in_folders(group: str) -> list[str]:
-    """Return the files of a group that stand in folders of it, as folder/name."""
-    GlobalHydra.instance().clear()
-    with contextlib.suppress(Exception), initialize_config_module("segtrain.conf", version_base="1.3"):
+    """Return the files of a group that are in folders of it, as folder/name."""
+    with contextlib.suppress(Exception), _initialized():
         loader = GlobalHydra.instance().config_loader()
         return [f"{folder}/{name}" for folder in loader.get_group_options(group, ObjectType.GROUP)
                 for name in loader.get_group_options(f"{group}/{folder}")]
     return []
 
 
-# ---- configs without a command
+def _initialized() -> initialize_config_module:
+    """Return a context in which Hydra composes without a command."""
+    GlobalHydra.instance().clear()
+    return initialize_config_module("segtrain.conf", version_base="1.3")
 
 
 def compose_config(overrides: Sequence[str]) -> "Config[Any]":
@@ -329,6 +282,5 @@ def compose_config(overrides: Sequence[str]) -> "Config[Any]":
     """
     from segtrain.config.check import check_config
 
-    GlobalHydra.instance().clear()
-    with initialize_config_module("segtrain.conf", version_base="1.3"):
+    with _initialized():
         return check_config(compose("config", list(overrides)), overrides)

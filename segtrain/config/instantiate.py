@@ -1,7 +1,7 @@
 """From a node to an object: call what `_target_` names with the node's other values, all of them checked first.
 
 The signature of the target is the schema: names, annotated types, and the nearest name for one that is misspelt.
-What a config out of a checkpoint or a run directory may build: a file of others is not trusted.
+A config out of a checkpoint or a run directory may come from others: it may build only what TRUSTED lists.
 """
 
 import importlib
@@ -35,7 +35,7 @@ def call(node: Mapping[str, Any], key: str, *, given: Mapping[str, Any] | None =
 
     Args:
         node: `_target_` and keyword arguments.
-        key: Where the node stands in the config, for messages.
+        key: The node's place in the config, for messages.
         given: Further arguments that no config can hold.
         known: Further names to suggest for a misspelt one.
 
@@ -65,11 +65,7 @@ def call(node: Mapping[str, Any], key: str, *, given: Mapping[str, Any] | None =
 
 
 def takes(node: Mapping[str, Any], argument: str, key: str) -> bool:
-    """Return whether a node's target has an argument of that name, as far as it tells.
-
-    Raises:
-        UserError: If there is no such target.
-    """
+    """Return whether a node's target has an argument of that name, as far as its signature shows."""
     path = node.get("_target_")
     return isinstance(path, str) and argument in (_parameters(locate(path, key)) or ())
 
@@ -88,11 +84,6 @@ def nested(value: Any, key: str) -> Any:
 def guarded(key: str, function: Callable[[], Any], arguments: Mapping[str, Any]) -> Any:
     """Call a function; the ValueError or TypeError it raises about its arguments becomes a UserError.
 
-    Args:
-        key: Where the arguments stand in the config.
-        function: What to call.
-        arguments: What the config says, by name.
-
     Raises:
         UserError: Names the key of the argument at fault where the function's message tells which it is, else `key`.
     """
@@ -104,22 +95,22 @@ def guarded(key: str, function: Callable[[], Any], arguments: Mapping[str, Any])
                 first = wrapped.errors()[0]
                 where = ".".join([key, *(str(part) for part in first["loc"][:1])])
                 raise UserError(f"{where}={show_value(first['input'])}: {first['msg']}.") from error
-        said = " ".join(str(error).partition("\nException raised from")[0].split())[:500]  # torch adds where in its C++
+        text = " ".join(str(error).partition("\nException raised from")[0].split())[:500]  # torch adds where in its C++
         if isinstance(error, UnknownNameError):
-            said += did_you_mean(error.name, error.known)
-        name = _named_argument(said, arguments)
+            text += did_you_mean(error.name, error.known)
+        name = _named_argument(text, arguments)
         if name is None:
-            raise UserError(f"{key}: {said}") from error
+            raise UserError(f"{key}: {text}") from error
         shown = show_value(arguments[name])
-        reason = re.sub(rf"^{name}(=\S+)?[: ]+", "", said)  # which stands before it already
+        reason = re.sub(rf"^{name}(=\S+)?[: ]+", "", text)  # the message begins with it already
         raise UserError(f"{key}.{name}={shown}: {reason}") from error
 
 
-def _named_argument(said: str, arguments: Mapping[str, Any]) -> str | None:
+def _named_argument(text: str, arguments: Mapping[str, Any]) -> str | None:
     """Return the argument that an error's text names first; None if it names none that a config can hold."""
     places = {}
     for name, value in arguments.items():
-        found = re.search(rf"\b({name}|{SPELLED.get(name, name)})\b", said, re.IGNORECASE)
+        found = re.search(rf"\b({name}|{SPELLED.get(name, name)})\b", text, re.IGNORECASE)
         if found and isinstance(value, str | int | float | list | tuple | None):
             places[name] = found.start()
     return min(places, key=places.__getitem__, default=None)
@@ -155,35 +146,6 @@ def _import(module: str, key: str, path: str, siblings: Iterable[str]) -> Any:
                         f"({line.filename}, line {line.lineno}).") from error
 
 
-def is_trusted(path: str, key: str, packages: Iterable[str], kind: type | None, own: Iterable[str]) -> bool:
-    """Return whether a path out of a file leads to something that may be built from it.
-
-    Nothing outside the packages is imported, and what the path leads to must be defined in them:
-    torch.serialization.os would lead elsewhere.
-
-    Args:
-        path: A `_target_`.
-        key: Where it stands, for messages.
-        packages: Where it may be defined, ...
-        kind: ... as a subclass of this, or a function annotated to return one; None takes any function.
-        own: The user's own packages, of which anything may be built.
-    """
-    packages, own = tuple(packages), tuple(own)
-    if not _is_within(path, (*packages, *own)):
-        return False
-    found = locate(path, key)
-    if not (inspect.isclass(found) or inspect.isfunction(found)):
-        return False
-    if _is_within(f"{found.__module__}.", own):
-        return True
-    if not _is_within(f"{found.__module__}.", packages):
-        return False
-    if kind is None:
-        return inspect.isfunction(found)
-    made = found if inspect.isclass(found) else _hints(found).get("return")
-    return inspect.isclass(made) and issubclass(made, kind)
-
-
 def targets(node: Any, key: str) -> Iterator[tuple[str, str]]:
     """Yield the key and path of every `_target_` of a node, however deep."""
     if isinstance(node, dict):
@@ -196,12 +158,8 @@ def targets(node: Any, key: str) -> Iterator[tuple[str, str]]:
             yield from targets(value, f"{key}[{number}]")
 
 
-def _is_within(path: str, packages: Iterable[str]) -> bool:
-    return any(path.startswith(f"{package}.") for package in packages)
-
-
 def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
-    """Return a target's parameters; None where it does not tell, as some builtins."""
+    """Return a target's parameters; None where it has no signature, as some builtins."""
     try:
         return inspect.signature(target).parameters
     except (ValueError, TypeError):
@@ -222,7 +180,8 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
 def _checked(value: Any, hint: Any, key: str) -> Any:
     """Return a value as its annotation wants it, a list as a tuple where it says so."""
     shown = show_value(value)
-    if isinstance(value, bool) and not {bool, Any, object} & {hint, *typing.get_args(hint)} and _takes_number(hint):
+    kinds = {hint, *typing.get_args(hint)}
+    if isinstance(value, bool) and {int, float} & kinds and not {bool, Any, object} & kinds:  # pydantic takes it as 1
         raise UserError(f"{key}={shown} has the wrong type: a number is needed.")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{key}={value} is not a finite number.")
@@ -238,13 +197,9 @@ def _checked(value: Any, hint: Any, key: str) -> Any:
         raise UserError(f"{key}={shown} has the wrong type: {error.errors()[0]['msg']}.") from error
 
 
-def _takes_number(hint: Any) -> bool:
-    return bool({int, float} & {hint, *typing.get_args(hint)})
-
-
 # ---- trust
 
-# What it may name: defined in these packages, and of this kind; None is a function.
+# What a file may name: defined in these packages, and of this kind; None is a function.
 TRUSTED = {
     "model": (("segtrain.models", "torchvision.models"), nn.Module),
     "optim": (("torch.optim",), torch.optim.Optimizer),
@@ -261,27 +216,48 @@ def check_trust(config: Mapping[str, Any], overrides: Iterable[str], trusted: It
     Args:
         config: The config as plain values; the rest of it need not be in order.
         overrides: The command line's overrides; what is chosen there is the user's own and not checked.
-        trusted: The user's own packages (runtime.trusted on the command line).
+        trusted: The user's own packages, of which anything may be built (runtime.trusted on the command line).
 
     Raises:
         UserError: Names the key and the option that allows it. Nothing outside the trusted packages was imported.
     """
     chosen = tuple(f"{override_key(override)}." for override in overrides)
+    own = tuple(f"{package}." for package in trusted)
     for group, (packages, kind) in TRUSTED.items():
         for key, path in targets(config.get(group), group):
-            if f"{key}._target_.".startswith(chosen) or is_trusted(path, key, packages, kind, trusted):
+            if f"{key}._target_.".startswith(chosen) or _is_trusted(path, key, packages, kind, own):
                 continue
             raise UserError(
                 f"{key}._target_={path} in the saved configuration is not among what may be built from a file "
                 f"({', '.join(packages)}): if it is your own code, pass runtime.trusted=[{path.split('.')[0]}].")
 
 
-def without_download(cfg: Config[TaskT], overrides: Iterable[str] = ()) -> Config[TaskT]:
-    """Return a config whose dataset fetches nothing: where data are written is not for a file to choose.
+def _is_trusted(path: str, key: str, packages: Iterable[str], kind: type | None, own: tuple[str, ...]) -> bool:
+    """Return whether a `_target_` out of a file leads to something that may be built.
 
-    Args:
-        cfg: The config.
-        overrides: The command line's overrides, which may say otherwise.
+    Nothing outside the packages is imported, and what the path leads to must be defined in them:
+    torch.serialization.os would lead elsewhere.
+    """
+    inside = tuple(f"{package}." for package in packages)
+    if not path.startswith(inside + own):
+        return False
+    found = locate(path, key)
+    if not (inspect.isclass(found) or inspect.isfunction(found)):
+        return False
+    module = f"{found.__module__}."
+    if module.startswith(own):
+        return True
+    if not module.startswith(inside):
+        return False
+    if kind is None:
+        return inspect.isfunction(found)
+    made = found if inspect.isclass(found) else _hints(found).get("return")
+    return inspect.isclass(made) and issubclass(made, kind)
+
+
+def without_download(cfg: Config[TaskT], overrides: Iterable[str] = ()) -> Config[TaskT]:
+    """Return a config whose dataset fetches nothing, unless the command line says so: where data are written is not
+    for a file to choose.
     """
     is_chosen = any("dataset.download.".startswith(f"{override_key(override)}.") for override in overrides)
     return cfg if is_chosen or not cfg.dataset.arguments.get("download") else replace_values(

@@ -1,29 +1,22 @@
-"""What Hydra, OmegaConf and the system say about the user's doings, said in our words: the key, and the remedy."""
+"""Explain errors of Hydra, OmegaConf and the system: which key or file is at fault, and the remedy."""
 
+import difflib
 import errno
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from segtrain.errors import did_you_mean, did_you_mean_key, install_extra
+from segtrain.errors import did_you_mean, install_extra
 
-Keys = Callable[[], Iterable[str]]
+Keys = Callable[[], Iterable[str]]  # returns the keys that exist; called only where one is suggested: it is slow
 # What a folder or a disk may refuse; any other OSError that names no file is a bug.
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EMFILE)
-
-# Choices that come with the packages of the extra `sweep`.
-PLUGINS = ("optuna", "joblib", "submitit_local", "submitit_slurm")
+PLUGINS = ("optuna", "joblib", "submitit_local", "submitit_slurm")  # choices that need packages of the extra `sweep`
 
 
 def composition_error(error: Exception, known_keys: Keys,
                       in_folders: Callable[[str], list[str]] = lambda group: []) -> str:
-    """Explain an error of Hydra's.
-
-    Args:
-        error: What Hydra raised while it composed the config.
-        known_keys: Gives the keys that exist; called only where one is to be suggested, for it takes a while.
-        in_folders: Gives a group's files that stand in folders of it, as folder/name; called where they count.
-    """
+    """Explain an error of Hydra's; `in_folders` gives a group's files that are in folders of it, as folder/name."""
     text = _plain(str(error))
     kind = type(error).__name__
     if kind == "MissingConfigException":
@@ -56,9 +49,9 @@ def composition_error(error: Exception, known_keys: Keys,
     return text
 
 
-def value_error(error: Any, known_keys: Keys, prefix: str = "") -> str:
-    """Explain an error of OmegaConf's, which knows its key; the prefix is of a section that was checked by itself."""
-    key = f"{prefix}{error.full_key}" if getattr(error, "full_key", None) else ""
+def value_error(error: Any, known_keys: Keys) -> str:
+    """Explain an error of OmegaConf's, which knows its key."""
+    key = getattr(error, "full_key", None) or ""
     reason = _plain(getattr(error, "msg", None) or str(error)).split(" full_key:")[0].split(" reference_type=")[0]
     if type(error).__name__ in ("ConfigAttributeError", "ConfigKeyError"):
         return unknown_key(key, known_keys)
@@ -74,16 +67,26 @@ def value_error(error: Any, known_keys: Keys, prefix: str = "") -> str:
 
 
 def unknown_key(key: str, known_keys: Keys) -> str:
-    """Say that a key does not exist, and which one is nearest."""
+    """Return the message for a key that does not exist, with the nearest one that does.
+
+    The keys of its own section come first, then all keys, then their last parts: so `epochs` suggests train.epochs.
+    """
     known = list(known_keys())
-    section = key.rpartition(".")[0]
+    section, _, name = key.replace("/", ".").rpartition(".")
     if section and key in known:  # another override has put a value in the section's place
         return f"{section} has the wrong type: it is a section, set its values one by one, {key}=..."
-    return f"{key} is not a key of the configuration.{did_you_mean_key(key.replace('/', '.'), known)}"
+    siblings = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == section}
+    last_parts = {other.rpartition(".")[2]: other for other in reversed(known)}
+    for wanted, candidates, cutoff in ((name, siblings, 0.6),
+                                       (key.replace("/", "."), {other: other for other in known}, 0.8),
+                                       (name, last_parts, 0.6)):
+        for match in difflib.get_close_matches(wanted, candidates, n=1, cutoff=cutoff):
+            return f"{key} is not a key of the configuration. Did you mean '{candidates[match]}'?"
+    return f"{key} is not a key of the configuration."
 
 
 def machine(error: Exception) -> str | None:
-    """Explain that memory, a disk or a folder is at fault; None if it is not."""
+    """Explain an error of memory, a disk or a folder; None for another one."""
     text = " ".join(str(error).split())
     if type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in text:
         return (f"out of memory ({text[:200]}): lower train.batch_size (train.accumulate keeps the images of a step), "

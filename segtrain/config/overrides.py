@@ -18,7 +18,7 @@ def override_key(override: str) -> str:
 
 
 def merge_overrides(former: Iterable[str], new: Iterable[str]) -> list[str]:
-    """Return the overrides of one command that says what two commands said, the later of which counts."""
+    """Return the overrides of one command that does what two did in turn: of the same key the later counts."""
     merged = list(former)
     for override in new:
         key = override_key(override)

@@ -1,7 +1,7 @@
 """Configs that were saved with a run or in a checkpoint: read, laid under a command's overrides, compared."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +9,16 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segtrain.config.check import check_config, replace_values
+from segtrain.config.check import check_config
 from segtrain.config.instantiate import check_trust, without_download
-from segtrain.config.overrides import lay_over, merge_overrides, override_key, walk
+from segtrain.config.overrides import flatten, lay_over, merge_overrides, override_key
 from segtrain.config.schema import Config
 from segtrain.errors import UserError
 from segtrain.files import check_plain, read_yaml_text
 
-# What a run takes from its data and model, where the config leaves it open.
+# What a run takes from its data and model if the config leaves it open.
 SETTLED = ("dataset.num_classes", "dataset.std", "model.num_classes")
-# What ends a run: a finished one goes on where one of them was raised.
+# What ends a run: a finished one continues if one of them was raised.
 ENDS = ("epochs", "max_steps", "max_minutes", "patience")
 WITHOUT_EFFECT = ("task.sort", "train.report", "runtime.trusted")  # on weights and scores
 
@@ -44,66 +44,51 @@ def read_config(path: Path) -> dict[str, Any]:
     return plain
 
 
-def saved_run(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Read the config.yaml of a run: its config alone, and the overrides of the commands that made it."""
-    plain = read_config(path)
-    plain.pop("versions", None)
-    return plain, plain.pop("overrides", [])
+def _split(plain: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the config of what `read_config` returns, and the overrides of the commands that made it."""
+    config = {key: value for key, value in plain.items() if key not in ("overrides", "versions")}
+    return config, plain.get("overrides", [])
 
 
 def from_checkpoint(config: Mapping[str, Any], path: Path, cfg: Config[Any]) -> Config[Any]:
     """Return a checkpoint's config under a command's overrides, with the command's task and this machine's runtime.
 
-    Args:
-        config: The checkpoint's, as its file holds it.
-        path: Its file, for messages.
-        cfg: The command's own.
-
     Raises:
         UserError: Names the key at fault; or a `_target_` of the file that may not be built.
     """
     check_plain(config, str(path))
-    try:
-        tree = cfg.tree()
-        laid = lay_over(config, tree, cfg.overrides) | {section: tree[section] for section in ("task", "runtime")}
-        check_trust(laid, cfg.overrides, cfg.runtime.trusted)
-        return without_download(check_config(laid, cfg.overrides), cfg.overrides)
-    except UserError as error:
-        raise UserError(f"the configuration in {path} under this command's overrides: {error}") from error
+    return _under_overrides(config, (), f"the configuration in {path}", cfg, "task", "runtime")
 
 
-def continued(path: Path, cfg: Config[Any]) -> Config[Any]:
-    """Return the config of the run to continue under a command's overrides.
-
-    Args:
-        path: The run's config.yaml.
-        cfg: The command's own.
+def continued(plain: Mapping[str, Any], path: Path, cfg: Config[Any]) -> Config[Any]:
+    """Return the config of the run to continue, which `read_config` found in a file, under a command's overrides.
 
     Raises:
         UserError: Names the file, and the key at fault.
     """
-    saved, former = saved_run(path)
+    saved, former = _split(plain)
+    # trust is given on the command line, never by a file
+    return _under_overrides(saved, former, str(path), cfg, "runtime.trusted")
+
+
+def _under_overrides(saved: Mapping[str, Any], former: Sequence[str], where: str, cfg: Config[Any],
+                     *own: str) -> Config[Any]:
+    """Return a saved config under a command's overrides; the keys `own` are always the command's."""
     try:
-        laid = lay_over(saved, cfg.tree(), cfg.overrides)
+        laid = lay_over(saved, cfg.tree(), [*cfg.overrides, *own])
         check_trust(laid, cfg.overrides, cfg.runtime.trusted)
-        checked = without_download(check_config(laid, merge_overrides(former, cfg.overrides)), cfg.overrides)
-        # trust is given on the command line, never by a file
-        return replace_values(checked, {"runtime.trusted": cfg.runtime.trusted})
+        return without_download(check_config(laid, merge_overrides(former, cfg.overrides)), cfg.overrides)
     except UserError as error:
-        raise UserError(f"{path} under this command's overrides: {error}") from error
+        raise UserError(f"{where} under this command's overrides: {error}") from error
 
 
-def started_again(path: Path, cfg: Config[Any]) -> Config[Any]:
+def started_again(plain: Mapping[str, Any], path: Path, cfg: Config[Any]) -> Config[Any]:
     """Return the config of a run that the same command starts again: the run's own, on this machine's runtime.
-
-    Args:
-        path: The run's config.yaml.
-        cfg: The command's own.
 
     Raises:
         UserError: If the run is not what this command would run; names the first key that differs.
     """
-    saved, former = saved_run(path)
+    saved, former = _split(plain)
     different = difference(cfg.plain(), saved)
     if different is not None:
         raise UserError(f"{path.parent} holds a run of another configuration ({different} differs): choose another "
@@ -115,15 +100,10 @@ def started_again(path: Path, cfg: Config[Any]) -> Config[Any]:
 def difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
     """Return the first key in which a run's saved config is not what this command would run.
 
-    Args:
-        wanted: This command's config.
-        found: The run's: the same, with what was left open settled. `runtime` belongs to the machine, and what is
-            WITHOUT_EFFECT may differ.
+    What was left open may be settled in the saved one; `runtime` belongs to the machine; WITHOUT_EFFECT may differ.
     """
-    one, other = dict(walk(wanted)), dict(walk(found))
+    one, other = flatten(wanted), flatten(found)
     for key in sorted(one.keys() | other.keys()):
-        if isinstance(one.get(key), dict) and isinstance(other.get(key), dict):
-            continue
         was_open = key in SETTLED and one.get(key) in (None, "auto")
         if not was_open and not key.startswith("runtime.") and key not in WITHOUT_EFFECT and (
                 one.get(key) != other.get(key)):

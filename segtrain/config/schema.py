@@ -45,6 +45,8 @@ Size = Annotated[tuple[int, int], BeforeValidator(_as_size), PlainSerializer(lis
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
 Positive = Annotated[float, Field(gt=0)]
+Overlap = Annotated[float, Field(ge=0, lt=1)]
+Workers = Annotated[int, Field(ge=0, lt=1025)]
 AutoOrBool = bool | Literal["auto"]
 Score = Literal["miou", "macc", "pacc", "fwiou", "iiou", "loss"]
 
@@ -53,9 +55,13 @@ class RefusedValueError(UserError):
     """A value of the right type is out of range, or contradicts another one."""
 
 
+def key(meaning: str) -> Any:
+    """Describe a key; every value is in conf/, so there is no default."""
+    return Field(description=meaning)
+
+
 class Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-
 
     def plain(self) -> dict[str, Any]:
         """Return the values as plain dicts, lists and numbers, for config.yaml and checkpoints."""
@@ -63,51 +69,44 @@ class Section(BaseModel):
 
 
 class TrainSection(Section):
-    epochs: Count = Field(description="passes over the training images")
-    max_steps: Count | None = Field(description="stop after this many optimizer steps")
-    max_minutes: Positive | None = Field(
-        description="stop after this many minutes of training, at the end of an epoch")
-    batch_size: Count = Field(
-        description="images at once, in each process under torchrun; evaluation uses the same")
-    accumulate: Count = Field(description="batches per optimizer step")
-    clip_norm: Positive | None = Field(description="largest norm of the whole gradient")
-    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        description="decay of an EMA of the weights, as 0.999; the EMA is scored and kept as the best checkpoint")
-    on_nonfinite: Literal["stop", "skip"] = Field(
-        description="a loss or gradient that is not finite: stop (saved as it was before that step) or skip the step")
-    save_every: Count = Field(
-        description="epochs between checkpoints to resume from; the last epoch and a stopped run always save")
-    save_steps: Count | None = Field(description="save after every so many optimizer steps too")
-    save_minutes: Positive | None = Field(description="save so many minutes after the last checkpoint too")
-    keep: Count = Field(
-        description="newest checkpoints to keep: last.pt, and those before it as step-*.pt; best.pt is always kept")
-    val_every: Count = Field(description="epochs between validations; the last epoch is always validated")
-    monitor: Score = Field(description="the score that makes a checkpoint the best")
-    patience: Count | None = Field(description="stop after this many validations without a new best")
-    new_head: bool = Field(description="start from a checkpoint of other classes: leave out its head")
-    freeze_encoder: bool = Field(
-        description="keep the encoder's weights and BatchNorm statistics as they were loaded, train the rest")
-    encoder_lr: Positive | None = Field(
-        description="learning rate of the encoder, under the same schedule; null: optim.lr")
-    weight_decay_on: Literal["all", "kernels"] = Field(
-        description="which weights optim.weight_decay is for: all, or kernels of convolutions and linear layers only")
-    num_images: Count | None = Field(description="train on the first images only")
-    examples: CountOrZero = Field(description="validation images shown in TensorBoard and the report")
-    report: bool = Field(description="write report.html at the end")
+    epochs: Count = key("passes over the training images")
+    max_steps: Count | None = key("stop after this many optimizer steps")
+    max_minutes: Positive | None = key("stop after this many minutes of training, at the end of an epoch")
+    batch_size: Count = key("images at once, in each process under torchrun; evaluation uses the same")
+    accumulate: Count = key("batches per optimizer step")
+    clip_norm: Positive | None = key("largest norm of the whole gradient")
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = key(
+        "decay of an EMA of the weights, as 0.999; the EMA is scored and kept as the best checkpoint")
+    on_nonfinite: Literal["stop", "skip"] = key(
+        "a loss or gradient that is not finite: stop (saved as it was before that step) or skip the step")
+    save_every: Count = key("epochs between checkpoints to resume from; the last epoch and a stopped run always save")
+    save_steps: Count | None = key("save after every so many optimizer steps too")
+    save_minutes: Positive | None = key("save so many minutes after the last checkpoint too")
+    keep: Count = key("newest checkpoints to keep: last.pt, and those before it as step-*.pt; best.pt is always kept")
+    val_every: Count = key("epochs between validations; the last epoch is always validated")
+    monitor: Score = key("the score that makes a checkpoint the best")
+    patience: Count | None = key("stop after this many validations without a new best")
+    new_head: bool = key("start from a checkpoint of other classes: leave out its head")
+    freeze_encoder: bool = key(
+        "keep the encoder's weights and BatchNorm statistics as they were loaded, train the rest")
+    encoder_lr: Positive | None = key("learning rate of the encoder, under the same schedule; null: optim.lr")
+    weight_decay_on: Literal["all", "kernels"] = key(
+        "which weights optim.weight_decay is for: all, or kernels of convolutions and linear layers only")
+    num_images: Count | None = key("train on the first images only")
+    examples: CountOrZero = key("validation images shown in TensorBoard and the report")
+    report: bool = key("write report.html at the end")
 
 
 class RuntimeSection(Section):
-    device: Text = Field(description="auto (cuda, else mps, else cpu), cpu, cuda, cuda:1 or mps")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(description="auto: bf16 on cuda, else fp32")
-    channels_last: bool = Field(description="memory layout; faster for every convolutional network measured")
-    compile: AutoOrBool = Field(description="torch.compile the training step; auto: long runs on cuda")
-    sync_batchnorm: AutoOrBool = Field(
-        description="under torchrun, BatchNorm over the images of all processes; auto: on cuda")
-    workers: Annotated[int, Field(ge=0, lt=1025)] | Literal["auto"] = Field(
-        description="processes that load images, for each process under torchrun")
-    threads: Annotated[int, Field(ge=1, lt=1025)] | None = Field(
-        description="CPU threads of torch; null: all cores, or as many as torchrun gives each process")
-    trusted: list[str] = Field(description="your own packages that a checkpoint's config may name, as [mypkg]")
+    device: Text = key("auto (cuda, else mps, else cpu), cpu, cuda, cuda:1 or mps")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = key("auto: bf16 on cuda, else fp32")
+    channels_last: bool = key("memory layout; faster for every convolutional network measured")
+    compile: AutoOrBool = key("torch.compile the training step; auto: long runs on cuda")
+    sync_batchnorm: AutoOrBool = key("under torchrun, BatchNorm over the images of all processes; auto: on cuda")
+    workers: Workers | Literal["auto"] = key("processes that load images, for each process under torchrun")
+    threads: Annotated[int, Field(ge=1, lt=1025)] | None = key(
+        "CPU threads of torch; null: all cores, or as many as torchrun gives each process")
+    trusted: list[str] = key("your own packages that a checkpoint's config may name, as [mypkg]")
 
 
 class DatasetSection(Section):
@@ -116,24 +115,24 @@ class DatasetSection(Section):
     model_config = ConfigDict(extra="allow")
 
     target: Text = Field(alias="_target_", description="the class of the dataset")
-    num_classes: Count | None = Field(description="number of classes; null: as many as the class file lists")
-    class_map: dict[Text, Text] | None = Field(
-        description="{old: new}: a checkpoint's classes that have other names in this dataset; null: none")
-    split: Text = Field(description="the split that evaluate reads")
-    instances: Literal["maps", "components"] | None = Field(
-        description="iIoU from instance maps, or from connected regions as components; null: no iIoU")
-    cache: AutoOrBool = Field(description="keep decoded images in memory; auto: when they fit")
-    crop: Size = Field(description="height and width of training crops, pixels")
-    mean: list[float] = Field(description="for each channel, subtracted from x/255")
-    std: list[float] | Literal["auto"] = Field(
-        description="for each channel, divisor; auto: 1, or ImageNet's with a pretrained encoder")
+    num_classes: Count | None = key("number of classes; null: as many as the class file lists")
+    class_map: dict[Text, Text] | None = key(
+        "{old: new}: a checkpoint's classes that have other names in this dataset; null: none")
+    split: Text = key("the split that evaluate reads")
+    instances: Literal["maps", "components"] | None = key(
+        "iIoU from instance maps, or from connected regions as components; null: no iIoU")
+    cache: AutoOrBool = key("keep decoded images in memory; auto: when they fit")
+    crop: Size = key("height and width of training crops, pixels")
+    mean: list[float] = key("for each channel, subtracted from x/255")
+    std: list[float] | Literal["auto"] = key(
+        "for each channel, divisor; auto: 1, or ImageNet's with a pretrained encoder")
 
     @field_validator("std", mode="before")
     @classmethod
     def _check_std(cls, value: Any, info: ValidationInfo) -> Any:
         mean = info.data.get("mean")
         if mean is not None and value != "auto" and (not isinstance(value, list) or len(value) != len(mean) or not all(
-                type(each) in (int, float) and each > 0 for each in value)):
+                type(number) in (int, float) and number > 0 for number in value)):
             raise ValueError(f"must be auto or a list of {len(mean)} numbers above 0, one for each of dataset.mean")
         return value
 
@@ -144,7 +143,7 @@ class DatasetSection(Section):
 
 
 class TaskSection(Section):
-    name: str = Field(description="what to do")
+    name: str = key("what to do")
 
 
 class TrainTask(TaskSection):
@@ -153,88 +152,79 @@ class TrainTask(TaskSection):
 
 class EvaluateTask(TaskSection):
     name: Literal["evaluate"]
-    window: Size | None = Field(
-        description="height and width, pixels: cut images into overlapping windows, train.batch_size of them at once")
-    overlap: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        description="with window: least share of a window that the next one shows too, from 0 to below 1; null: 0.25")
-    flip: bool = Field(description="flip TTA: average the logits with those of the horizontally flipped image")
-    worst: CountOrZero = Field(description="images of the lowest mIoU that are drawn, with their errors, in worst/")
-    save_predictions: bool = Field(
-        description="write predictions/: a PNG of class ids for each image, as its dataset's benchmark wants it")
+    window: Size | None = key(
+        "height and width, pixels: cut images into overlapping windows, train.batch_size of them at once")
+    overlap: Overlap | None = key(
+        "with window: least share of a window that the next one shows too, from 0 to below 1; null: 0.25")
+    flip: bool = key("flip TTA: average the logits with those of the horizontally flipped image")
+    worst: CountOrZero = key("images of the lowest mIoU that are drawn, with their errors, in worst/")
+    save_predictions: bool = key(
+        "write predictions/: a PNG of class ids for each image, as its dataset's benchmark wants it")
 
 
 class PredictTask(TaskSection):
     name: Literal["predict"]
-    input: Text | None = Field(
-        description="an image, a video, a folder, a pattern, or a list of paths in a .txt or .csv file")
-    output: Text | None = Field(description="the folder that predictions/ and the like go to; null: the run directory")
-    overlays: bool = Field(
-        description="write overlays/: each image under the colours of its prediction, with a legend, as JPEG")
-    probabilities: bool = Field(
-        description="write probabilities/: for each image a float16 array (class, height, width), as .npy")
-    window: Size | None = Field(
-        description="height and width, pixels: cut images into overlapping windows; null: only those that are too "
-                    "large for the memory")
-    overlap: Annotated[float, Field(ge=0, lt=1)] = Field(
-        description="least share of a window that the next one shows too, from 0 to below 1")
-    flip: bool = Field(description="flip TTA: average the logits with those of the horizontally flipped image")
-    shard: Text | None = Field(description="i/n: only the i-th of n parts of the input, as 1/4")
+    input: Text | None = key("an image, a video, a folder, a pattern, or a list of paths in a .txt or .csv file")
+    output: Text | None = key("the folder that predictions/ and the like go to; null: the run directory")
+    overlays: bool = key("write overlays/: each image under the colours of its prediction, with a legend, as JPEG")
+    probabilities: bool = key("write probabilities/: for each image a float16 array (class, height, width), as .npy")
+    window: Size | None = key(
+        "height and width, pixels: cut images into overlapping windows; null: only those that are too large for the "
+        "memory")
+    overlap: Overlap = key("least share of a window that the next one shows too, from 0 to below 1")
+    flip: bool = key("flip TTA: average the logits with those of the horizontally flipped image")
+    shard: Text | None = key("i/n: only the i-th of n parts of the input, as 1/4")
 
 
 class BenchmarkTask(TaskSection):
     name: Literal["benchmark"]
-    size: Size = Field(description="height and width of the images, pixels")
-    batch_size: Count = Field(description="images at once, for throughput and training")
-    train: bool = Field(description="measure training too: forward, backward and optimizer step")
-    repeats: Count = Field(
-        description="most timed runs of each figure; the median counts, and for latency the 95th percentile")
-    seconds: Positive = Field(
-        description="no run is started after so many seconds of a figure's runs, once there are 3")
-    layers: bool = Field(description="list every layer: output shape, parameters, multiply-adds")
-    sort: Text = Field(description="the column by which a sweep's table is sorted")
+    size: Size = key("height and width of the images, pixels")
+    batch_size: Count = key("images at once, for throughput and training")
+    train: bool = key("measure training too: forward, backward and optimizer step")
+    repeats: Count = key("most timed runs of each figure; the median counts, and for latency the 95th percentile")
+    seconds: Positive = key("no run is started after so many seconds of a figure's runs, once there are 3")
+    layers: bool = key("list every layer: output shape, parameters, multiply-adds")
+    sort: Text = key("the column by which a sweep's table is sorted")
 
 
 class ConvertTask(TaskSection):
     name: Literal["convert"]
-    weights: Text | None = Field(description="a .npz file, an array under each weight's Keras name")
+    weights: Text | None = key("a .npz file, an array under each weight's Keras name")
 
 
 class DoctorTask(TaskSection):
     name: Literal["doctor"]
-    splits: list[str] | None = Field(
-        description="splits that must be there; null: train and val, and test where there is one")
-    near_distance: Annotated[int, Field(ge=0, lt=65)] | None = Field(
-        description="images of two splits are near-duplicates if so few of the 64 bits of their hashes differ; "
+    splits: list[str] | None = key("splits that must be there; null: train and val, and test where there is one")
+    near_distance: Annotated[int, Field(ge=0, lt=65)] | None = key(
+        "images of two splits are near-duplicates if so few of the 64 bits of their hashes differ; "
                     "null: off")
-    examples: CountOrZero = Field(description="images of each split in examples.png")
+    examples: CountOrZero = key("images of each split in examples.png")
 
 
 class ExportTask(TaskSection):
     name: Literal["export"]
-    format: Literal["onnx", "pt2"] = Field(description="onnx: model.onnx; pt2: model.pt2, for torch.export.load")
-    labels: bool = Field(
-        description="false: float32 (N, 3, H, W) -> logits; true: uint8 (N, H, W, 3) -> the class of each pixel, uint8")
-    size: Size | None = Field(
-        description="height and width, pixels: for images of this size alone, one at a time; null: any")
-    opencv: bool = Field(description="run model.onnx in OpenCV too; onnxruntime runs it anyway")
+    format: Literal["onnx", "pt2"] = key("onnx: model.onnx; pt2: model.pt2, for torch.export.load")
+    labels: bool = key(
+        "false: float32 (N, 3, H, W) -> logits; true: uint8 (N, H, W, 3) -> the class of each pixel, uint8")
+    size: Size | None = key("height and width, pixels: for images of this size alone, one at a time; null: any")
+    opencv: bool = key("run model.onnx in OpenCV too; onnxruntime runs it anyway")
 
 
 class ReportTask(TaskSection):
     name: Literal["report"]
-    run: Text | None = Field(description="the directory of a run, of a sweep, or of several runs")
-    output: Text | None = Field(description="the file to write; null: report.html in that directory")
-    evaluation: Text | None = Field(
-        description="of one run: the directory of an evaluation of it, whose scores and worst images are shown too")
-    jobs: bool = Field(description="of a sweep: write the report of every job too, which the sweep's links to")
+    run: Text | None = key("the directory of a run, of a sweep, or of several runs")
+    output: Text | None = key("the file to write; null: report.html in that directory")
+    evaluation: Text | None = key(
+        "of one run: the directory of an evaluation of it, whose scores and worst images are shown too")
+    jobs: bool = key("of a sweep: write the report of every job too, which the sweep's links to")
 
 
 class ScoreTask(TaskSection):
     name: Literal["score"]
-    predictions: Text | None = Field(
-        description="the folder of PNG files with one 8-bit class number a pixel, at the targets' size")
-    class_sizes: Any = Field(
-        description="mean pixels of an object, for iIoU: a results.json, or {Car: 1234.5}; null: those that the "
-                    "dataset fixes, else the means of dataset.split itself")
+    predictions: Text | None = key("the folder of PNG files with one 8-bit class number a pixel, at the targets' size")
+    class_sizes: Any = key(
+        "mean pixels of an object, for iIoU: a results.json, or {Car: 1234.5}; null: those that the dataset fixes, "
+        "else the means of dataset.split itself")
 
 
 TASKS: dict[str, type[TaskSection]] = {
@@ -245,32 +235,28 @@ TaskT = TypeVar("TaskT", bound=TaskSection, covariant=True)
 
 
 class Config(Section, Generic[TaskT]):
-    """What a command says, checked.
-
-    Attributes:
-        overrides: The overrides of the command lines that made it.
-    """
+    """What a command says, checked."""
 
     task: SerializeAsAny[TaskT]
     train: TrainSection
     runtime: RuntimeSection
     dataset: DatasetSection
-    model: dict[str, Any] = Field(description="the network")
-    optim: dict[str, Any] = Field(description="the optimizer")
-    scheduler: dict[str, Any] = Field(description="the learning-rate schedule")
-    loss: dict[str, Any] = Field(description="the loss")
-    augmentation: dict[str, Any] = Field(description="transforms of the training images, by name, in their order")
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
-        description="of the weights, the order of the images and their augmentation")
-    checkpoint: Text | None = Field(
-        description="a .pt file or a run directory (its best.pt): weights to evaluate, predict with or train on")
-    resume: Text | None = Field(description="a run directory to continue exactly; nothing else needs to be said")
+    model: dict[str, Any] = key("the network")
+    optim: dict[str, Any] = key("the optimizer")
+    scheduler: dict[str, Any] = key("the learning-rate schedule")
+    loss: dict[str, Any] = key("the loss")
+    augmentation: dict[str, Any] = key("transforms of the training images, by name, in their order")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = key("of the weights, the order of the images and their augmentation")
+    checkpoint: Text | None = key(
+        "a .pt file or a run directory (its best.pt): weights to evaluate, predict with or train on")
+    resume: Text | None = key("a run directory to continue exactly; nothing else is needed")
 
     _tree: DictConfig = PrivateAttr()  # as composed, its interpolations in place: they follow what is settled later
     _overrides: tuple[str, ...] = PrivateAttr(default=())
 
     @property
     def overrides(self) -> Sequence[str]:
+        """The overrides of the command lines that made it."""
         return self._overrides
 
     def tree(self) -> dict[str, Any]:
@@ -299,7 +285,7 @@ class SettledRuntime(RuntimeSection):
     precision: Literal["fp32", "bf16", "fp16"]
     compile: bool
     sync_batchnorm: bool
-    workers: Annotated[int, Field(ge=0, lt=1025)]
+    workers: Workers
 
 
 class SettledDataset(DatasetSection):

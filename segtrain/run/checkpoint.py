@@ -172,7 +172,7 @@ def restoring(path: Path) -> Iterator[None]:
                         "weights with checkpoint=, or choose another run.") from error
 
 
-def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Path, *, class_layer: Set[str],
+def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Path, *, head: Set[str],
                  new_head: bool = False) -> None:
     """Load weights into a model; they must fit it completely.
 
@@ -180,14 +180,14 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Pa
         model: Changed in place.
         weights: A state dict.
         path: Its file, for messages.
-        class_layer: The keys of the head, whose shapes depend on the number of classes.
+        head: The keys of the head, whose shapes depend on the number of classes.
         new_head: Whether to keep the model's own head.
 
     Raises:
         UserError: If keys, shapes or dtypes differ; it names the first five.
     """
     own = model.state_dict()
-    kept = class_layer if new_head else frozenset()
+    kept = head if new_head else frozenset()
     missing = [key for key in own if key not in weights]
     unknown = [key for key in weights if key not in own]
     differing = [key for key in own if key in weights and key not in kept and own[key].shape != weights[key].shape]
@@ -201,7 +201,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Pa
         kinds = [f"{key} {str(weights[key].dtype).removeprefix('torch.')}" for key in other]
         raise UserError(f"{path} has weights of another type than the model's: "
                         f"{_list_keys('they are', kinds)}choose another file.")
-    if differing and set(differing) <= class_layer:
+    if differing and set(differing) <= head:
         raise UserError(f"{path} was trained for other classes: {_list_keys('its head differs', shapes)}"
                         "train.new_head=true starts from all its other layers.")
     if differing:

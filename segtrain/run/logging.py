@@ -52,3 +52,15 @@ def stop_log() -> None:
         log.removeHandler(handler)
         with contextlib.suppress(OSError):  # has been reported
             handler.close()
+
+
+def log_failure(error: Exception, message: str | None) -> None:
+    """Write to the log's file why a job failed, with its traceback unless the user gets a message.
+
+    The terminal is left out: the command line prints the message at its end.
+    """
+    trace = None if message is not None else (type(error), error, error.__traceback__)
+    record = log.makeRecord(log.name, logging.ERROR, __file__, 0, message or "a bug of segtrain:", (), trace)
+    for handler in log.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)

@@ -72,7 +72,7 @@ def load_trained(cfg: Config[Any], *, device: torch.device | None = None) -> Tra
     device = device or build.device(cfg)
     settled = build.settle(cfg, device, num_classes=len(labels), cached_in_memory=True)
     network = build.model(settled, pretrained=False)
-    checkpoint.load_weights(network, saved["model"], path, class_layer=build.class_layer(settled))
+    checkpoint.load_weights(network, saved["model"], path, head=build.head_keys(settled))
     return Trained(
         path, settled, device, network.to(device).to(memory_format=build.memory_format(settled)),
         build.normalize(settled, device), labels, file_form, saved["epoch"], saved["step"],

@@ -1,12 +1,12 @@
-"""A sweep from beside its jobs: what each of them leaves in the sweep's directory, whichever process ran it."""
+"""What the jobs of a sweep leave in its directory, whichever process ran them: leaderboard, errors, report."""
 
 import gc
 import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
+from segtrain.config.hydra_plugin import Job
 from segtrain.errors import UserError
 from segtrain.files import locked, read_json, write_text
 from segtrain.metrics import comparison
@@ -17,28 +17,8 @@ class BugElsewhereError(Exception):
     """A bug that another process has met; a log has its traceback."""
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A job that has ended.
-
-    Attributes:
-        job: Its folder's name.
-        message: What went wrong; None if nothing did.
-        is_bug: Whether that is not the user's to mend.
-    """
-
-    job: str
-    message: str | None
-    is_bug: bool
-
-
 def check_direction(direction: str | None, monitor: str, task: str) -> None:
     """Check that a sweeper that searches looks for the better end of the score that jobs return.
-
-    Args:
-        direction: The sweeper's, "minimize" or "maximize"; None if it has none, as it only tries what it is told.
-        monitor: The score, one of train.monitor.
-        task: What the jobs do.
 
     Raises:
         UserError: If it looks for the worse end, or for several values.
@@ -54,31 +34,30 @@ def check_direction(direction: str | None, monitor: str, task: str) -> None:
                         f"hydra.sweeper.direction={right}, or use search=optuna, which does so.")
 
 
-def enter(sweep_dir: Path, run_dir: Path, task: str, overrides: Sequence[str], *, sort: str | None,
-          error: str | None = None, is_bug: bool = False, is_entered: bool = True, command: str | None = None) -> None:
-    """Enter a job into the leaderboard of its sweep, and say so in a line.
+def enter(job: Job, sweep_dir: Path, task: str, *, sort: str | None, error: str | None = None, is_bug: bool = False,
+          is_entered: bool = True, is_elsewhere: bool = False) -> None:
+    """Enter a job into the leaderboard of its sweep, and log it in a line.
 
     Args:
+        job: The job, which has ended.
         sweep_dir: The sweep's directory.
-        run_dir: The job's.
         task: What it does.
-        overrides: What it overrides.
         sort: What the leaderboard is sorted by; None: the task's first column.
         error: Why the job failed; None if it did not.
-        is_bug: Whether that is not the user's to mend.
+        is_bug: Whether that is a bug of segtrain.
         is_entered: Whether it has a row; a finished job that was refused keeps the one it has.
-        command: The name of the command whose process is to be told; None if it is this one.
+        is_elsewhere: Whether this process runs jobs for a launcher: the process of the command reads of the end.
     """
     if is_entered:
-        rows = leaderboard.update(sweep_dir, run_dir, task, overrides, sort=sort, error=error)
+        rows = leaderboard.update(sweep_dir, job.run_dir, task, job.overrides, sort=sort, error=error)
         done = sum(row["status"] == "done" for row in rows)
         print(f"\nsweep: {done} jobs done, {len(rows) - done} failed; {sweep_dir / 'leaderboard.csv'}\n", flush=True)
-    if command is None:
-        return
-    path = _journal(sweep_dir, command)
-    with locked(sweep_dir / leaderboard.NAME):  # one lock for all files of a sweep
-        earlier = read_json(path) if path.exists() else []
-        write_text(path, json.dumps([*earlier, vars(Ended(run_dir.name, error, is_bug))]))
+    if is_elsewhere and job.command is not None:
+        path = _journal(sweep_dir, job.command)
+        with locked(sweep_dir / leaderboard.NAME):  # one lock for all files of a sweep
+            earlier = read_json(path) if path.exists() else []
+            ended = {"job": job.run_dir.name, "error": error, "is_bug": is_bug}
+            write_text(path, json.dumps([*earlier, ended]))
 
 
 def end(sweep_dir: Path, command: str, *, has_ended_jobs: bool,
@@ -94,28 +73,25 @@ def end(sweep_dir: Path, command: str, *, has_ended_jobs: bool,
     Returns:
         The errors of jobs that ran in other processes.
     """
-    errors: list[Exception] = []
     path = _journal(sweep_dir, command)
-    elsewhere = [Ended(**entry) for entry in read_json(path)] if path.exists() else []
+    elsewhere = read_json(path) if path.exists() else []
     path.unlink(missing_ok=True)
-    for ended in elsewhere:
-        if ended.message is not None:
-            bug = f"a bug of segtrain, of which the log in {sweep_dir / ended.job} has more: {ended.message}"
-            errors.append(BugElsewhereError(bug) if ended.is_bug else UserError(ended.message))
     if (elsewhere or has_ended_jobs) and (sweep_dir / leaderboard.NAME).exists():
         _show(sweep_dir, report)
-    return errors
+    return [BugElsewhereError(f"a bug of segtrain, of which the log in {sweep_dir / ended['job']} has more: "
+                              f"{ended['error']}") if ended["is_bug"] else UserError(ended["error"])
+            for ended in elsewhere if ended["error"] is not None]
 
 
 def _journal(sweep_dir: Path, command: str) -> Path:
-    """Return the file in which other processes tell how their jobs ended."""
+    """Return the file in which other processes write how their jobs ended."""
     return sweep_dir / f".jobs-{command}.json"
 
 
 def _show(sweep_dir: Path, report: Callable[[Path], Path | None] | None) -> None:
     try:
         print(f"\n{table.format_leaderboard(sweep_dir)}", flush=True)
-    except UserError as error:  # which the jobs have met as well
+    except UserError as error:  # the jobs have failed by it as well
         print(f"segtrain: {error}", file=sys.stderr)
         return
     path = None if report is None else report(sweep_dir)
@@ -124,17 +100,17 @@ def _show(sweep_dir: Path, report: Callable[[Path], Path | None] | None) -> None
 
 
 def lost_worker(error: BaseException) -> str | None:
-    """Explain that a process which ran jobs for a launcher is gone; None if that is not the error."""
+    """Explain the end of a process that ran jobs for a launcher; None for another error."""
     if type(error).__name__ not in ("TerminatedWorkerError", "BrokenProcessPool", "UncompletedJobError"):
         return None
     reason = " ".join(str(error).split())
-    return ("a process that ran jobs has ended without a word, as the system ends it when memory is short "
+    return ("a process that ran jobs was killed, as the system does when memory is short "
             f"({reason[:200]}): run fewer at once (hydra.launcher.n_jobs=), and start the same command again with the "
             "same hydra.sweep.dir=, which skips what is done.")
 
 
 def free_memory() -> None:
-    """Give back what a job held: the next one shares its process."""
+    """Free what a job held: the next one shares its process."""
     gc.collect()
     if "torch._dynamo" in sys.modules:
         sys.modules["torch._dynamo"].reset()

@@ -9,11 +9,12 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from segtrain.config import build
-from segtrain.config.schema import BenchmarkTask, Config, Settled
+from segtrain.config.schema import BenchmarkTask, Config
 from segtrain.data.loading import Batch
+from segtrain.data.transforms import Normalize
 from segtrain.errors import UserError, did_you_mean
 from segtrain.inference.forward import autocast
 from segtrain.inference.sanity_check import check_logits
@@ -43,23 +44,18 @@ def run(cfg: Config[BenchmarkTask], run_dir: Path) -> float | None:
         raise UserError(f"task.sort={cfg.task.sort} is not a column of the table: use one of {', '.join(sortable)}."
                         f"{did_you_mean(cfg.task.sort, sortable)}")
     device = build.device(cfg)
-    settled = build.settle(cfg, device, num_classes=cfg.dataset.num_classes or num_classes, cached_in_memory=True)
-    return _measure(settled, run_dir, device, num_classes)
+    cfg = build.settle(cfg, device, num_classes=cfg.dataset.num_classes or num_classes, cached_in_memory=True)
 
-
-def _measure(cfg: Settled[BenchmarkTask], run_dir: Path, device: torch.device, num_classes: int) -> float:
-    """Measure the network and write what was found; return the median latency in milliseconds."""
     meter = MemoryMeter(device)
     torch.manual_seed(cfg.seed)
     network = build.model(cfg, pretrained=False).to(device).to(memory_format=build.memory_format(cfg))
     size, in_channels = cfg.task.size, cfg.model.get("in_channels", 3)
-    name = type(network).__name__
     check_logits(network, cfg.model["_target_"], size, in_channels=in_channels, num_classes=num_classes)
 
-    costs = measure_cost(network, size, in_channels)
-    rows = list_layers(network, size, in_channels) if cfg.task.layers else None
-    if rows is not None:
-        log.info("%s\n", format_layers(rows))
+    name, costs = type(network).__name__, measure_cost(network, size, in_channels)
+    layers = list_layers(network, size, in_channels) if cfg.task.layers else None
+    if layers is not None:
+        log.info("%s\n", format_layers(layers))
     log.info("measuring %s on %s, %s, images of %dx%d", name, machine_name(device), cfg.runtime.precision, *size)
     compiled = cast(nn.Module, torch.compile(network)) if cfg.runtime.compile else network
     results = {
@@ -71,7 +67,7 @@ def _measure(cfg: Settled[BenchmarkTask], run_dir: Path, device: torch.device, n
         "flops": None if costs["macs"] is None else 2 * costs["macs"],
         **_measure_inference(cfg, compiled, device, in_channels, meter),
         **_measure_training(cfg, network, compiled, device, in_channels, meter),
-        "layers": None if rows is None else [asdict(row) for row in rows],
+        "layers": None if layers is None else [asdict(layer) for layer in layers],
     }
     write_config(run_dir, cfg)
     write_json(run_dir / "results.json", results)
@@ -79,14 +75,26 @@ def _measure(cfg: Settled[BenchmarkTask], run_dir: Path, device: torch.device, n
     return results["latency_ms"]
 
 
-def _measure_inference(cfg: Settled[BenchmarkTask], network: nn.Module, device: torch.device, in_channels: int,
-               meter: MemoryMeter) -> dict[str, Any]:
-    """Time the forward pass on images that are on the device already, normalised."""
+def _measure_inference(cfg: Config[BenchmarkTask], network: nn.Module, device: torch.device, in_channels: int,
+                       meter: MemoryMeter) -> dict[str, Any]:
+    """Time the forward pass on images that are on the device already, normalized."""
+
+    @torch.inference_mode()
+    def time_forward(batch_size: int) -> list[float]:
+        images = torch.randn(batch_size, in_channels, *cfg.task.size, device=device)
+        images = images.to(memory_format=build.memory_format(cfg))
+
+        def forward() -> None:
+            with autocast(device, cfg.runtime.precision):  # anew each time: it keeps the weights it has cast
+                network(images)
+
+        return _time(cfg, forward, device)
+
     network.eval()
     meter.reset()
-    latencies = _time(cfg, _make_forward(cfg, network, device, 1, in_channels), device)
+    latencies = time_forward(1)
     memory = meter.peak()
-    batches = _time(cfg, _make_forward(cfg, network, device, cfg.task.batch_size, in_channels), device)
+    batches = time_forward(cfg.task.batch_size)
     return {
         "latency_ms": 1000 * statistics.median(latencies),
         "latency_p95_ms": 1000 * float(np.quantile(latencies, 0.95, method="inverted_cdf")),
@@ -96,48 +104,34 @@ def _measure_inference(cfg: Settled[BenchmarkTask], network: nn.Module, device: 
     }
 
 
-def _make_forward(cfg: Settled[BenchmarkTask], network: nn.Module, device: torch.device, batch_size: int,
-             in_channels: int) -> Callable[[], Tensor]:
-    images = torch.randn(batch_size, in_channels, *cfg.task.size, device=device)
-    images = images.to(memory_format=build.memory_format(cfg))
-
-    @torch.inference_mode()
-    def forward() -> Tensor:
-        with autocast(device, cfg.runtime.precision):
-            return network(images)
-
-    return forward
-
-
-def _measure_training(cfg: Settled[BenchmarkTask], network: nn.Module, step_network: nn.Module, device: torch.device,
-              in_channels: int, meter: MemoryMeter) -> dict[str, Any]:
+def _measure_training(cfg: Config[BenchmarkTask], network: nn.Module, compiled: nn.Module, device: torch.device,
+                      in_channels: int, meter: MemoryMeter) -> dict[str, Any]:
     """Time whole training steps on a batch that is on the device already: no loading, no augmentation."""
     if not cfg.task.train:
         return {"train_images_per_second": None, "train_runs": None, "train_memory_bytes": None}
     network.train()
-    height, width = cfg.task.size
-    num_images = cfg.task.batch_size
-    images = torch.randint(0, 256, (num_images, height, width, in_channels), dtype=torch.uint8)
-    targets = torch.zeros(num_images, height, width, dtype=torch.uint8)  # the classes do not change the work
-    batch = Batch(images.to(device), targets.to(device), list(range(num_images)))
+    shape = (cfg.task.batch_size, *cfg.task.size)
+    images = torch.randint(0, 256, (*shape, in_channels), dtype=torch.uint8)
+    targets = torch.zeros(shape, dtype=torch.uint8)  # the classes do not change the work
+    batch = Batch(images.to(device), targets.to(device), list(range(cfg.task.batch_size)))
+    normalize = Normalize([0.0] * in_channels, [1.0] * in_channels, device, cfg.runtime.channels_last)
     optimizer = build.optimizer(cfg, network, device)
     scaler = torch.amp.GradScaler(device.type, enabled=cfg.runtime.precision == "fp16")
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
     meter.reset()
-    taken = _time(cfg, lambda: train_step(
-        step_network, [batch], CrossEntropy(), optimizer, scheduler,
-        lambda images: (images.permute(0, 3, 1, 2).float() / 255).contiguous(memory_format=build.memory_format(cfg)),
-        device=device, precision=cfg.runtime.precision, scaler=scaler), device)
-    return {"train_images_per_second": num_images / statistics.median(taken), "train_runs": len(taken),
+    taken = _time(cfg, lambda: train_step(compiled, [batch], CrossEntropy(), optimizer, scheduler, normalize,
+                                          device=device, precision=cfg.runtime.precision, scaler=scaler), device)
+    return {"train_images_per_second": cfg.task.batch_size / statistics.median(taken), "train_runs": len(taken),
             "train_memory_bytes": meter.peak()}
 
 
-def _time(cfg: Settled[BenchmarkTask], function: Callable[[], object], device: torch.device) -> list[float]:
+def _time(cfg: Config[BenchmarkTask], function: Callable[[], object], device: torch.device) -> list[float]:
     return time_runs(function, device, warmup=WARMUP, repeats=cfg.task.repeats, seconds=cfg.task.seconds)
 
 
 def _summarize(results: dict[str, Any]) -> str:
     """Write the figures, one a line, with their units."""
+
     def in_mib(value: int | None) -> str:
         return "n/a" if value is None else f"{value / 2**20:,.0f} MiB"
 

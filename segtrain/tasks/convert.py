@@ -99,12 +99,12 @@ def _read(path: Path) -> Mapping[str, np.ndarray]:
         raise UserError(f"task.weights={path} does not exist.")
     try:
         if not zipfile.is_zipfile(path):
-            raise ValueError("it is no zip archive")
+            raise ValueError("it is not a zip archive")
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except MemoryError as error:
         raise UserError(f"task.weights={path} declares more values than memory holds: choose another file.") from error
-    except Exception as error:  # broken archives and arrays bring forth zlib.error, NotImplementedError, ...
+    except Exception as error:  # broken archives and arrays raise zlib.error, NotImplementedError, ...
         reason = " ".join(str(error).split())
-        raise UserError(f"task.weights={path} is no .npz file of arrays ({reason}): "
+        raise UserError(f"task.weights={path} is not a .npz file of arrays ({reason}): "
                         "write one with numpy.savez.") from error

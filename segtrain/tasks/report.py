@@ -23,10 +23,10 @@ def run(cfg: Config[ReportTask], run_dir: Path) -> None:
         raise UserError("task.run is needed: the directory of a run or of a sweep, task.run=outputs/first")
     folder = Path(task.run).expanduser()
     if not folder.is_dir():
-        raise UserError(f"task.run={task.run} is no directory: give that of a run or of a sweep.")
+        raise UserError(f"task.run={task.run} is not a directory: give that of a run or of a sweep.")
     output = None if task.output is None else Path(task.output).expanduser()
     if output is not None and not output.parent.is_dir():
-        raise UserError(f"task.output={task.output} cannot be written: {output.parent} is no directory.")
+        raise UserError(f"task.output={task.output} cannot be written: {output.parent} is not a directory.")
     evaluation = None if task.evaluation is None else Path(task.evaluation).expanduser()
     if is_sweep(folder):
         if evaluation is not None:

@@ -111,7 +111,7 @@ def _begin(cfg: Config[TrainTask], run_dir: Path) -> TrainingState:
         raise UserError(f"{run_dir} has no scores yet, and its {state.progress.epoch} epochs are all that is asked "
                         "for: raise train.epochs, train.max_steps or train.max_minutes.")
     if process_group.is_main():
-        (run_dir / "results.json").unlink(missing_ok=True)  # a finished run that goes on is not finished any more
+        (run_dir / "results.json").unlink(missing_ok=True)  # a finished run that continues is not finished any more
     write_config(run_dir, state.cfg)
     log_start(state)
     return state

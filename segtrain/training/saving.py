@@ -112,7 +112,7 @@ def restore(state: TrainingState, saved: dict[str, Any], path: Path) -> None:
     Raises:
         UserError: If its weights or parameter groups are not those of this config.
     """
-    checkpoint.load_weights(state.model, saved["model"], path, class_layer=build.class_layer(state.cfg))
+    checkpoint.load_weights(state.model, saved["model"], path, head=build.head_keys(state.cfg))
     with checkpoint.restoring(path):
         _restore(state, saved, path)
     if path.name == checkpoint.LAST:  # a damaged one is not worth keeping

@@ -267,13 +267,13 @@ def _check_model(cfg: Config[TrainTask], model: nn.Module, augmentation: Augment
 
 def _start_from(cfg: Config[TrainTask], weights: str, model: nn.Module) -> None:
     path = checkpoint.find(weights)
-    class_layer = build.class_layer(cfg)
-    if cfg.train.new_head and not class_layer:
+    head = build.head_keys(cfg)
+    if cfg.train.new_head and not head:
         raise UserError(f"train.new_head=true needs a model whose last layer follows model.num_classes, but no weight "
                         f"of model._target_={cfg.model['_target_']} does.")
-    checkpoint.load_weights(model, checkpoint.load(path)["model"], path, class_layer=class_layer,
+    checkpoint.load_weights(model, checkpoint.load(path)["model"], path, head=head,
                             new_head=cfg.train.new_head)
-    left_out = f", new: {', '.join(sorted(class_layer))}" if cfg.train.new_head else ""
+    left_out = f", new: {', '.join(sorted(head))}" if cfg.train.new_head else ""
     log.info("weights from %s%s", path, left_out)
 
 

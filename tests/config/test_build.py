@@ -40,7 +40,7 @@ def test_every_model_builds(choice):
     with torch.device("meta"):
         network = build.model(composed(f"model={choice}"))
     assert isinstance(network, nn.Module)
-    layer = build.class_layer(composed(f"model={choice}"))
+    layer = build.head_keys(composed(f"model={choice}"))
     assert layer
     assert layer < network.state_dict().keys()
 
@@ -299,14 +299,14 @@ def own(tmp_path, monkeypatch):
 def test_own_classes_and_functions_build(own):
     cfg = replace_values(composed(), {"model": {"_target_": "own_package.Own", "num_classes": 4}})
     assert build.model(cfg, pretrained=False).head.out_channels == 4
-    assert build.class_layer(cfg) == {"head.weight", "head.bias"}
+    assert build.head_keys(cfg) == {"head.weight", "head.bias"}
     cfg = replace_values(cfg, {"model": {"_target_": "own_package.make", "num_classes": 4}})
     assert build.model(cfg).head.out_channels == 4
     cfg = replace_values(cfg, {"model": {"_target_": "own_package.fixed"}})
-    assert build.class_layer(cfg) == set()
+    assert build.head_keys(cfg) == set()
     state = torch.get_rng_state()
     cfg = replace_values(cfg, {"model": {"_target_": "own_package.Reader", "num_classes": 4}})
-    assert build.class_layer(cfg) == {"head.weight", "head.bias"}
+    assert build.head_keys(cfg) == {"head.weight", "head.bias"}
     assert torch.equal(torch.get_rng_state(), state)
 
 

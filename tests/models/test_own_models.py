@@ -107,7 +107,7 @@ def test_a_class_of_the_users_may_be_frozen_without_pretrained(segtrain, own):
     assert segtrain(*own, "model=good", "debug=smoke", "train.freeze_encoder=true", "hydra.run.dir=run") == 0
 
 
-def test_a_new_head_needs_a_class_layer(segtrain, own, capsys):
+def test_a_new_head_needs_a_head(segtrain, own, capsys):
     assert segtrain(*own, "model=good", "debug=smoke", "hydra.run.dir=run") == 0
     assert segtrain(*own, "model=good", "checkpoint=run", "train.new_head=true", "hydra.run.dir=new") == 2
     assert "model._target_=mynets.nets.Good" in capsys.readouterr().err

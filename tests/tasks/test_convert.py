@@ -61,7 +61,7 @@ def test_the_classes_of_known_datasets_need_no_data(hydra, dataset, expected):
 
 @pytest.mark.slow
 def test_the_checkpoint_can_be_evaluated_and_trained_on(segtrain, keras):
-    """Of its 12 classes street scenes have 11; with the class layer cut to these, nothing else is needed."""
+    """Of its 12 classes street scenes have 11; with the head cut to these, nothing else is needed."""
     _, weights = keras
     cut = {name: value[..., :11] if name.startswith("conv2d_35/") else value for name, value in weights.items()}
     np.savez("weights.npz", **cut)
@@ -98,9 +98,9 @@ def test_names_of_other_sessions_and_versions(keras, rename, offset):
 @pytest.mark.parametrize(("given", "message"), mostly_slow(3, [
     (("task.weights=null",), "task.weights is needed"),
     (("task.weights=nowhere.npz",), "task.weights=nowhere.npz does not exist"),
-    (("task.weights=text.npz",), "task.weights=text.npz is no .npz file of arrays"),
-    (("task.weights=single.npy",), "task.weights=single.npy is no .npz file of arrays"),
-    (("task.weights=objects.npz",), "task.weights=objects.npz is no .npz file of arrays"),
+    (("task.weights=text.npz",), "task.weights=text.npz is not a .npz file of arrays"),
+    (("task.weights=single.npy",), "task.weights=single.npy is not a .npz file of arrays"),
+    (("task.weights=objects.npz",), "task.weights=objects.npz is not a .npz file of arrays"),
     (("dataset.num_classes=7",), "conv2d_35/kernel (12, 32, 2, 2) instead of (7, 32, 2, 2)"),
     (("task.weights=missing.npz",), "missing: stem.2.weight"),
     (("task.weights=unknown.npz",), "unknown: dense/kernel"),

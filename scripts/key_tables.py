@@ -1,6 +1,6 @@
-"""The keys of the schema as text: the tables of docs/reference/configuration.md, and the commonest keys for --help.
+"""Write the keys of the schema as text: the tables of docs/reference/configuration.md, the commonest keys for --help.
 
-    python -m segtrain.config.reference    writes both
+    python scripts/key_tables.py
 """
 
 import re
@@ -16,7 +16,7 @@ from segtrain.config.overrides import flatten
 from segtrain.config.schema import TASKS, Config, DatasetSection, RuntimeSection, Section, TrainSection
 from segtrain.errors import show_value
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PAGE, HELP = ROOT / "docs/reference/configuration.md", ROOT / "conf/hydra/help/segtrain.yaml"
 BEGIN, END = "<!-- begin generated: keys -->\n", "<!-- end generated -->\n"
 # What --help lists: a key of the schema, or an argument of a class or of Hydra with its meaning.
@@ -56,12 +56,12 @@ def _table(title: str, prefix: str, fields: dict[str, FieldInfo], defaults: dict
 
 
 def _values(field: FieldInfo) -> str:
-    """Say which values a field takes, and their range."""
+    """Return which values a field takes, and their range."""
     hint: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
     limits = dict(_limits(hint))
-    said = [f"{sign} {limits[name]:g}" for name, sign in (("ge", "≥"), ("gt", ">"), ("lt", "<"))
-            if name in limits and limits[name] < 2**31]
-    return expected(hint) + (f", {' and '.join(said)}" if said else "")
+    ranges = [f"{sign} {limits[name]:g}" for name, sign in (("ge", "≥"), ("gt", ">"), ("lt", "<"))
+              if name in limits and limits[name] < 2**31]
+    return expected(hint) + (f", {' and '.join(ranges)}" if ranges else "")
 
 
 def _limits(hint: Any) -> Iterator[tuple[str, float]]:
