@@ -155,7 +155,8 @@ def _explained(error: ValidationError, kind: type[Section], values: Any, prefix:
 
 def _find_key(kind: type[Section], loc: Sequence[int | str]) -> tuple[str, Any]:
     """Return the key that the place of an error leads to, and its type."""
-    key, annotation = "", kind
+    key = ""
+    annotation: Any = kind
     for part in loc:
         if isinstance(part, int):
             key += f"[{part}]"

@@ -36,7 +36,7 @@ def lay_over(saved: Mapping[str, Any], composed: Mapping[str, Any], overrides: I
     Args:
         saved: The config of a run or of a checkpoint, as plain values.
         composed: This command's own config, its interpolations in place; only the overridden keys are read.
-        overrides: The command line's overrides, e.g. ["model=fcn8", "train.epochs=9"].
+        overrides: The command line's, e.g. ["model=fcn8", "train.epochs=9"]; a key alone counts as well.
 
     Returns:
         Plain values, and interpolations of the command's own, which read the saved values around them.
@@ -51,7 +51,7 @@ def lay_over(saved: Mapping[str, Any], composed: Mapping[str, Any], overrides: I
             raise UserError(f"{override} cannot be laid over a saved run: name the single values to change instead.")
         result = _laid(result, key.split("."), composed)
         for other in _followers(composed, key):
-            if _holds(result, other.split(".")):
+            if dict(walk(result)).get(other) is not None:
                 result = _laid(result, other.split("."), composed)
     return result
 
@@ -65,12 +65,6 @@ def _laid(node: dict[str, Any], path: Sequence[str], values: Any) -> dict[str, A
     if other is not MISSING:
         return {**node, name: other}
     return node if rest else {key: value for key, value in node.items() if key != name}
-
-
-def _holds(node: Any, path: Sequence[str]) -> bool:
-    for name in path:
-        node = node.get(name) if isinstance(node, dict) else None
-    return node is not None
 
 
 def _followers(values: Mapping[str, Any], key: str) -> Iterator[str]:

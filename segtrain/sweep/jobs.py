@@ -36,13 +36,10 @@ def check_direction(direction: str | None, monitor: str, task: str) -> None:
 
 def enter(job: Job, sweep_dir: Path, task: str, *, sort: str | None, error: str | None = None, is_bug: bool = False,
           is_entered: bool = True, is_elsewhere: bool = False) -> None:
-    """Enter a job into the leaderboard of its sweep, and log it in a line.
+    """Enter a job that has ended into the leaderboard of its sweep, and print a line about it.
 
     Args:
-        job: The job, which has ended.
-        sweep_dir: The sweep's directory.
-        task: What it does.
-        sort: What the leaderboard is sorted by; None: the task's first column.
+        sort: The column that the leaderboard is sorted by; None: the task's first.
         error: Why the job failed; None if it did not.
         is_bug: Whether that is a bug of segtrain.
         is_entered: Whether it has a row; a finished job that was refused keeps the one it has.
@@ -65,7 +62,6 @@ def end(sweep_dir: Path, command: str, *, has_ended_jobs: bool,
     """Show the leaderboard of a sweep of which jobs have ended, and write its report if that is wanted.
 
     Args:
-        sweep_dir: The sweep's directory.
         command: The name of the command that this process runs.
         has_ended_jobs: Whether jobs have ended in this process.
         report: Writes the report and returns its file; None for no report.
@@ -77,7 +73,13 @@ def end(sweep_dir: Path, command: str, *, has_ended_jobs: bool,
     elsewhere = read_json(path) if path.exists() else []
     path.unlink(missing_ok=True)
     if (elsewhere or has_ended_jobs) and (sweep_dir / leaderboard.NAME).exists():
-        _show(sweep_dir, report)
+        try:
+            print(f"\n{table.format_leaderboard(sweep_dir)}", flush=True)
+            path = report(sweep_dir) if report is not None else None
+            if path is not None:
+                print(f"report: {path}")
+        except UserError as error:  # a damaged leaderboard, by which the jobs have failed as well
+            print(f"segtrain: {error}", file=sys.stderr)
     return [BugElsewhereError(f"a bug of segtrain, of which the log in {sweep_dir / ended['job']} has more: "
                               f"{ended['error']}") if ended["is_bug"] else UserError(ended["error"])
             for ended in elsewhere if ended["error"] is not None]
@@ -86,17 +88,6 @@ def end(sweep_dir: Path, command: str, *, has_ended_jobs: bool,
 def _journal(sweep_dir: Path, command: str) -> Path:
     """Return the file in which other processes write how their jobs ended."""
     return sweep_dir / f".jobs-{command}.json"
-
-
-def _show(sweep_dir: Path, report: Callable[[Path], Path | None] | None) -> None:
-    try:
-        print(f"\n{table.format_leaderboard(sweep_dir)}", flush=True)
-    except UserError as error:  # the jobs have failed by it as well
-        print(f"segtrain: {error}", file=sys.stderr)
-        return
-    path = None if report is None else report(sweep_dir)
-    if path is not None:
-        print(f"report: {path}")
 
 
 def lost_worker(error: BaseException) -> str | None:

@@ -23,19 +23,12 @@ SEEDS = "leaderboard_seeds.json"  # a file of its own: NAME is a list of jobs
 
 @dataclass(frozen=True)
 class Column:
-    """A figure of results.json.
+    """A figure of results.json."""
 
-    Attributes:
-        name: Its key.
-        title: Its head in the terminal; "" leaves it to the files.
-        text: Writes a value for the terminal.
-        is_minor: Whether the terminal shows it only where rows are sorted by it.
-    """
-
-    name: str
-    title: str = ""
-    text: Callable[[Any], str] = str
-    is_minor: bool = False
+    name: str  # its key
+    title: str = ""  # its head in the terminal; "" leaves it to the files
+    text: Callable[[Any], str] = str  # writes a value for the terminal
+    is_minor: bool = False  # whether the terminal shows it only where rows are sorted by it
 
     @property
     def descending(self) -> bool:
@@ -96,12 +89,8 @@ def update(sweep_dir: Path, run_dir: Path, task: str, overrides: Sequence[str], 
     """Add a job to the leaderboard of its sweep; several processes may do so at once.
 
     Args:
-        sweep_dir: The sweep's directory.
-        run_dir: The job's directory below it.
-        task: What the job does, such as train.
-        overrides: What the job overrides.
-        sort: The column to sort by, best first; None: the task's first.
-        error: Why it failed; None if it did not.
+        sort: The column to sort by; None: the task's first.
+        error: Why the job failed; None if it did not.
 
     Returns:
         The rows of all jobs, the best first.
@@ -156,7 +145,7 @@ def read_score(path: Path, monitor: str) -> float | None:
 
 
 def find_differing_keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the keys that were not set alike for all jobs."""
+    """Return the keys that differ between the jobs."""
     keys = dict.fromkeys(key for row in rows for key in row["settings"])
     return [key for key in keys if len({row["settings"].get(key) for row in rows}) > 1]
 
@@ -174,10 +163,7 @@ def sort_rows(rows: Sequence[dict[str, Any]], task: str, sort: str | None = None
 
 
 def summarize_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Summarize the jobs that differ in their seed alone, best mean first.
-
-    Args:
-        rows: Of a leaderboard. Jobs without scores, such as benchmarks, are left out.
+    """Summarize the jobs that differ in their seed alone, best mean first; those without scores are left out.
 
     Returns:
         A mapping for each group of such jobs: `settings` without the seed, `table`, `seeds`, `failed` (how many jobs),

@@ -38,13 +38,7 @@ def format_leaderboard(sweep_dir: Path) -> str:
 
 
 def format_jobs(rows: Rows, task: str, keys: Sequence[str] = ()) -> str:
-    """Write jobs of one task as a table.
-
-    Args:
-        rows: Of a leaderboard.
-        task: Whose columns are shown.
-        keys: The keys in which the jobs differ. A job's folder is shown unless they make up its name.
-    """
+    """Write jobs of one task as a table; a job's folder is shown unless the keys in which they differ are its name."""
     shown = _shown_columns(rows, task)
     is_named = bool(keys) and all(row["job"] == ",".join(f"{key}={value}" for key, value in row["settings"].items()
                                                          if key in keys) for row in rows)

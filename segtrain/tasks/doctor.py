@@ -1,4 +1,4 @@
-"""Read a dataset once and say what is wrong with it, what it holds, and what to set for it."""
+"""Read a dataset once and report what is wrong with it, what it holds, and what to set for it."""
 
 import logging
 import time
@@ -49,9 +49,12 @@ def run(cfg: Config[DoctorTask], run_dir: Path) -> float | None:
     """
     started = time.perf_counter()
     opened, findings, left_out = _open(cfg)
-    splits = [_read(split, data, cfg.dataset.instances) for split, data in opened.items()]
-    for split in splits:
-        findings += check_split(split, cfg.dataset.crop)
+    splits = []
+    for name, data in opened.items():
+        images = read_split(data, cfg.dataset.instances)
+        seen = list(tqdm(images, desc=name, total=len(data.names), unit="image", leave=False, disable=None))
+        splits.append(Split(name, data.labels, seen, data.remarks()))
+        findings += check_split(splits[-1], cfg.dataset.crop)
     across, leaks = compare_splits(splits, cfg.task.near_distance)
     findings += [*across, *find_same_masks(splits, cfg.task.near_distance or 0), *find_unlearnt_classes(splits)]
     if cfg.train.num_images is None and not any(finding.kind == "split" for finding in findings):
@@ -73,7 +76,8 @@ def run(cfg: Config[DoctorTask], run_dir: Path) -> float | None:
     }
     _draw(cfg, run_dir, opened, splits)
     if not errors:
-        _write_checked(cfg, run_dir, train, advice)
+        if train is not None and advice is not None and advice["crop"] is not None:
+            _write_checked(cfg, run_dir / CHECKED, len(train.labels), advice)
         write_config(run_dir, cfg)
     write_json(run_dir / "results.json", results)
     log.info("%s\n%s", format_tables(results), format_findings(findings))
@@ -114,21 +118,12 @@ def _open(cfg: Config[DoctorTask]) -> tuple[dict[str, Dataset], list[Finding], d
     return opened, findings, left_out
 
 
-def _read(name: str, data: Dataset, instances: str | None) -> Split:
-    bar = tqdm(read_split(data, instances), desc=name, total=len(data.names), unit="image", leave=False, disable=None)
-    seen = list(bar)
-    return Split(name, data.labels, seen, data.remarks())
-
-
-def _write_checked(cfg: Config[DoctorTask], run_dir: Path, train: Split | None, advice: dict[str, Any] | None) -> None:
+def _write_checked(cfg: Config[DoctorTask], path: Path, num_classes: int, advice: dict[str, Any]) -> None:
     """Write the dataset's section with what was found, to be used with --config-dir."""
-    if train is None or advice is None or advice["crop"] is None:
-        return
-    found = {"num_classes": len(train.labels), "crop": advice["crop"], "mean": advice["mean"]}
+    found = {"num_classes": num_classes, "crop": advice["crop"], "mean": advice["mean"]}
     if min(advice["std"]) > 0:  # else all images are of one colour
         found["std"] = advice["std"]
     text = yaml.safe_dump({**cfg.dataset.plain(), **found}, sort_keys=False, allow_unicode=True)
-    path = run_dir / CHECKED
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, f"# Found by task=doctor: {', '.join(found)}. An encoder with ImageNet weights wants ImageNet's\n"
                      "# values: dataset.mean=[0.485,0.456,0.406] dataset.std=auto\n" + text)
