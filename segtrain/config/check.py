@@ -160,7 +160,8 @@ def _find_key(kind: type[Section], loc: Sequence[int | str]) -> tuple[str, Any]:
     for part in loc:
         if isinstance(part, int):
             key += f"[{part}]"
-            annotation = next(get_args(member)[0] for member in _members(annotation) if get_origin(member) is list)
+            lists = [member for member in _members(annotation) if get_origin(member) is list]
+            annotation = get_args(lists[0])[0] if lists else Any
         elif hasattr(annotation, "model_fields"):  # else it is the name of a union's member
             key += f".{part}"
             annotation = next((field.annotation for name, field in annotation.model_fields.items()

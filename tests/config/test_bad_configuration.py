@@ -117,7 +117,10 @@ def wrong_values(field):
               for name in ("ge", "gt", "lt") if getattr(inner, name, None) is not None}
     if type(None) not in kinds:
         yield None
-    yield from ([{"a": 1}] if list not in kinds and tuple not in kinds else ["words", 7, {"a": 1}, True])
+    if dict in kinds:
+        yield from ("words", 7, [1], True, {"a": [1]}, {"a": None})
+    else:
+        yield from ([{"a": 1}] if list not in kinds and tuple not in kinds else ["words", 7, {"a": 1}, True])
     if {int, float} & set(kinds):
         yield from ("many", "", [1], True, math.nan, math.inf, -math.inf)
         yield from ([limits["ge"] - 1] if "ge" in limits else [])
@@ -466,8 +469,9 @@ OUTCOMES: dict = {}  # by their config: the first value is the default one for m
 # shown by the tests of this name below
 SHOWN = ("train.new_head", "checkpoint", "runtime.channels_last", "runtime.compile", "runtime.workers",
          "runtime.threads", "runtime.trusted", "dataset.split", "dataset.cache")
-# their effect needs several processes, or is a page: shown there
-SHOWN_ELSEWHERE = {"runtime.sync_batchnorm": "test_distributed.py", "train.report": "test_report.py"}
+# their effect needs several processes, is a page, or needs a checkpoint: shown there
+SHOWN_ELSEWHERE = {"runtime.sync_batchnorm": "test_distributed.py", "train.report": "test_report.py",
+                   "dataset.class_map": "test_class_identity.py"}
 
 
 def test_the_effect_of_every_fixed_key_is_shown():
