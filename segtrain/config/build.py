@@ -21,6 +21,7 @@ from segtrain.data.base import Cached, Dataset, Subset
 from segtrain.data.transforms import Augmentation, Normalize
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
+from segtrain.labels import IGNORE_INDEX
 from segtrain.models.pretrained import IMAGENET
 from segtrain.optim import Schedule, group_parameters
 from segtrain.profiling import free_memory
@@ -78,12 +79,12 @@ def cached(data: Dataset, cache: Any) -> Dataset:
 
 def augmentation(cfg: Config[Any]) -> Augmentation:
     """Build the transforms of cfg.augmentation, in their order."""
-    transforms = []
+    transforms = {}
     for name, node in cfg.augmentation.items():
         key = f"augmentation.{name}"
         if not isinstance(node, dict):
             raise UserError(f"{key}={node} must be a transform: a mapping with a _target_ and its arguments.")
-        transforms.append(_of_kind(call(node, key), albumentations.BasicTransform, key))
+        transforms[name] = _of_kind(call(node, key), albumentations.BasicTransform, key)
     return Augmentation(transforms)
 
 
@@ -244,10 +245,18 @@ def settle(cfg: Config[TaskT], on: torch.device, *, num_classes: int, cached_in_
     if compiles == "auto":
         pixels = train_steps * cfg.train.batch_size * cfg.train.accumulate * math.prod(cfg.dataset.crop)
         compiles = on.type == "cuda" and _can_compile() and pixels >= COMPILE_FROM_PIXELS
-    return settle_values(cfg, {
+    fills = {f"augmentation.{name}.fill_mask": IGNORE_INDEX for name, node in cfg.augmentation.items()
+             if isinstance(node, dict) and "fill_mask" not in node and _fills_targets(node)}
+    return settle_values(cfg, fills | {
         "dataset.num_classes": num_classes, "dataset.std": std, "runtime.precision": precision,
         "runtime.device": on.type if process_group.is_started() else str(on),  # which one is this process's own matter
         "runtime.workers": workers, "runtime.sync_batchnorm": sync_batchnorm, "runtime.compile": compiles})
+
+
+def _fills_targets(node: dict[str, Any]) -> bool:
+    """Return whether a transform fills pixels of the target that it uncovers, with class 0 if it is left to itself."""
+    parameter = inspect.signature(locate(str(node.get("_target_")), "augmentation")).parameters.get("fill_mask")
+    return parameter is not None and parameter.default not in (None, IGNORE_INDEX)
 
 
 def encoder_std(cfg: Config[Any]) -> list[float]:

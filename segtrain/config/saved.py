@@ -104,7 +104,8 @@ def difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str | Non
     """
     one, other = flatten(wanted), flatten(found)
     for key in sorted(one.keys() | other.keys()):
-        was_open = key in SETTLED and one.get(key) in (None, "auto")
+        is_settled = key in SETTLED or (key.startswith("augmentation.") and key.endswith(".fill_mask"))
+        was_open = is_settled and one.get(key) in (None, "auto")
         if not was_open and not key.startswith("runtime.") and key not in WITHOUT_EFFECT and (
                 one.get(key) != other.get(key)):
             return key

@@ -1,27 +1,32 @@
 """From uint8 images to network input: augmentation on the CPU, normalisation on the device."""
 
+import copy
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import albumentations as A
 import numpy as np
 import torch
 from torch import Tensor
 
-from segtrain.errors import UserError
+from segtrain.errors import UserError, list_first
 from segtrain.labels import IGNORE_INDEX
+
+PROBE_LABELS = (100, 200)  # neither is one that a transform would fill with, and interpolation between them shows
 
 
 class Augmentation:
     """Apply albumentations transforms whose randomness comes from the sample's own key.
 
     Args:
-        transforms: Applied in this order to the image and its target alike.
+        transforms: By their names in the config; applied in this order to the image and its target alike.
     """
 
-    def __init__(self, transforms: Sequence[A.BasicTransform]) -> None:
-        self._compose = A.Compose(list(transforms)) if transforms else None
+    def __init__(self, transforms: Mapping[str, A.BasicTransform]) -> None:
+        self._transforms = transforms
+        self._compose = A.Compose(list(transforms.values())) if transforms else None
 
     def __call__(self, image: np.ndarray, target: np.ndarray, key: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Transform one sample.
@@ -53,6 +58,50 @@ class Augmentation:
             raise UserError(f"augmentation fails on an image of {width}x{height} ({reason}): correct its values, such "
                             "as augmentation.crop.pad_if_needed=true for small images.") from error
         return result["image"], result["mask"]
+
+
+    def check(self, size: tuple[int, int]) -> None:
+        """Apply every transform to a made-up sample, and check that it returns what the training loop expects.
+
+        Args:
+            size: (height, width) of the sample.
+
+        Raises:
+            UserError: If a transform returns another type than uint8 arrays, another size for the target than for the
+                image, or labels that the target did not have; it names the transform.
+        """
+        rng = np.random.default_rng(0)
+        target = rng.choice(np.array(PROBE_LABELS, np.uint8), size=(size[0] // 8 + 1, size[1] // 8 + 1))
+        target = target.repeat(8, 0).repeat(8, 1)[:size[0], :size[1]]
+        image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        for seed in range(3):
+            sample = image, target
+            for name, transform in self._transforms.items():
+                certain = copy.deepcopy(transform)
+                certain.p = 1
+                sample = Augmentation({name: certain})(*sample, (seed,))
+                fault = _fault(*sample)
+                if fault is not None:
+                    raise UserError(f"augmentation.{name} ({type(transform).__name__}) {fault}")
+
+
+def _fault(image: Any, target: Any) -> str | None:
+    """Return what is wrong with a transformed probe, and what to do about it."""
+    for array, what in ((image, "image"), (target, "target")):
+        if not isinstance(array, np.ndarray):
+            return f"returns the {what} as a {type(array).__name__}: remove it, segtrain makes tensors itself."
+        if array.dtype != np.uint8:
+            return (f"returns the {what} as {array.dtype}, but it must stay uint8: remove it, segtrain normalizes by "
+                    "dataset.mean and dataset.std itself.")
+    if image.ndim != 3 or image.shape[2] != 3 or image.shape[:2] != target.shape:
+        return (f"returns an image of shape {image.shape} and a target of {target.shape}: use one that keeps three "
+                "channels and changes both alike.")
+    strange = sorted({*np.unique(target).tolist()} - {*PROBE_LABELS, IGNORE_INDEX})
+    if strange:
+        return (f"puts labels into the target that it did not have, {list_first([str(value) for value in strange])}: "
+                "pixels that it uncovers must become void (255) and others keep their label; use a transform with "
+                "fill_mask and nearest mask interpolation.")
+    return None
 
 
 def pad_to(image: np.ndarray, target: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -189,6 +189,7 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
     optimizer = build.optimizer(cfg, model, device)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, build.schedule(cfg, total_steps - shift, steps_per_epoch))
     normalize, augmentation = build.normalize(cfg, device), build.augmentation(cfg)
+    augmentation.check(train_data.read(0).target.shape)
 
     # only now, when every key has been checked, comes what may take minutes
     log.info("%s: reading %d training and %d validation images", build.dataset_name(cfg), len(train_data.names),

@@ -185,7 +185,7 @@ def test_batch_that_cannot_be_filled_is_refused(batch_size):
 
 def test_images_of_different_sizes_are_padded_with_void():
     data = Numbered([(32, 64), (48, 40), (33, 35), (40, 40)])
-    batch, = loader(data, Augmentation([])).batches(0)
+    batch, = loader(data, Augmentation({})).batches(0)
     assert batch.images.shape == (4, 48, 64, 3)
     for index, image, target in zip(batch.indices, batch.images, batch.targets, strict=True):
         sample = data.read(index)
@@ -224,7 +224,7 @@ def test_workers_leave_signals_to_the_main_process():
     before = signal.getsignal(signal.SIGTERM)
     signal.signal(signal.SIGTERM, lambda *_: None)  # as a training does
     try:
-        batch = next(iter(loader(Signals([(32, 32)] * 4), Augmentation([]), 1).batches(0)))
+        batch = next(iter(loader(Signals([(32, 32)] * 4), Augmentation({}), 1).batches(0)))
     finally:
         signal.signal(signal.SIGTERM, before)
     assert (batch.images == 101).all()
@@ -238,7 +238,7 @@ def test_workers_end_with_the_process(tmp_path):
         from segtrain.data.streets.dataset import Streets
         from segtrain.data.transforms import Augmentation
 
-        loader = TrainingLoader(Streets("train", 32, 32, num_train=40), Augmentation([]), batch_size=2, seed=0,
+        loader = TrainingLoader(Streets("train", 32, 32, num_train=40), Augmentation({}), batch_size=2, seed=0,
                                 workers=2, pin_memory=False)
         batches = loader.batches(0)
         next(batches)
@@ -337,7 +337,8 @@ def test_transforms_draw_independently():
         assert place.min() <= 2
         assert place.max() >= 62
     # four transforms of one probability are applied together in 1 of 16 images, not in 1 of 2
-    light = Augmentation([A.RandomBrightnessContrast(p=0.5), A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)])
+    light = Augmentation({"light": A.RandomBrightnessContrast(p=0.5), "flip": A.HorizontalFlip(p=0.5),
+                          "turn": A.VerticalFlip(p=0.5)})
     unchanged = sum(np.array_equal(light(*_pair(sample), (0, 0, index))[0], sample.image) for index in range(200))
     assert 10 <= unchanged <= 42
 
