@@ -1,6 +1,7 @@
 """What a terminal is shown: colours where they are wanted, completions and nothing else where a line is completed."""
 
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -25,14 +26,16 @@ printf '%s\\n' "${COMPREPLY[@]}"
 def terminal():
     """A real terminal as standard output and error; yields a list that then holds what it was sent."""
     ours, theirs = os.openpty()
-    os.set_blocking(ours, False)
     sent = []
     with os.fdopen(theirs, "w", encoding="utf-8", buffering=1) as stream:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "stdout", stream)
             patch.setattr(sys, "stderr", stream)
             yield sent
-        sent.append(os.read(ours, 2**16).decode())
+        received = b""
+        while select.select([ours], [], [], 0.2)[0]:  # a terminal passes on what it gets in parts
+            received += os.read(ours, 2**16)
+        sent.append(received.decode())
     os.close(ours)
 
 

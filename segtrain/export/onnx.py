@@ -24,14 +24,7 @@ def require_onnx() -> None:
 
 
 def write_onnx(path: Path, program: ExportedProgram, metadata: Mapping[str, str], *, labels: bool, target: str) -> int:
-    """Write a traced program as ONNX, and return the version of its operator set.
-
-    Args:
-        path: The file.
-        program: As of `trace_program`.
-        metadata: For the file's metadata_props.
-        labels: Whether the program returns labels.
-        target: The network's model._target_, for messages.
+    """Write a traced program, which returns `labels` or logits, as ONNX, and return the version of its operator set.
 
     Raises:
         UserError: If an operator cannot be written as ONNX, or the file cannot be written.

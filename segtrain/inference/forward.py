@@ -54,15 +54,9 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 def make_predict_fn(network: nn.Module, normalize: Callable[[Tensor], Tensor],
                     settings: InferenceSettings = WHOLE_IMAGE, *, device: torch.device, precision: str = "fp32",
                     batch_size: int = 1) -> PredictFn:
-    """Return a function from images to logits.
+    """Return a function from images to logits. The network, on the device, is put into evaluation mode.
 
-    Args:
-        network: On the device. It is put into evaluation mode and left in it.
-        normalize: uint8 (N, H, W, C) on the device -> float32 (N, C, H, W).
-        settings: Sliding window and flip TTA.
-        device: Where the network is.
-        precision: "fp32", "bf16" or "fp16" (autocast).
-        batch_size: Maximum number of windows at once.
+    `precision` is "fp32", "bf16" or "fp16" (autocast), `batch_size` the maximum number of windows at once.
     """
     network.eval()
     predict: PredictFn = partial(predict_whole, network, normalize, device=device, precision=precision)

@@ -115,7 +115,8 @@ def predict_images(items: Sequence[Item], predictor: Predictor, outputs: Outputs
                 yield item, image
 
     def to_write() -> Iterator[tuple[int, Callable[[], Item]]]:
-        for group, images in _batch_by_size(readable(), lambda size: predictor.plan(size).num_images):
+        for batch in _batch_by_size(readable(), lambda size: predictor.plan(size).num_images):
+            group, images = [item for item, _ in batch], np.stack([image for _, image in batch])
             size = (images.shape[1], images.shape[2])
             plan = predictor.plan(size)
             if plan.is_too_large and plan.settings.window is not None:
@@ -149,23 +150,17 @@ def _count_pixels(path: Path) -> int:
 
 
 def _batch_by_size(images: Iterable[tuple[Item, np.ndarray]],
-                   max_images: Callable[[tuple[int, int]], int]) -> Iterator[tuple[list[Item], np.ndarray]]:
+                   max_images: Callable[[tuple[int, int]], int]) -> Iterator[list[tuple[Item, np.ndarray]]]:
     """Batch images of one size, up to `max_images` of it; where too many wait, yield those of the oldest size."""
     waiting: dict[tuple[int, int], list[tuple[Item, np.ndarray]]] = {}
     for item, image in images:
         size = (image.shape[0], image.shape[1])
         waiting.setdefault(size, []).append((item, image))
         if len(waiting[size]) >= max_images(size):
-            yield _stack(waiting.pop(size))
+            yield waiting.pop(size)
         elif sum(math.prod(other) * len(group) for other, group in waiting.items()) > MAX_PENDING_PIXELS:
-            yield _stack(waiting.pop(next(iter(waiting))))
-    for group in waiting.values():
-        yield _stack(group)
-
-
-def _stack(group: list[tuple[Item, np.ndarray]]) -> tuple[list[Item], np.ndarray]:
-    images = [image for _, image in group]
-    return [item for item, _ in group], images[0][None] if len(images) == 1 else np.stack(images)
+            yield waiting.pop(next(iter(waiting)))
+    yield from waiting.values()
 
 
 # ---- videos

@@ -45,10 +45,7 @@ class Predictor:
         normalize: uint8 (N, H, W, C) on the device -> float32 (N, C, H, W).
         settings: Sliding window and flip TTA. Without a window, images are predicted whole as long as half of the free
             memory suffices; `overlap` is that of the windows that are needed otherwise.
-        device: Where the network is.
-        precision: "fp32", "bf16" or "fp16" (autocast).
         batch_size: Maximum number of images or windows at once.
-        num_classes, in_channels: Of the network.
     """
 
     def __init__(self, network: nn.Module, normalize: Callable[[Tensor], Tensor], settings: InferenceSettings, *,
@@ -89,20 +86,18 @@ class Predictor:
 
     def _plan(self, size: tuple[int, int]) -> Plan:
         """Return how images of (height, width) are predicted."""
-        if self._settings.window is not None:
-            return self._plan_windows(self._settings.window, size, False)
-        num_images = self._max_at_once(size, self._memory)
-        if num_images and size[0] * size[1] <= MAX_PIXELS:
-            return Plan(self._settings, False, num_images, 1)
-        side = WINDOW
-        while side > MIN_WINDOW and 2 * 4 * self._num_classes * side * size[1] > BUFFER_BYTES:
-            side //= 2
-        return self._plan_windows((side, side), size, True)
-
-    def _plan_windows(self, window: tuple[int, int], size: tuple[int, int], is_too_large: bool) -> Plan:
+        window, memory = self._settings.window, self._memory
+        if window is None:
+            num_images = self._max_at_once(size, memory)
+            if num_images and size[0] * size[1] <= MAX_PIXELS:
+                return Plan(self._settings, False, num_images, 1)
+            side = WINDOW
+            while side > MIN_WINDOW and 2 * 4 * self._num_classes * side * size[1] > BUFFER_BYTES:
+                side //= 2
+            window, memory = (side, side), min(WINDOW_BYTES, memory)
         settings = replace(self._settings, window=window)
-        memory = min(WINDOW_BYTES, self._memory) if is_too_large else self._memory
-        return Plan(settings, is_too_large, 1, max(1, self._max_at_once(settings.input_size(size), memory)))
+        num_windows = max(1, self._max_at_once(settings.input_size(size), memory))
+        return Plan(settings, self._settings.window is None, 1, num_windows)
 
     def _max_at_once(self, size: tuple[int, int], memory: float) -> int:
         """Return how many images of a size the network can take in so much memory, batch_size at most."""

@@ -30,6 +30,7 @@ def check_logits(network: nn.Module, target: str, image_size: tuple[int, int], *
             are raised as they are.
     """
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    mode = " in training mode" if training else ""
     images = torch.zeros(2 if training else 1, in_channels, *image_size, device=device)
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     try:
@@ -41,7 +42,7 @@ def check_logits(network: nn.Module, target: str, image_size: tuple[int, int], *
         if messages.machine(error) or (is_own and not isinstance(error, ValueError)):
             raise
         where = "" if place is None else f" ({place.filename}, line {place.lineno})"
-        raise UserError(f"model._target_={target} fails{_in(training)} on images of shape {tuple(images.shape)}: "
+        raise UserError(f"model._target_={target} fails{mode} on images of shape {tuple(images.shape)}: "
                         f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}.") from error
     finally:
         with torch.no_grad():
@@ -49,13 +50,9 @@ def check_logits(network: nn.Module, target: str, image_size: tuple[int, int], *
                 buffer.copy_(value)
     expected = (len(images), num_classes, *image_size)
     if not isinstance(output, Tensor) or tuple(output.shape) != expected or not output.is_floating_point():
-        raise UserError(f"model._target_={target} returns {_describe(output)}{_in(training)} for images of shape "
+        raise UserError(f"model._target_={target} returns {_describe(output)}{mode} for images of shape "
                         f"{tuple(images.shape)}, but logits of shape {expected} are needed: "
                         f"{_suggest(output, expected, target)}.")
-
-
-def _in(training: bool) -> str:
-    return " in training mode" if training else ""
 
 
 def _find_place(error: Exception) -> traceback.FrameSummary | None:

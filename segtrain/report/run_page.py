@@ -138,9 +138,11 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         found.append(("augmentation", ", ".join(settings["augmentation"]) or "none"))
     train = settings.get("train") or {}
     if run.task == "train" and train:
+        crop = (settings.get("dataset") or {}).get("crop") or ["n/a"]
         found.append(("training", f"{train.get('epochs')} epochs, batch size {train.get('batch_size')}"
                       + (f" x {train['accumulate']}" if train.get("accumulate", 1) > 1 else "")
-                      + f", crops {_size(settings)}, best by {train.get('monitor')}, seed {settings.get('seed')}"))
+                      + f", crops {'x'.join(map(str, crop))}, best by {train.get('monitor')}, "
+                      f"seed {settings.get('seed')}"))
     return found
 
 
@@ -150,11 +152,6 @@ def _summarize(node: Mapping[str, Any], keys: Sequence[str]) -> str:
     classes = [str(part["_target_"]).rsplit(".", 1)[-1] for part in nodes
                if isinstance(part, Mapping) and "_target_" in part]
     return ", ".join([*classes, *(f"{key} {node[key]}" for key in keys if node.get(key) is not None)])
-
-
-def _size(settings: Mapping[str, Any]) -> str:
-    crop = (settings.get("dataset") or {}).get("crop")
-    return "x".join(map(str, crop)) if crop else "n/a"
 
 
 def _charts(run: Run) -> list[Markup]:

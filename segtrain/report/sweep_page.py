@@ -108,7 +108,8 @@ def _address(report: Path, start: Path) -> str:
 
 def _read_jobs(folder: Path) -> tuple[list[Job], list[str]]:
     """Return all jobs, the best first, and why folders could not be read."""
-    rows = {row["job"]: row for row in _read_leaderboard(folder / leaderboard.NAME)}
+    path = folder / leaderboard.NAME
+    rows = {row["job"]: row for row in (leaderboard.read_rows(path) if path.is_file() else [])}
     names = list(dict.fromkeys([*(path.name for path in job_folders(folder)), *rows]))
     words = {name: rows.get(name, {}).get("overrides", "").split() for name in names}
     shared = set.intersection(*map(set, words.values())) if len(words) > 1 else set()
@@ -144,16 +145,6 @@ def _summarize_seeds(jobs: Sequence[Job], sort: str) -> tuple[list[str], list[di
             for job in jobs if job.settings and job.status == "finished"]
     keys = [key for key in leaderboard.find_differing_keys(rows) if key != "seed"]
     return keys, leaderboard.summarize_seeds(rows)
-
-
-def _read_leaderboard(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    try:
-        return leaderboard.read_rows(path)
-    except UserError as error:
-        raise UserError(f"{path} is not a leaderboard written by segtrain ({error}): delete it, the runs have the "
-                        "rest.") from error
 
 
 def _group_comparable(jobs: Sequence[Job]) -> list[list[Job]]:

@@ -138,17 +138,16 @@ def load(path: Path, *, mapped: bool = False) -> dict[str, Any]:
             reason = "it holds other things than tensors, numbers and text; none of it was executed"
         raise UserError(f"{path} is damaged or not a checkpoint of segtrain ({reason}): choose another "
                         "file.") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT or any(
-            field.is_required() and key not in state for key, field in State.model_fields.items()):
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of segtrain ({FORMAT}): choose a file that segtrain wrote.")
     try:
-        checked = State.model_validate(state)
+        State.model_validate(state)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])[:100]
         raise UserError(f"{path} is damaged: {where} is not what segtrain writes there ({first['msg']}); "
                         "choose another file.") from error
-    return {**state, "labels": checked.labels, "file_form": checked.file_form}
+    return state
 
 
 def _check_archive(path: Path) -> None:
@@ -177,9 +176,6 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Pa
     """Load weights into a model; they must fit it completely.
 
     Args:
-        model: Changed in place.
-        weights: A state dict.
-        path: Its file, for messages.
         head: The keys of the head, whose shapes depend on the number of classes.
         new_head: Whether to keep the model's own head.
 
