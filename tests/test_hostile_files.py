@@ -204,7 +204,7 @@ def test_a_checkpoint_with_something_else_in_a_place_is_refused(refused, best, k
 def test_a_checkpoint_without_a_key_is_refused(refused, best):
     best.pop("rng")
     torch.save(best, "x.pt")
-    assert "is not a checkpoint of segtrain" in evaluate(refused, "x.pt")
+    assert "x.pt is damaged: rng is not what segtrain writes there" in evaluate(refused, "x.pt")
 
 
 def test_a_config_nested_a_hundred_deep_is_refused(refused, best):

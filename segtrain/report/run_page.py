@@ -120,7 +120,7 @@ def _warnings(run: Run, evaluated: Run | None) -> list[str]:
     if run.results is not None:
         never = [name for name, iou in run.results["iou_per_class"].items() if iou == 0]
         if never:
-            found.append(f"No pixel is predicted correctly of: {', '.join(never)}. They count in the mIoU as 0.")
+            found.append(f"Classes without a correct pixel: {', '.join(never)}. They count in the mIoU as 0.")
     if evaluated is not None:
         of = (evaluated.results or {}).get("checkpoint")
         if of is None or Path(of).resolve().parent.parent != run.folder.resolve():

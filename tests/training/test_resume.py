@@ -274,7 +274,7 @@ def test_damaged_checkpoints_alone_are_refused_with_the_remedy(segtrain, run_dir
         os.truncate(run_dir / "checkpoints" / name, 100_000)
     assert segtrain(f"resume={run_dir}") == 2
     message = capsys.readouterr().err
-    assert "No earlier one is whole" in message
+    assert "No earlier one is intact" in message
     assert "best.pt with checkpoint=" in message
     assert (run_dir / "checkpoints" / "last.pt").exists()
 
@@ -364,7 +364,7 @@ def test_checkpoints_are_kept_by_their_steps(tmp_path):
         checkpoint.save_last(tmp_path, {**state, "step": step}, former_step=former, keep=3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "step-00000009.pt", "step-00000100.pt"]
     assert checkpoint.find_last(tmp_path / "none") is None
-    with pytest.raises(UserError, match="No earlier one is whole"):
+    with pytest.raises(UserError, match="No earlier one is intact"):
         checkpoint.find_last(tmp_path)  # not what a run writes
 
 
