@@ -377,6 +377,11 @@ def test_answers_without_torch(arguments, said):
     assert not re.search(r"[{}]", done.stderr), done.stderr
 
 
+def test_the_version_is_that_of_segtrain(segtrain, capsys):
+    assert segtrain("--version") == 0
+    assert re.fullmatch(r"segtrain \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
 def test_shell_completion():
     line = "segtrain optim="
     done = in_a_process("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))

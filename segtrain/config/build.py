@@ -138,7 +138,6 @@ def loss(cfg: Config[Any], class_pixels: Sequence[int] | None, image_pixels: Seq
     """Build the loss; its class weights are computed from the training split.
 
     Args:
-        cfg: The config.
         class_pixels: The pixels of each class; None where `weighs_classes` is false.
         image_pixels: For each class, the labelled pixels of the images that show it; likewise.
     """

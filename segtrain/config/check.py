@@ -59,11 +59,7 @@ def check_sweep(tree: DictConfig, swept: Iterable[tuple[str, Any]]) -> None:
 
 
 def replace_values(cfg: Config[TaskT], values: Mapping[str, Any]) -> Config[TaskT]:
-    """Return a config with other values under dotted keys; what interpolates them follows.
-
-    Raises:
-        UserError: If a value is not allowed there.
-    """
+    """Return a config with other values under dotted keys, checked; what interpolates them follows."""
     return _checked(_replaced(cfg._tree, values), cfg.overrides, Config)
 
 

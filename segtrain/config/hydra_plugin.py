@@ -275,11 +275,7 @@ def _initialized() -> initialize_config_module:
 
 
 def compose_config(overrides: Sequence[str]) -> "Config[Any]":
-    """Compose and check the config that a command line with these overrides has.
-
-    Raises:
-        UserError: Names the first key at fault.
-    """
+    """Compose and check the config that a command line with these overrides has."""
     from segtrain.config.check import check_config
 
     with _initialized():

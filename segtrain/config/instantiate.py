@@ -34,7 +34,6 @@ def call(node: Mapping[str, Any], key: str, *, given: Mapping[str, Any] | None =
     """Call a node's target with its values, nested nodes first.
 
     Args:
-        node: `_target_` and keyword arguments.
         key: The node's place in the config, for messages.
         given: Further arguments that no config can hold.
         known: Further names to suggest for a misspelt one.

@@ -1,1 +1,1 @@
-"""One file a task; each has run(cfg, run_dir) -> the score that a sweep compares."""
+"""One file a task; its run(cfg, run_dir) returns the score that a sweep compares, which train.monitor names."""

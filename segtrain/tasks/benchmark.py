@@ -30,11 +30,7 @@ WARMUP = 2  # untimed runs
 
 
 def run(cfg: Config[BenchmarkTask], run_dir: Path) -> float | None:
-    """Measure cfg.model on random images and write results.json.
-
-    Returns:
-        The median latency in milliseconds.
-    """
+    """Measure cfg.model on random images and write results.json; return the median latency in milliseconds."""
     num_classes = cfg.model.get("num_classes", cfg.dataset.num_classes)
     if num_classes is None:
         raise UserError("the number of classes is open, and no data is read for a benchmark: "

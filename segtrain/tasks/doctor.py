@@ -39,10 +39,7 @@ CHECKED = Path("conf", "dataset", "checked.yaml")  # below the run directory
 
 
 def run(cfg: Config[DoctorTask], run_dir: Path) -> float | None:
-    """Check cfg.dataset; write results.json, examples.png and conf/dataset/checked.yaml.
-
-    Returns:
-        The number of warnings.
+    """Check cfg.dataset; write results.json, examples.png and conf/dataset/checked.yaml; return the number of warnings.
 
     Raises:
         UserError: If training would fail with this dataset; the report has been written.
@@ -94,11 +91,7 @@ def run(cfg: Config[DoctorTask], run_dir: Path) -> float | None:
 
 
 def _open(cfg: Config[DoctorTask]) -> tuple[dict[str, Dataset], list[Finding], dict[str, str]]:
-    """Build the splits.
-
-    Returns:
-        The datasets by split; what keeps a split from being built; why a split was left out that need not be there.
-    """
+    """Build the splits; return them by name, the faults of those that fail, and why optional ones were left out."""
     required = list(cfg.task.splits or ("train", "val"))
     if len(set(required)) < len(required):
         raise UserError(f"task.splits={required} names a split twice.")

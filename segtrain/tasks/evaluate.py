@@ -23,11 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def run(cfg: Config[EvaluateTask], run_dir: Path) -> float | None:
-    """Evaluate cfg.checkpoint on cfg.dataset.split: results.json, per_image.csv, drawings, and predictions if wanted.
-
-    Returns:
-        The score that train.monitor names.
-    """
+    """Evaluate cfg.checkpoint on cfg.dataset.split: results.json, per_image.csv, drawings, predictions if wanted."""
     settings = _inference_settings(cfg.task)
     trained = load_trained(cfg)
     data = match_classes(build.dataset(cfg, cfg.dataset.split), trained.labels, cfg.dataset.class_map, trained.path)

@@ -26,11 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def run(cfg: Config[ScoreTask], run_dir: Path) -> float | None:
-    """Score the files below cfg.task.predictions on cfg.dataset.split and write results.json.
-
-    Returns:
-        The score that train.monitor names.
-    """
+    """Score the files below cfg.task.predictions on cfg.dataset.split and write results.json."""
     if cfg.task.predictions is None:
         raise UserError("task.predictions is needed: the folder that holds the predicted PNG files, "
                         "task.predictions=/data/predictions")
@@ -73,13 +69,9 @@ def run(cfg: Config[ScoreTask], run_dir: Path) -> float | None:
 
 def _class_sizes(given: Any, data: Dataset, instances: str | None,
                  ) -> tuple[Mapping[str, float | None] | None, str]:
-    """Return the object sizes that weight iIoU: task.class_sizes, or those that the dataset fixes, or None.
+    """Return the object sizes that weight iIoU, by class name, and where they come from.
 
-    Returns:
-        The sizes by class name, and where they come from.
-
-    Raises:
-        UserError: If task.class_sizes does not fit.
+    They are task.class_sizes, or those that the dataset fixes, or None.
     """
     if given is None:
         fixed = data.class_sizes if instances == "maps" else None

@@ -34,11 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def run(cfg: Config[TrainTask], run_dir: Path) -> float | None:
-    """Train as cfg says, or go on where the checkpoint in run_dir stopped.
-
-    Returns:
-        The best value of train.monitor.
-    """
+    """Train, or continue where the checkpoint in run_dir stopped; return the best value of train.monitor."""
     state = _begin(cfg, run_dir)
     cfg = state.cfg
     model = ddp.wrap(state.model, sync_batchnorm=cfg.runtime.sync_batchnorm)
@@ -220,7 +216,7 @@ def _explained_failures(run_dir: Path) -> Iterator[None]:
 
 
 def _finish(state: TrainingState) -> float | None:
-    """Write what completes a run, results.json last but for the report: it marks the run as finished."""
+    """Write the last files of a run: results.json, which marks it as finished, then the report."""
     cfg, progress, run_dir = state.cfg, state.progress, state.run_dir
     assert progress.best is not None, "the last epoch is always validated"
     results = {**progress.best, "seconds": progress.seconds}
