@@ -22,7 +22,7 @@ def main() -> None:
     shown = [column for column in COSTS if column.title]
     print("| model | " + " | ".join(column.title for column in shown) + " |")
     print("|---" * (len(shown) + 1) + "|")
-    for row in sort_rows(read_rows(path), "benchmark", options.sort):
+    for row in sort_rows([{**row, "sort": options.sort} for row in read_rows(path)], "benchmark"):
         if row["status"] == "failed":
             continue
         values = [(column, row[column.name]) for column in shown]

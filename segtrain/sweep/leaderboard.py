@@ -150,9 +150,9 @@ def find_differing_keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [key for key in keys if len({row["settings"].get(key) for row in rows}) > 1]
 
 
-def sort_rows(rows: Sequence[dict[str, Any]], task: str, sort: str | None = None) -> list[dict[str, Any]]:
-    """Sort rows of a task by a column, best first: comparable jobs together, failed ones last."""
-    column = next((column for column in columns_of(task) if column.name == sort), sort_column(rows, task))
+def sort_rows(rows: Sequence[dict[str, Any]], task: str) -> list[dict[str, Any]]:
+    """Sort rows of a task by their column, best first: comparable jobs together, failed ones last."""
+    column = sort_column(rows, task)
 
     def place(row: dict[str, Any]) -> tuple[bool, int, bool, float, str]:
         value = row.get(column.name)
