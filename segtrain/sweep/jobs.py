@@ -75,9 +75,9 @@ def end(sweep_dir: Path, command: str, *, has_ended_jobs: bool,
     if (elsewhere or has_ended_jobs) and (sweep_dir / leaderboard.NAME).exists():
         try:
             print(f"\n{table.format_leaderboard(sweep_dir)}", flush=True)
-            path = report(sweep_dir) if report is not None else None
-            if path is not None:
-                print(f"report: {path}")
+            written = report(sweep_dir) if report is not None else None
+            if written is not None:
+                print(f"report: {written}")
         except UserError as error:  # a damaged leaderboard, by which the jobs have failed as well
             print(f"segtrain: {error}", file=sys.stderr)
     return [BugElsewhereError(f"a bug of segtrain, of which the log in {sweep_dir / ended['job']} has more: "
