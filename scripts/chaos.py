@@ -2,8 +2,8 @@
 
     python scripts/chaos.py --kills 100 --parallel 2 --seed 0 DIR
 
-Every process is forked from this one, which has imported torch already: a run then takes seconds. After every kill all
-files that bear their final name must be whole; at the end weights, metrics.csv, TensorBoard's scalars and results.json
+Every process is forked from this one, which has imported torch already, so that a run takes seconds. After every kill
+all files with their final name must be whole; at the end weights, metrics.csv, TensorBoard's scalars and results.json
 must be those of the undisturbed run, bit for bit. Prints a table; exits with 1 if anything was lost or differs. Runs on
 Linux.
 """
@@ -42,7 +42,7 @@ COMMON = ("model=enet", "train.batch_size=2", "train.epochs=3", "train.examples=
           "runtime.workers=0", "runtime.threads=1", "runtime.compile=false")
 STREETS = ("dataset.height=32", "dataset.width=48", "dataset.num_train=12", "dataset.num_val=2")
 VARIANTS = {
-    "rmsprop, poly, average, accumulation": (*STREETS, "train.accumulate=2", "train.ema_decay=0.9"),
+    "rmsprop, poly, EMA, accumulation": (*STREETS, "train.accumulate=2", "train.ema_decay=0.9"),
     "adam, cosine, 2 workers": (*STREETS, "optim=adam", "scheduler=cosine", "scheduler.warmup_epochs=1",
                                 "runtime.workers=2", "train.save_steps=2"),
     "sgd, step, bf16, clipping": (*STREETS, "optim=sgd", "scheduler=step", "scheduler.every_epochs=1.5",
@@ -120,7 +120,7 @@ def make_folder(root: Path) -> None:
 
 
 def broken_files(run_dir: Path) -> list[str]:
-    """Return the files of a run that bear their final name and are not whole."""
+    """Return the files of a run that have their final name and are not whole."""
     broken = []
     for path in run_dir.rglob("*"):
         try:
@@ -152,8 +152,8 @@ def differences(run_dir: Path, whole: Path) -> list[str]:
     ours, theirs = contents(run_dir), contents(whole)
     found = [name for name in ours if ours[name] != theirs[name]]
     for name, keys in (("last.pt", ("model", "ema", "optimizer", "scheduler", "scaler")), ("best.pt", ("model",))):
-        one, other = (torch.load(each / "checkpoints" / name, map_location="cpu", weights_only=True)
-                      for each in (run_dir, whole))
+        one, other = (torch.load(folder / "checkpoints" / name, map_location="cpu", weights_only=True)
+                      for folder in (run_dir, whole))
         found += [f"{name}: {key}" for key in keys if not same(one[key], other[key])]
     return found
 
@@ -173,14 +173,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 class Trial:
-    """One run that is disturbed until its share of kills is used up, then left to end.
-
-    Args:
-        whole: The undisturbed run of the same settings.
-        arguments: Its settings.
-        run_dir: The run's directory.
-        rng: Of the moments.
-    """
+    """One run that is disturbed until its share of kills is used up, then left to end; `whole` is undisturbed."""
 
     def __init__(self, whole: Path, arguments: tuple[str, ...], run_dir: Path, rng: random.Random) -> None:
         self.whole, self.arguments, self.run_dir, self.rng = whole, arguments, run_dir, rng
@@ -197,9 +190,9 @@ class Trial:
         shutil.rmtree(self.run_dir, ignore_errors=True)  # killed before there was anything to resume
         return start([*COMMON, *self.arguments, f"hydra.run.dir={self.run_dir}"], self.output, max_file_bytes)
 
-    def check(self, condition: bool, said: str) -> None:
+    def check(self, condition: bool, fault: str) -> None:
         if not condition:
-            self.faults.append(said)
+            self.faults.append(fault)
 
     def kill(self, signum: int) -> None:
         """Start or resume, and send a signal at a random moment."""
@@ -219,17 +212,17 @@ class Trial:
         self.faults += broken
 
     def until_scored(self, pid: int) -> bool:
-        """Wait until the run has ended an epoch; whether it is still running then."""
+        """Wait until the run has ended an epoch; return whether it is still running then."""
         while not (self.run_dir / "checkpoints" / "best.pt").exists():
             if wait(pid, 0.02) is not None:
                 return False
         return True
 
-    def expect(self, pid: int, code: int, said: str) -> None:
-        """Wait for the end of a run that must fail in a certain way, and say so without a traceback."""
-        found = wait(pid)
-        text = self.output.read_text()
-        self.check(found == code and said in text and "Traceback" not in text, f"{found} instead of {code} ({said})")
+    def expect(self, pid: int, code: int, message: str) -> None:
+        """Wait for the end of a run that must fail with an exit code and a message, without a traceback."""
+        found, text = wait(pid), self.output.read_text()
+        self.check(found == code and message in text and "Traceback" not in text,
+                   f"{found} instead of {code} ({message})")
         self.look()
 
     def finish(self) -> None:
@@ -266,7 +259,7 @@ class Trial:
 
     def deleted_image(self) -> None:
         """Take away an image while the run reads it in every epoch; put it back for the resume."""
-        root = Path(next(each for each in self.arguments if each.startswith("dataset.root=")).partition("=")[2])
+        root = Path(next(key for key in self.arguments if key.startswith("dataset.root=")).partition("=")[2])
         image = root / "train" / "images" / "3.png"
         pid = self.begin()
         if not self.until_scored(pid):
@@ -279,7 +272,7 @@ class Trial:
             (root / "away").rename(image)
 
     def damaged_checkpoint(self) -> None:
-        """Cut last.pt off behind a kill."""
+        """Truncate last.pt after a kill."""
         pid = self.begin()
         last = self.run_dir / "checkpoints" / "last.pt"
         while not any(last.parent.glob("step-*.pt")):
@@ -319,7 +312,7 @@ FAULTS = {  # a kind, and the variant that it needs
 
 
 def reference(folder: Path, number: int) -> Path:
-    """Make the undisturbed run of a variant; how long it takes stands beside it."""
+    """Make the undisturbed run of a variant, and write how long it takes beside it."""
     whole = folder / f"whole{number}"
     began = time.monotonic()
     code = wait(start([*COMMON, *variant(folder, number), f"hydra.run.dir={whole}"], whole.with_suffix(".txt")))
@@ -331,7 +324,7 @@ def reference(folder: Path, number: int) -> Path:
 
 def variant(folder: Path, number: int) -> tuple[str, ...]:
     settings = list(VARIANTS.values())[number]
-    return tuple(each.format(data=folder / "data") for each in settings)
+    return tuple(override.format(data=folder / "data") for override in settings)
 
 
 def work(folder: Path, runner: int, args: argparse.Namespace) -> None:
@@ -348,7 +341,7 @@ def work(folder: Path, runner: int, args: argparse.Namespace) -> None:
             kind, number = jobs.pop() if jobs and (left <= 0 or rng.random() < 0.3) else ("kills", rng.choice(numbers))
             run_dir = folder / f"run{runner}-{trial_number}"
             data = folder / f"data-of-{runner}"  # of its own: an image is taken away
-            settings = tuple(each.replace(str(folder / "data"), str(data)) for each in variant(folder, number))
+            settings = tuple(override.replace(str(folder / "data"), str(data)) for override in variant(folder, number))
             trial = Trial(folder / f"whole{number}", settings, run_dir, rng)
             if kind == "kills":
                 for _ in range(rng.randint(3, 8)):
@@ -363,7 +356,7 @@ def work(folder: Path, runner: int, args: argparse.Namespace) -> None:
                                      "faults": trial.faults}) + "\n")
             report.flush()
             print(f"runner {runner}, trial {trial_number}: {kind}, {list(VARIANTS)[number]}: {dict(trial.counts)} "
-                  f"{trial.faults or 'well'}", flush=True)
+                  f"{trial.faults or 'good'}", flush=True)
             if not trial.faults:
                 shutil.rmtree(run_dir, ignore_errors=True)
 

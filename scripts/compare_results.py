@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from segtrain.errors import UserError
-from segtrain.metrics.comparison import differences
+from segtrain.metrics.comparison import differences, iiou_differences
 from segtrain.run.results import read_results
 from segtrain.terminal import table
 
@@ -52,9 +52,10 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], names: tuple[st
         anyway: Whether to compare results that were not scored alike.
 
     Raises:
-        UserError: If they were not, without `anyway`; it names all that differs.
+        UserError: If they were not scored alike, without `anyway`; it names all that differs.
     """
-    differing, unknown = differences(first, second)
+    of_scores, of_iiou = differences(first, second), iiou_differences(first, second)
+    differing, unknown = of_scores[0] + of_iiou[0], of_scores[1] + of_iiou[1]
     if differing and not anyway:
         raise UserError(f"{names[0]} and {names[1]} were not scored alike: {'; '.join(differing)}. Score them alike, "
                         "or pass --anyway to compare them nevertheless.")

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from metric_drift import dataset_of, pairs
+from metric_drift import dataset_of, pairs, percent
 
 from segtrain.data.statistics import instance_classes
 from segtrain.errors import UserError
 from segtrain.metrics.confusion import confusion_matrix
-from segtrain.metrics.instances import count_instances, label_components
+from segtrain.metrics.instances import count_instances, label_components, mean_instance_sizes
 from segtrain.metrics.scores import compute_scores
 
 THRESHOLDS = (1, 4, 16, 64, 256)
@@ -68,13 +68,13 @@ def report(folder: Path, overrides: Sequence[str], bins: Sequence[int]) -> str:
 
 
 def sizes_of(objects: np.ndarray, names: Sequence[str], class_ids: Sequence[int]) -> dict[str, float | None]:
-    """Average the pixels of the objects of each class; None for a class without any."""
-    found = {train_id: objects[objects[:, 0] == train_id, 1] for train_id in class_ids}
-    return {names[train_id]: float(pixels.mean()) if len(pixels) else None for train_id, pixels in found.items()}
+    """Return the mean pixels of the objects of each class; None for a class without any."""
+    sizes = mean_instance_sizes(objects)
+    return {names[train_id]: sizes.get(train_id) for train_id in class_ids}
 
 
 def counts_table(objects: np.ndarray, names: Sequence[str], class_ids: Sequence[int]) -> list[str]:
-    """Say how many components there are, how large, and what the tiny ones hold of the class's pixels."""
+    """Show how many components there are, how large, and the share of the class's pixels in tiny ones."""
     lines = ["| class | components | mean pixels | median | below 16 px | their pixels | below 64 px | their pixels |",
              "|---|---|---|---|---|---|---|---|"]
     for train_id in class_ids:
@@ -84,7 +84,7 @@ def counts_table(objects: np.ndarray, names: Sequence[str], class_ids: Sequence[
         cells = [f"{len(pixels)}", f"{pixels.mean():.0f}", f"{np.median(pixels):.0f}"]
         for limit in (16, 64):
             tiny = pixels < limit
-            cells += [_percent(tiny.mean()), _percent(pixels[tiny].sum() / pixels.sum())]
+            cells += [percent(tiny.mean()), percent(pixels[tiny].sum() / pixels.sum())]
         lines.append(f"| {names[train_id]} | {' | '.join(cells)} |")
     return lines
 
@@ -101,8 +101,8 @@ def recall_table(objects: np.ndarray, names: Sequence[str], class_ids: Sequence[
             continue
         place, found = np.digitize(mine[:, 1], edges) - 1, mine[:, 2] / mine[:, 1]
         here = [found[place == index] for index in range(len(edges))]
-        cells = [f"{_percent(part.mean())} ({len(part)})" if len(part) else "" for part in here]
-        cells += [_percent(found.mean()), _percent(mine[:, 2].sum() / mine[:, 1].sum())]
+        cells = [f"{percent(part.mean())} ({len(part)})" if len(part) else "" for part in here]
+        cells += [percent(found.mean()), percent(mine[:, 2].sum() / mine[:, 1].sum())]
         lines.append(f"| {names[train_id]} | {' | '.join(cells)} |")
     return lines
 
@@ -132,7 +132,7 @@ def size_table(confusion: torch.Tensor, objects: np.ndarray, known: np.ndarray, 
     for text, key in (("IoU", "iou_per_class"), ("accuracy", "acc_per_class")):
         values = [scores[key][name] for name in mine]
         defined = [value for value in values if value is not None]
-        lines.append(f"| {text} | {' | '.join(map(_percent, [*values, np.mean(defined) if defined else None]))} |")
+        lines.append(f"| {text} | {' | '.join(map(percent, [*values, np.mean(defined) if defined else None]))} |")
     own, training = (sizes_of(rows, names, class_ids) for rows in (objects, known))
     lines.append(f"| A of the training split | {' | '.join(_pixels(training[name]) for name in mine)} | |")
     lines.append(f"| A of this split | {' | '.join(_pixels(own[name]) for name in mine)} | |")
@@ -146,11 +146,7 @@ def size_table(confusion: torch.Tensor, objects: np.ndarray, known: np.ndarray, 
 def _iious(confusion: torch.Tensor, objects: np.ndarray, sizes: dict[str, float | None], names: Sequence[str],
            mine: Sequence[str]) -> str:
     scores = compute_scores(confusion, names, objects, sizes)
-    return " | ".join(map(_percent, [*(scores["iiou_per_class"][name] for name in mine), scores["iiou"]]))
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.2f}"
+    return " | ".join(map(percent, [*(scores["iiou_per_class"][name] for name in mine), scores["iiou"]]))
 
 
 def _pixels(value: float | None) -> str:

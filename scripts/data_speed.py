@@ -108,7 +108,7 @@ def write_images(root: Path, number: int) -> None:
     for split in ("train", "val"):
         for kind in ("images", "masks"):
             (root / split / kind).mkdir(parents=True)
-    (root / "classes.csv").write_text("name\n" + "".join(f"class {each}\n" for each in range(CLASSES)))
+    (root / "classes.csv").write_text("name\n" + "".join(f"class {train_id}\n" for train_id in range(CLASSES)))
     for index in range(number):
         split = "train" if index % VAL_EVERY else "val"
         patches = rng.integers(0, 256, (8, 12, 3), dtype=np.uint8)

@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def measured(name: str, size: tuple[int, int]) -> dict[str, Any]:
-    """Export one network and run it; the figures of its row."""
+    """Export one network and run it; return the figures of its row."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     composed = compose_config([f"model={name}", "runtime.device=cpu"])
@@ -122,8 +122,8 @@ def row(name: str, size: list[int], found: dict[str, Any]) -> str:
     for runtime in ("onnxruntime", "opencv"):
         checks = found[runtime]
         if isinstance(checks, str):
-            said = re.sub(r"^OpenCV\S+ \S+ error: (\([^)]*\) ?)?", "", checks)  # not the place in its source
-            cells += [f"no: {said[:100].strip()}", ""]
+            reason = re.sub(r"^OpenCV\S+ \S+ error: (\([^)]*\) ?)?", "", checks)  # not the place in its source
+            cells += [f"no: {reason[:100].strip()}", ""]
             continue
         same = min(check["agreement"] for check in checks)
         marked = "" if all(check["passed"] for check in checks) else "no: "

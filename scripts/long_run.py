@@ -1,10 +1,10 @@
-"""Train many short epochs, or many short jobs, in one process, and say whether memory, files and threads grow.
+"""Train many short epochs, or many short jobs, in one process, and show whether memory, files and threads grow.
 
     python scripts/long_run.py DIR                  # 500 epochs of one run
     python scripts/long_run.py DIR --jobs 20        # a sweep of 20 jobs
 
-Prints what the process held after every tenth, and the slope of each over the second half: flat is what it must be. The
-log must hold no line that a progress bar redrew. Runs on Linux.
+Prints what the process held after every tenth of them, and the slopes over the second half, which must be flat. The log
+must hold no line that a progress bar redrew. Runs on Linux.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main() -> None:
     args = parser.parse_args()
     samples: list[tuple[float, int, int]] = []
     is_sweep = args.jobs > 1
-    target = "run" if is_sweep else "_close_epoch"
+    target = "run" if is_sweep else "_track"  # called once a job, or once an epoch
     original = getattr(train, target)
 
     def noted(*values: object) -> object:

@@ -28,7 +28,7 @@ from segtrain.data.base import Dataset
 from segtrain.data.images import read_mask
 from segtrain.data.label_files import UNKNOWN, find_predictions, predicted_ids
 from segtrain.errors import UserError
-from segtrain.metrics.confusion import class_counts, confusion_matrices, confusion_matrix
+from segtrain.metrics.confusion import class_counts, confusion_matrix
 from segtrain.metrics.scores import compute_scores
 
 FACTORS = (2, 4, 8)
@@ -38,21 +38,13 @@ FIRST, CENTRE = "nearest", "nearest-exact"  # which pixel stands for a block
 
 @dataclass(frozen=True)
 class Row:
-    """A number that is printed somewhere.
+    """A number that is printed somewhere."""
 
-    Attributes:
-        group: The head it stands under.
-        what: How it is computed.
-        value: The number; None without a denominator.
-        ours: The key of results.json that it is taken for.
-        where: Who prints it.
-    """
-
-    group: str
-    what: str
-    value: float | None
-    ours: str
-    where: str = ""
+    group: str  # the head it stands under
+    what: str  # how it is computed
+    value: float | None  # None without a denominator
+    ours: str  # the key of results.json that it is taken for
+    where: str = ""  # who prints it
 
 
 def main() -> None:
@@ -92,7 +84,7 @@ def pairs(data: Dataset, folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]
             raise UserError(f"{path} is {pred.shape[1]}x{pred.shape[0]} but its target is "
                             f"{target.shape[1]}x{target.shape[0]}: save predictions at the size of the label.")
         if (pred == UNKNOWN).any():
-            raise UserError(f"{path} holds values that are no class of the dataset: segtrain task=score says which.")
+            raise UserError(f"{path} holds values that are not a class of the dataset: segtrain task=score lists them.")
         yield pred, target
 
 
@@ -109,18 +101,18 @@ def drift(images: Iterator[tuple[np.ndarray, np.ndarray]], names: Sequence[str],
         The scores of `compute_scores`, and the rows of the table.
     """
     num_classes = len(names)
-    each: list[Tensor] = []
+    of_images: list[Tensor] = []
     reduced = {factor: torch.zeros(3, num_classes + 1, num_classes + 1, dtype=torch.int64) for factor in FACTORS}
     for pred_array, target_array in images:
         pred, target = torch.from_numpy(pred_array).long(), torch.from_numpy(target_array).long()
-        each.append(confusion_matrices(pred, target, num_classes))
+        of_images.append(confusion_matrix(pred, target, num_classes))
         for factor, total in reduced.items():
             small = [max(1, side // factor) for side in target.shape]
             small_pred = nearest(pred, small)
             total[0] += confusion_matrix(small_pred, nearest(target, small), num_classes)
             total[1] += confusion_matrix(nearest(pred, small, CENTRE), nearest(target, small, CENTRE), num_classes)
             total[2] += confusion_matrix(nearest(small_pred, target.shape), target, num_classes)
-    matrices = torch.stack(each)
+    matrices = torch.stack(of_images)
     ours = compute_scores(matrices.sum(0), names)
     return ours, [*averages(matrices, batch_sizes), *voids(matrices), *others(matrices), *resolutions(reduced)]
 
@@ -289,7 +281,7 @@ def nearest(ids: Tensor, size: Sequence[int], mode: str = FIRST) -> Tensor:
 def markdown(ours: dict[str, Any], rows: Sequence[Row]) -> str:
     """Write the table; values in percent."""
     lines = ["| what is computed | % | − ours | where |", "|---|---|---|---|"]
-    lines += [f"| **ours: `{key}`** | **{_percent(ours[key])}** | | |" for key in ("miou", "macc", "pacc")]
+    lines += [f"| **ours: `{key}`** | **{percent(ours[key])}** | | |" for key in ("miou", "macc", "pacc")]
     group = ""
     for row in rows:
         if row.group != group:
@@ -297,11 +289,12 @@ def markdown(ours: dict[str, Any], rows: Sequence[Row]) -> str:
             lines.append(f"| *{group}* | | | |")
         reference = ours[row.ours]
         difference = "" if row.value is None or reference is None else f"{100 * (row.value - reference):+.2f}"
-        lines.append(f"| {row.what} | {_percent(row.value)} | {difference}{_of(row)} | {row.where} |")
+        lines.append(f"| {row.what} | {percent(row.value)} | {difference}{_of(row)} | {row.where} |")
     return "\n".join(lines)
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """Write a share in percent; nothing if it is undefined."""
     return "" if value is None else f"{100 * value:.2f}"
 
 

@@ -126,7 +126,7 @@ def predict(rng: np.random.Generator, labels: np.ndarray, instances: np.ndarray)
         if rng.random() < 0.2:
             pred[instances == number] = rng.choice(known)
     coarse = rng.normal(0, 5, (2, height // 16, width // 16)).astype(np.float32)
-    shift = [cv2.resize(each, (width, height)) for each in coarse]
+    shift = [cv2.resize(field, (width, height)) for field in coarse]
     rows, columns = np.meshgrid(*(np.arange(size, dtype=np.float32) for size in (height, width)), indexing="ij")
     return cv2.remap(pred, columns + shift[0], rows + shift[1], cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
 

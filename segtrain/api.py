@@ -18,7 +18,7 @@ from segtrain.files import check_plain
 from segtrain.inference.forward import InferenceSettings
 from segtrain.inference.predictor import Predictor
 from segtrain.labels import IGNORE_INDEX, Label
-from segtrain.metrics.confusion import confusion_matrices
+from segtrain.metrics.confusion import confusion_matrix
 from segtrain.metrics.scores import compute_scores
 from segtrain.run import checkpoint
 from segtrain.run.trained import load_trained
@@ -182,6 +182,6 @@ def score(preds: np.ndarray | Sequence[np.ndarray], targets: np.ndarray | Sequen
             strange = [int(value) for value in values if not 0 <= value < len(names) and value not in allowed]
             if strange:
                 raise ValueError(f"{what} hold {strange[0]}, which is not a train id of {len(names)} classes")
-        confusion += confusion_matrices(torch.from_numpy(pred.astype(np.int64))[None],
-                                        torch.from_numpy(target.astype(np.int64))[None], len(names))[0]
+        confusion += confusion_matrix(torch.from_numpy(pred.astype(np.int64)),
+                                      torch.from_numpy(target.astype(np.int64)), len(names))
     return compute_scores(confusion, names)

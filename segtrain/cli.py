@@ -40,7 +40,7 @@ def main() -> NoReturn:
     hydra_plugin.current_command.set(command)
     errors = command.failures
     try:
-        with launch.joined(command.processes):
+        with command.processes:
             if process_group.is_main():
                 launch.check_arguments(sys.argv[1:])
                 sys.argv[1:] = hydra_plugin.prepare_arguments(sys.argv[1:])
@@ -230,5 +230,5 @@ def _run_task(tree: DictConfig, job: Job, command: Command | None) -> float | No
             return leaderboard.read_score(results, cfg.train.monitor)
     start_log(job.run_dir / f"{cfg.task.name}.log")
     if command is not None:
-        command.processes.announce(launch.Job(cfg, job.run_dir.absolute()))
+        command.processes.announce(cfg, job.run_dir.absolute())
     return importlib.import_module(f"segtrain.tasks.{cfg.task.name}").run(cfg, job.run_dir)

@@ -12,20 +12,14 @@ here waits for the device.
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, cast
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segtrain.labels import IGNORE_INDEX
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
-
-    Counts = Sequence[int] | np.ndarray | Tensor
 
 
 class Loss(nn.Module, ABC):
@@ -45,11 +39,33 @@ class Loss(nn.Module, ABC):
         """Return the sums of a batch before division: (T,), float32, >= 0, differentiable; void gives zeros."""
 
 
-class CrossEntropy(Loss):
+class ClassWeightedLoss(Loss):
+    """A loss of pixels that is divided by their class weights, (K,), float, >= 0; None weighs all alike.
+
+    Raises:
+        ValueError: If the weights are out of range.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(self, class_weights: Tensor | None):
+        super().__init__()
+        if class_weights is not None:
+            if class_weights.ndim != 1 or not bool((torch.isfinite(class_weights) & (class_weights >= 0)).all()):
+                raise ValueError("class_weights must be K finite numbers, each at least 0, not "
+                                 f"{class_weights.tolist()}")
+            class_weights = class_weights.float()
+        self.register_buffer("class_weights", class_weights)
+
+    def normalizer(self, target: Tensor) -> Tensor:
+        return _pixel_weights(target, self.class_weights).sum().reshape(1)
+
+
+class CrossEntropy(ClassWeightedLoss):
     """Sum the cross entropy of the pixels; divided by their class weights it is torch's weighted mean.
 
     Args:
-        class_weights: (K,), float, >= 0, the weight of each class; None weighs all alike.
+        class_weights: See `ClassWeightedLoss`.
         label_smoothing: Share of the target spread evenly over all classes, in [0, 1).
 
     Raises:
@@ -57,28 +73,21 @@ class CrossEntropy(Loss):
     """
 
     def __init__(self, class_weights: Tensor | None = None, label_smoothing: float = 0.0):
-        super().__init__()
+        super().__init__(class_weights)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), not {label_smoothing}")
         self.label_smoothing = label_smoothing
-        self.class_weights: Tensor | None
-        self.register_buffer("class_weights", _checked_weights(class_weights))
-
-    def normalizer(self, target: Tensor) -> Tensor:
-        return _pixel_weights(target, self.class_weights).sum().reshape(1)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         return _pixel_losses(logits, target, self.class_weights, self.label_smoothing).sum().reshape(1)
 
 
-class Focal(Loss):
+class Focal(ClassWeightedLoss):
     """Sum the focal loss, (1 - p)^gamma times the cross entropy, p the probability of the pixel's own class.
 
-    It is divided by the class weights of the pixels, as cross entropy is, so that gamma 0 is cross entropy.
-
     Args:
-        gamma: How strongly well classified pixels are down-weighted, >= 0.
-        class_weights: (K,), float, >= 0, the weight of each class (the paper's alpha); None weighs all alike.
+        gamma: How strongly well classified pixels are down-weighted, >= 0; with 0 it is cross entropy.
+        class_weights: See `ClassWeightedLoss`, the paper's alpha.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -87,15 +96,10 @@ class Focal(Loss):
     """
 
     def __init__(self, gamma: float = 2.0, class_weights: Tensor | None = None):
-        super().__init__()
+        super().__init__(class_weights)
         if not 0 <= gamma < math.inf:
             raise ValueError(f"gamma must be at least 0 and finite, not {gamma}")
         self.gamma = gamma
-        self.class_weights: Tensor | None
-        self.register_buffer("class_weights", _checked_weights(class_weights))
-
-    def normalizer(self, target: Tensor) -> Tensor:
-        return _pixel_weights(target, self.class_weights).sum().reshape(1)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         cross_entropy = _pixel_losses(logits, target)
@@ -206,7 +210,8 @@ class WeightedSum(Loss):
         return torch.cat([self.weights[name] * loss(logits, target) for name, loss in self.losses.items()])
 
 
-def compute_class_weights(name: str, pixel_counts: "Counts", image_pixel_counts: "Counts") -> Tensor | None:
+def compute_class_weights(name: str, pixel_counts: Sequence[int] | Tensor,
+                          image_pixel_counts: Sequence[int] | Tensor) -> Tensor | None:
     """Compute class weights from the labelled pixels of the training split.
 
     - none: no weights.
@@ -221,8 +226,8 @@ def compute_class_weights(name: str, pixel_counts: "Counts", image_pixel_counts:
 
     Args:
         name: none, enet or median_frequency.
-        pixel_counts: (K,), the pixels of each class.
-        image_pixel_counts: (K,), the labelled pixels of all images in which the class occurs.
+        pixel_counts: The pixels of each of the K classes.
+        image_pixel_counts: The labelled pixels of all images in which each class occurs.
 
     Returns:
         (K,), float32, >= 0; None for none.
@@ -250,27 +255,10 @@ def compute_class_weights(name: str, pixel_counts: "Counts", image_pixel_counts:
 
 
 def mean_loss(sums: Tensor, normalizers: Tensor) -> Tensor:
-    """Divide each part of a loss by its normalizer and add them up; a part without any valid pixel is 0.
-
-    Args:
-        sums: (T,), floating.
-        normalizers: (T,), floating, >= 0.
-
-    Returns:
-        A scalar, whose gradient is finite, and zero where the normalizer is.
-    """
+    """Divide the sums (T,) of a loss by its normalizers (T,), and add them up; a term without valid pixels is 0."""
     valid = normalizers > 0
     # Both sides of a where have a gradient: a division by 0, or by a tiny number, would make it NaN.
     return torch.where(valid, sums / torch.where(valid, normalizers, 1.0), 0.0).sum()
-
-
-def _checked_weights(weights: Tensor | None) -> Tensor | None:
-    """Return class weights as float32 after checking them."""
-    if weights is None:
-        return None
-    if weights.ndim != 1 or not bool((torch.isfinite(weights) & (weights >= 0)).all()):
-        raise ValueError(f"class_weights must be K finite numbers, each at least 0, not {weights.tolist()}")
-    return weights.float()
 
 
 def _pixel_losses(logits: Tensor, target: Tensor, weights: Tensor | None = None, smoothing: float = 0.0) -> Tensor:

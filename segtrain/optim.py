@@ -14,7 +14,7 @@ from segtrain.errors import UserError
 
 
 def find_encoder(network: nn.Module, key: str) -> nn.Module:
-    """Return a network's module named encoder; UserError, with the key that needs it, if there is none."""
+    """Return a network's module named encoder; UserError, which names the key that needs it, if there is none."""
     encoder = getattr(network, "encoder", None)
     if not isinstance(encoder, nn.Module):
         raise UserError(f"{key} needs to know the encoder of the network, but {type(network).__name__} has no module "
@@ -25,18 +25,16 @@ def find_encoder(network: nn.Module, key: str) -> nn.Module:
 def group_parameters(
     network: nn.Module, *, freeze_encoder: bool, encoder_lr: float | None, decay_kernels_only: bool
 ) -> list[Any]:
-    """Return the parameters to train, as the first argument of an optimizer.
+    """Return the parameters to train, in groups if they need several, as the first argument of an optimizer.
+
+    Groups with the optimizer's own learning rate come first.
 
     Args:
-        network: With a module named encoder, if one of the next two is used.
+        network: With a module named encoder, if `freeze_encoder` or `encoder_lr` is used.
         freeze_encoder: Leave out the encoder's parameters.
         encoder_lr: The encoder's learning rate; None: the optimizer's.
         decay_kernels_only: Put parameters of one dimension (biases, scales and shifts of normalisations, slopes of
             PReLU) into groups without weight decay.
-
-    Returns:
-        A plain list without `encoder_lr` and `decay_kernels_only`; otherwise groups, those of the optimizer's own
-        learning rate first.
 
     Raises:
         UserError: If an option needs an encoder and the network has none, or nothing is left to train.
@@ -51,15 +49,12 @@ def group_parameters(
     if encoder_lr is None and not decay_kernels_only:
         return trained
     groups = []
-    for in_encoder in (False, True):
-        for decays in (True, False):
-            members = [
-                parameter for parameter in trained if (parameter in encoder) == in_encoder
-                and (parameter.ndim > 1 or not decay_kernels_only) == decays
-            ]
-            if members:
-                groups.append({"params": members, **({"lr": encoder_lr} if in_encoder else {}),
-                               **({} if decays else {"weight_decay": 0.0})})
+    for in_encoder, decays in ((False, True), (False, False), (True, True), (True, False)):
+        members = [parameter for parameter in trained if (parameter in encoder) == in_encoder
+                   and (parameter.ndim > 1 or not decay_kernels_only) == decays]
+        if members:
+            groups.append({"params": members, **({"lr": encoder_lr} if in_encoder else {}),
+                           **({} if decays else {"weight_decay": 0.0})})
     return groups
 
 

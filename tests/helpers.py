@@ -1,4 +1,4 @@
-"""What tests of several rooms share."""
+"""What tests of several packages share."""
 
 import functools
 import os
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from hydra.core.global_hydra import GlobalHydra
 from matplotlib.figure import Figure
 
@@ -51,6 +52,11 @@ def mostly_slow(fast: int, cases) -> list:
              for case in cases]
     return [*cases[:fast], *(pytest.param(*case.values, id=case.id, marks=[*case.marks, pytest.mark.slow])
                              for case in cases[fast:])]
+
+
+def images(*shape: int, seed: int = 1) -> torch.Tensor:
+    """Draw normalised images; the same for the same shape and seed."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def draw_no_confusion_matrix(monkeypatch):

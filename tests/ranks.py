@@ -15,8 +15,7 @@ import torch
 from helpers import draw_no_confusion_matrix
 
 from segtrain import cli
-from segtrain.distributed import process_group
-from segtrain.training.signals import StopSignals
+from segtrain.training import signals
 
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as distributed.start sets it, too late for a warm process
 WARM = multiprocessing.get_context("forkserver")
@@ -97,7 +96,7 @@ def signal_itself(signum: int) -> None:
 
 def grow_impatient(path: str) -> None:
     """Wait for others no longer than a second after a signal, and say by a file that it is so."""
-    process_group.STUCK = 1.0
+    signals.STUCK = 1.0
     Path(path).touch()
 
 
@@ -142,7 +141,7 @@ def _run(variables: dict[str, str], arguments: tuple[str, ...], output: str, eve
     sys.path[:0] = [each for each in [variables.get("PYTHONPATH_FIRST")] if each]
     torch.set_num_threads(1)
     if event is not None:
-        asked, original = [], StopSignals.is_requested
+        asked, original = [], signals.StopSignals.is_requested
 
         def is_requested(self):  # each process asks this after every step
             asked.append(self)
@@ -150,7 +149,7 @@ def _run(variables: dict[str, str], arguments: tuple[str, ...], output: str, eve
                 event[0](*event[1:])
             return original(self)
 
-        StopSignals.is_requested = is_requested
+        signals.StopSignals.is_requested = is_requested
     draw_no_confusion_matrix(pytest.MonkeyPatch())
     sys.argv = ["segtrain", *arguments]
     cli.main()

@@ -15,19 +15,13 @@ from segtrain.errors import UserError
 
 
 def wrap(network: nn.Module, *, sync_batchnorm: bool) -> nn.Module:
-    """Wrap a network for the training step: backward passes average its gradients over the processes.
+    """Wrap a network, of several processes, so that backward passes average its gradients over them.
 
     BatchNorm's statistics are each process's own; those of the first one count (`share_buffers`).
 
     Args:
         network: On this process's device; the same in all processes. With sync_batchnorm, changed in place.
-        sync_batchnorm: Whether BatchNorm takes its means over the images of all processes.
-
-    Returns:
-        The wrapped network, or the network itself where there is one process.
-
-    Raises:
-        UserError: If BatchNorm cannot be synchronised on this device.
+        sync_batchnorm: Whether BatchNorm takes its means over the images of all processes; UserError on a CPU.
     """
     if not process_group.is_started():
         return network
@@ -54,11 +48,7 @@ def gradients_held(model: nn.Module, is_last: bool) -> AbstractContextManager[An
 
 
 def check_gradients(model: nn.Module) -> None:
-    """Refuse a network with a parameter that a step leaves without gradient: its peers would wait for that.
-
-    Raises:
-        UserError: Names the first one.
-    """
+    """Raise UserError for a parameter that a step leaves without gradient: other processes would wait for it."""
     if not process_group.is_started():
         return
     for name, parameter in model.named_parameters():
@@ -78,10 +68,7 @@ def share_buffers(network: nn.Module) -> None:
 
 
 def reseed(seed: int, step: int) -> None:
-    """Seed torch's random stream for a step (dropout), in every process but the first, whose stream goes on.
-
-    So no process but the first has a random state that a checkpoint would have to keep.
-    """
+    """Seed torch's generator for a step (dropout) in all processes but the first: only its state is in checkpoints."""
     if process_group.is_main():
         return
     mixed = np.random.SeedSequence([seed, step, process_group.rank()]).generate_state(1, np.uint64)

@@ -1,12 +1,11 @@
-"""Several processes, started by torchrun: who this one is, and what they tell each other.
+"""Several processes, started by torchrun: which one this is, and what they tell each other.
 
-Without torchrun, or under one of a single process, there is one process, and nothing here does anything. Objects and
-decisions go over a gloo group of the CPUs, so that they never wait for a GPU; gradients over nccl between GPUs, over
-gloo between CPUs. Imports torch only where it is needed: `--help` does not wait for it.
+In a single process, with or without torchrun, nothing here does anything. Objects and decisions go over a gloo group of
+the CPUs, so that they never wait for a GPU; gradients over nccl between GPUs, over gloo between CPUs. torch is imported
+only where it is needed: `--help` does not wait for it.
 """
 
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,11 +19,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What the first process does alone, as reading a dataset, may take hours: a dead one is noticed by its connection.
+# What the first process does alone, such as reading a dataset, may take hours. A dead process closes its connection.
 CONTROL_TIMEOUT = timedelta(days=7)
-COMMON_ERROR = 3.0  # seconds in which the first process says what all have met, and torchrun ends the others
-# torchrun kills 30 s after a signal; a process that ends no step in this time waits for one that is gone
-STUCK = 20.0
+COMMON_ERROR = 3.0  # seconds in which the first process reports what all have met, and torchrun ends the others
 
 
 # ---- who this process is
@@ -36,7 +33,7 @@ def is_asked() -> bool:
 
 
 def is_started() -> bool:
-    """Return whether this is one of several processes that know each other."""
+    """Return whether this is one of several processes that have met."""
     return _control_group.cache_info().currsize > 0
 
 
@@ -51,7 +48,7 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Return the number of this process, from 0."""
+    """Return the number of this process, starting at 0."""
     return int(os.environ["RANK"]) if is_started() else 0
 
 
@@ -60,40 +57,27 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def local_rank() -> int:
-    """Return the number of this process on its machine, which is that of its GPU."""
-    return int(os.environ.get("LOCAL_RANK", "0")) if is_started() else 0
-
-
 def local_world_size() -> int:
     """Return the number of processes that share this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if is_started() else 1
 
 
 def own_gpu() -> int:
-    """Return the number of this process's GPU.
-
-    Raises:
-        UserError: If the machine has fewer GPUs than processes.
-    """
+    """Return the number of this process's GPU, as one of several; UserError if there are fewer GPUs than processes."""
     import torch
 
     count = torch.cuda.device_count()
     if local_world_size() > count > 0:
         raise UserError(f"{local_world_size()} processes on a machine with {count} GPUs: start torchrun with "
                         f"--nproc-per-node={count}, or use runtime.device=cpu.")
-    return local_rank()
+    return int(os.environ["LOCAL_RANK"])
 
 
 # ---- start and end
 
 
 def start() -> None:
-    """Meet the other processes.
-
-    Raises:
-        UserError: If torchrun's environment is not whole, or they do not find each other.
-    """
+    """Meet the other processes; UserError if torchrun's environment is incomplete, or they do not find each other."""
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         raise UserError(f"WORLD_SIZE={os.environ['WORLD_SIZE']} is set, but {', '.join(missing)} is not: start several "
@@ -115,14 +99,14 @@ def start() -> None:
 
 @cache
 def _control_group() -> Any:
-    """Return the group that objects and decisions go over; `start` makes it."""
+    """Return the group for objects and decisions; `start` makes it."""
     import torch.distributed as dist
 
     return dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
 
 
 def finish() -> None:
-    """Wait for the others, and part from them."""
+    """Wait for the others, and leave the group."""
     if not is_started():
         return
     import torch.distributed as dist
@@ -140,25 +124,15 @@ def is_peer_loss(error: BaseException) -> bool:
 
     text = str(error).lower()
     return isinstance(error, dist.DistError) or any(
-        said in text for said in ("connection closed by peer", "connection reset by peer", "broken pipe",
+        sign in text for sign in ("connection closed by peer", "connection reset by peer", "broken pipe",
                                   "gloo/transport", "nccl", "connection was likely closed"))
-
-
-def end_if_stuck() -> None:
-    """End this process by SIGALRM after STUCK seconds, even where it waits inside of torch."""
-    signal.setitimer(signal.ITIMER_REAL, STUCK)
-
-
-def not_stuck() -> None:
-    """Call `end_if_stuck` off."""
-    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 # ---- what they tell each other
 
 
 def broadcast(value: T) -> T:
-    """Return what the first process gives."""
+    """Return the first process's value."""
     if not is_started():
         return value
     import torch.distributed as dist
@@ -169,7 +143,7 @@ def broadcast(value: T) -> T:
 
 
 def all_gather(value: T) -> list[T]:
-    """Return what each process gives, in their order."""
+    """Return the values of all processes, in their order."""
     if not is_started():
         return [value]
     import torch.distributed as dist
@@ -179,27 +153,12 @@ def all_gather(value: T) -> list[T]:
     return box
 
 
-def largest(number: int) -> int:
-    """Return the largest of the processes' whole numbers."""
-    if not is_started():
-        return number
-    import torch
-    import torch.distributed as dist
-
-    box = torch.tensor([number])
-    dist.all_reduce(box, dist.ReduceOp.MAX, group=_control_group())
-    return int(box)
-
-
 def in_image_order(indices: Sequence[int], *columns: Sequence[Any]) -> list[list[Any]]:
-    """Put together what the processes have found in their images.
+    """Return columns over the images of all processes, in the images' order.
 
     Args:
-        indices: The numbers of this process's images, increasing; every image is with one process.
-        columns: For each image what was found in it, on the CPU.
-
-    Returns:
-        Each column over all images, in their order.
+        indices: The numbers of this process's images, increasing; no other process has them.
+        columns: Something about each of these images, on the CPU.
     """
     if not is_started():
         return [list(column) for column in columns]
@@ -221,7 +180,7 @@ def summed(tensor: "Tensor") -> "Tensor":
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """Let the first process go ahead, and the others follow when it is through: downloads are done once."""
+    """Let the first process run a block before the others, so that downloads are done once."""
     if not is_main():
         all_gather(None)
     yield

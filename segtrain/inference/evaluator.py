@@ -26,7 +26,7 @@ from segtrain.inference.sliding_window import PredictFn
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.losses import Loss, mean_loss
 from segtrain.metrics.categories import compute_category_scores, number_categories
-from segtrain.metrics.confusion import class_counts, confusion_matrices
+from segtrain.metrics.confusion import class_counts, confusion_matrix
 from segtrain.metrics.instances import count_instances
 from segtrain.metrics.scores import compute_pixel_scores, compute_scores, resolve_class_sizes
 from segtrain.terminal import percent
@@ -107,7 +107,7 @@ def score_split(
                 sums.append(loss_fn(logits[one], batch.targets[one]))
                 normalizers.append(loss_fn.normalizer(batch.targets[one]))
             preds = logits.argmax(1)
-            matrices = confusion_matrices(preds, batch.targets, num_classes)
+            matrices = confusion_matrix(preds, batch.targets, num_classes)
             confusion += matrices.sum(0)
             counts.extend(class_counts(matrices))
             if batch.instances is not None or on_prediction is not None or batch.indices[0] < num_examples:

@@ -15,7 +15,7 @@ from segtrain.data.statistics import check_counts, find_instances, instance_clas
 from segtrain.data.threads import map_in_order
 from segtrain.errors import UserError, list_first
 from segtrain.metrics.categories import number_categories
-from segtrain.metrics.confusion import count_pairs, fold_pairs
+from segtrain.metrics.confusion import count_values, fold_pairs
 from segtrain.metrics.instances import count_instances
 
 
@@ -55,7 +55,7 @@ def count_predictions(data: Dataset, paths: Sequence[Path], instances: str | Non
             if pred.shape != target.shape:
                 raise UserError(f"{file} is {pred.shape[1]}x{pred.shape[0]} but its target {data.locate(index)} is "
                                 f"{target.shape[1]}x{target.shape[0]}: predict at the target's size.")
-            pairs = count_pairs(pred, target)
+            pairs = count_values(target, pred)
             check_counts(pairs.sum(1), data.labels, data.locate(index))
             _check_prediction(pairs.sum(0), table, classes, file)
         except UserError as error:

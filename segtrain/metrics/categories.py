@@ -27,12 +27,12 @@ def compute_category_scores(
     it evaluated or not. False positives are predictions of any of these labels on the classes of other categories.
 
     Args:
-        confusion: The sum of `confusion_matrix` over the split. Shape (K+1, P+1), int64.
+        confusion: The sum of `confusion_matrix` over the split, (K+1, P+1), int64.
         labels: The K evaluated classes, by train id.
         others: The labels of the columns K..P-1, which are not evaluated.
-        instance_counts: The rows of `count_instances` for all images, counted with the categories of the P labels.
-            Shape (U, 4), int64. None: no category has an iIoU.
-        class_sizes: Mean pixels of an object by class name, a size for every class that has objects in the counts.
+        instance_counts: The rows of `count_instances` for all images, counted with the categories of the P labels,
+            (U, 4), int64. None: no category has an iIoU.
+        class_sizes: From `resolve_class_sizes`: a size for every class that has objects in the counts.
 
     Returns:
         `iou_per_category` and `iiou_per_category`, by the categories' names in the order of `labels`, and their means
@@ -59,7 +59,7 @@ def compute_category_scores(
         members = [index for index, label in enumerate(columns) if label.category == name]
         if instance_counts is not None and all(columns[index].has_instances for index in members):
             objects = instance_counts[np.isin(instance_counts[:, 0], evaluated)]
-            sizes = np.array([_size(labels[train_id].name, class_sizes) for train_id in objects[:, 0]])
+            sizes = np.array([(class_sizes or {})[labels[train_id].name] for train_id in objects[:, 0]])
             weighted = math.fsum(sizes * (objects[:, 3] / objects[:, 1]))  # exact, so it does not depend on the order
             iiou[name] = ratio(weighted, math.fsum(sizes) + int(matrix[~rows][:, members].sum()))
     found |= {"iou_per_category": iou, "category_miou": mean(iou.values())}
@@ -74,10 +74,3 @@ def number_categories(labels: Sequence[Label]) -> list[int] | None:
         return None
     numbers: dict[str, int] = {}
     return [numbers.setdefault(label.category or f"\0{label.name}", len(numbers)) for label in labels]
-
-
-def _size(name: str, class_sizes: Mapping[str, float | None] | None) -> float:
-    size = (class_sizes or {}).get(name)
-    if size is None:
-        raise ValueError(f"class_sizes: the size of {name} is needed, which has objects")
-    return size

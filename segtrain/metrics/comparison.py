@@ -27,39 +27,22 @@ def is_better(results: Mapping[str, Any], best: Mapping[str, Any] | None, score:
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Return why two results cannot be compared, and the keys that only one of them has.
-
-    Args:
-        first: The content of a results.json with scores of classes.
-        second: Another.
-    """
-    differing, unknown = [], []
+    """Return why the scores of two results.json, iIoU aside, cannot be compared, and the keys that only one has."""
+    differing, unknown = _differences(first, second, SAME)
     if list(first["iou_per_class"]) != list(second["iou_per_class"]):
         only = [[name for name in one["iou_per_class"] if name not in other["iou_per_class"]]
                 for one, other in ((first, second), (second, first))]
-        differing.append("classes (" + (f"only in a: {', '.join(only[0]) or 'none'}, only in b: "
-                                        f"{', '.join(only[1]) or 'none'}" if any(only) else "in another order") + ")")
-    for keys, differ in ((SAME, True), (SAME_FOR_IIOU, both_have_iiou(first, second))):
-        if differ:
-            found, lacking = _differences(first, second, keys)
-            differing += found
-            unknown += lacking
+        how = (f"only in a: {', '.join(only[0]) or 'none'}, only in b: {', '.join(only[1]) or 'none'}" if any(only)
+               else "in another order")
+        differing.insert(0, f"classes ({how})")
     return differing, unknown
 
 
-def iiou_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Return why the iIoU of two results cannot be compared, where both have one."""
-    return _differences(first, second, SAME_FOR_IIOU)[0] if both_have_iiou(first, second) else []
-
-
-def are_comparable(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Return whether the scores of two results may be compared, their iIoU aside."""
-    return set(differences(first, second)[0]) <= set(iiou_differences(first, second))
-
-
-def both_have_iiou(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Return whether an iIoU is defined for both results."""
-    return first.get("iiou") is not None and second.get("iiou") is not None
+def iiou_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the same for the iIoU alone, where both results have one."""
+    if first.get("iiou") is None or second.get("iiou") is None:
+        return [], []
+    return _differences(first, second, SAME_FOR_IIOU)
 
 
 def _look_up(results: Mapping[str, Any], key: str) -> Any:

@@ -14,32 +14,19 @@ MAX_PIXELS = 2**24  # OpenCV returns counts as float32, which is exact up to her
 def confusion_matrix(
     pred: Tensor, target: Tensor, num_classes: int, ignore_index: int = IGNORE_INDEX, num_predicted: int | None = None
 ) -> Tensor:
-    """Count the pixels of each (target class, predicted class) of all images: `confusion_matrices`, added up.
-
-    Returns:
-        Shape (K+1, P+1), int64. The matrices of several batches add up to the matrix of the whole, exactly.
-    """
-    matrices = confusion_matrices(pred, target, num_classes, ignore_index, num_predicted)
-    return matrices.reshape(-1, *matrices.shape[-2:]).sum(0)
-
-
-def confusion_matrices(
-    pred: Tensor, target: Tensor, num_classes: int, ignore_index: int = IGNORE_INDEX, num_predicted: int | None = None
-) -> Tensor:
     """Count the pixels of each (target class, predicted class), for each image. Nothing here waits for a GPU.
 
     Args:
-        pred: Predicted ids. Shape (..., H, W), any integer dtype, any values. 0..K-1 are the train ids; a value outside
-            0..P-1 is a prediction of no class at all.
-        target: Train ids. Shape (..., H, W), any integer dtype. `ignore_index` and every value outside 0..K-1 is void.
+        pred: (..., H, W), any integer dtype. 0..K-1 are the train ids; a value outside 0..P-1 is no class at all.
+        target: Train ids, (..., H, W), any integer dtype. `ignore_index` and every value outside 0..K-1 is void.
         num_classes: K, the number of evaluated classes.
         ignore_index: The void value. If it lies in 0..K-1, that class has no target pixel.
         num_predicted: P, the ids that predictions are told apart by: the evaluated classes, then others that label
             files may hold, such as Cityscapes' caravan. None: K.
 
     Returns:
-        Shape (..., K+1, P+1), int64, on the device of the inputs. Rows are targets, columns are predictions. Row K
-        counts void targets, column P counts predictions of no class. No pixels give all zeros.
+        (..., K+1, P+1), int64, on the device of the inputs. Rows are targets, columns are predictions. Row K counts
+        void targets, column P counts predictions of no class. The matrices of several images add up to that of all.
 
     Raises:
         ValueError: If the shapes differ, or P is less than K.
@@ -65,41 +52,22 @@ def confusion_matrices(
     return counts.reshape(*counts.shape[:-1], height, width)
 
 
-def count_pairs(pred: npt.NDArray[np.uint8], target: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Count the pixels of each (target value, predicted value) of one 8-bit image, on a CPU.
+def count_values(*images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Count the pixels of each value of an 8-bit image, or of each combination of values of several of one shape.
 
-    `fold_pairs` turns the counts into a confusion matrix: several times as fast as `confusion_matrix`, and without
-    holding Python's lock.
+    What numpy's histograms count, several times as fast, on a CPU, and without holding Python's lock.
 
     Args:
-        pred: Shape (H, W), uint8, any values.
-        target: Shape (H, W), uint8, any values.
+        images: Each (H, W), uint8, any values.
 
     Returns:
-        Shape (256, 256), int64. Rows are targets, columns are predictions.
+        An axis of 256 for each image, int64.
 
     Raises:
         ValueError: If the shapes differ.
     """
-    if pred.shape != target.shape:
-        raise ValueError(f"pred and target differ in shape: {pred.shape} and {target.shape}")
-    return _histogram(target, pred)
-
-
-def count_values(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Count the pixels of each value of an 8-bit image: np.bincount, several times as fast.
-
-    Args:
-        values: Shape (H, W), uint8.
-
-    Returns:
-        Shape (256,), int64.
-    """
-    return _histogram(values)
-
-
-def _histogram(*images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Count the values, or combinations of values, of images of one size; an axis of 256 for each image."""
+    if len({image.shape for image in images}) > 1:
+        raise ValueError(f"the images differ in shape: {', '.join(str(image.shape) for image in images)}")
     axes = len(images)
     counts = np.zeros((256,) * axes, np.int64)
     flat = [image.reshape(1, -1) for image in images]
@@ -113,17 +81,13 @@ def _histogram(*images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
 def fold_pairs(
     pairs: npt.NDArray[np.int64], predicted_ids: npt.NDArray[np.integer], num_classes: int, num_predicted: int
 ) -> Tensor:
-    """Turn the counts of values into a confusion matrix.
+    """Turn counts of values into what `confusion_matrix` returns for (K, P), several times as fast on a CPU.
 
     Args:
-        pairs: From `count_pairs`; the target values are train ids, and those outside 0..K-1 are void.
-        predicted_ids: What each predicted value means, 0..P-1, or P for no class at all. Shape (256,), any integer
-            dtype.
-        num_classes: K, the number of evaluated classes.
-        num_predicted: P, see `confusion_matrices`.
-
-    Returns:
-        Shape (K+1, P+1), int64, see `confusion_matrix`.
+        pairs: The `count_values` of target and prediction, (256, 256). Target values outside 0..K-1 are void.
+        predicted_ids: What each predicted value means, 0..P-1, or P for no class at all; (256,), any integer dtype.
+        num_classes: K.
+        num_predicted: P.
     """
     matrix = np.zeros((num_classes + 1, num_predicted + 1), np.int64)
     rows, columns = np.nonzero(pairs)
@@ -135,10 +99,10 @@ def class_counts(confusion: Tensor) -> Tensor:
     """Return the true positives, false positives and false negatives of each class.
 
     Args:
-        confusion: Shape (..., K+1, P+1), int64, see `confusion_matrices`.
+        confusion: A `confusion_matrix`, (..., K+1, P+1), int64.
 
     Returns:
-        Shape (..., 3, K), int64: TP, FP, FN. A prediction of no evaluated class is a FN of its target's class, and
+        TP, FP and FN, (..., 3, K), int64. A prediction of no evaluated class is a FN of its target's class, and
         predictions on void are not counted.
     """
     matrix = confusion[..., :-1, :]

@@ -15,11 +15,11 @@ def label_components(target: IntArray, class_ids: Iterable[int]) -> npt.NDArray[
     Two objects of a class that touch, even by a corner, become one. An object that is cut in two becomes two.
 
     Args:
-        target: Train ids of one image. Shape (H, W), uint8, 0..K-1 or void.
+        target: Train ids of one image, (H, W), uint8, 0..K-1 or void.
         class_ids: The train ids of the classes that have instances.
 
     Returns:
-        Shape (H, W), int32. Components are numbered 1, 2, ... through all classes; 0 elsewhere.
+        (H, W), int32. Components are numbered 1, 2, ... through all classes; 0 elsewhere.
     """
     instances = np.zeros(target.shape, np.int32)
     num_components = 0
@@ -43,17 +43,17 @@ def count_instances(
     grows with (largest class id) x (largest instance id), which is small for ids of 16 bits.
 
     Args:
-        pred: Predicted train ids. Shape (H, W), any integer dtype, any values.
-        target: Train ids. Shape (H, W), any integer dtype, 0..K-1 or void.
-        instances: Instance ids. Shape (H, W), any integer dtype. Values below 1 mean no object, or a crowd whose
-            members are not told apart; such pixels are not counted here.
+        pred: Predicted train ids, (H, W), any integer dtype, any values.
+        target: Train ids, (H, W), any integer dtype, 0..K-1 or void.
+        instances: Instance ids, (H, W), any integer dtype. Values below 1 mean no object, or a crowd whose members are
+            not told apart; such pixels are not counted.
         class_ids: The train ids of the classes that have instances.
         categories: The category, 0 or above, of each predicted id 0..P-1, the train ids first. None: there are none.
 
     Returns:
-        Shape (U, 4), int64, a row for each object, ordered by class and instance id. The columns are the train id, the
-        number of pixels n (at least 1), the number of them predicted as the object's class, and of those predicted as
-        any id of its class's category; without categories, the class alone. No objects give (0, 4).
+        (U, 4), int64, a row for each object, ordered by class and instance id. The columns are the train id, the number
+        of pixels n (at least 1), the number of them predicted as the object's class, and of those predicted as any id
+        of its class's category; without categories, the class alone.
 
     Raises:
         ValueError: If the shapes differ.
@@ -83,12 +83,5 @@ def count_instances(
 
 
 def mean_instance_sizes(counts: npt.NDArray[np.int64]) -> dict[int, float]:
-    """Average the number of pixels of the objects of each class.
-
-    Args:
-        counts: The rows of `count_instances` for any number of images. Shape (U, 4), int64.
-
-    Returns:
-        The mean size in pixels by train id, in ascending order. A class without objects has no entry.
-    """
+    """Return the mean pixels of an object by train id, for the classes in the rows of `count_instances`."""
     return {int(c): float(counts[counts[:, 0] == c, 1].mean()) for c in np.unique(counts[:, 0])}

@@ -24,12 +24,11 @@ def compute_scores(
     of a class that is not in the targets, everything if no pixel is valid. Means leave out the classes that are None.
 
     Args:
-        confusion: The sum of `confusion_matrix` over the split. Shape (K+1, P+1), int64, P >= K: void targets in the
-            last row, predictions of no evaluated class in the columns after the first K.
+        confusion: The sum of `confusion_matrix` over the split, (K+1, P+1), int64.
         class_names: The K names by train id.
-        instance_counts: The rows of `count_instances` for all images of the split, in any order. Shape (U, 4), int64.
-            None if the dataset has no instances: then `iiou` and `iiou_per_class` are None.
-        class_sizes: The mean size of an object in pixels, by class name; see `resolve_class_sizes`.
+        instance_counts: The rows of `count_instances` for all images of the split, in any order, (U, 4), int64. None if
+            the dataset has no instances: then `iiou` and `iiou_per_class` are None.
+        class_sizes: See `resolve_class_sizes`.
 
     Returns:
         Plain Python values, ready for JSON; scores are fractions. `miou`, `macc`, `pacc`, `fwiou`, `iiou`;
@@ -72,7 +71,7 @@ def compute_pixel_scores(counts: npt.NDArray[np.int64], class_names: Sequence[st
     """Compute the scores that do not need objects, of a split or of one image.
 
     Args:
-        counts: The TP, FP and FN of `class_counts`. Shape (3, K), int64.
+        counts: The TP, FP and FN of `class_counts`, (3, K), int64.
         class_names: The K names by train id.
 
     Returns:
@@ -106,9 +105,9 @@ def resolve_class_sizes(
 
     Args:
         class_names: The K names by train id.
-        instance_counts: The rows of `count_instances` for all images of the split. Shape (U, 4), int64.
-        class_sizes: The mean size of an object in pixels, by class name. Its keys are the classes that have instances,
-            with None for a class whose size is not known. None if no class is known.
+        instance_counts: The rows of `count_instances` for all images of the split, (U, 4), int64.
+        class_sizes: The mean pixels of an object by class name, for the classes that have instances; None for a class
+            whose size is not known.
 
     Returns:
         The size by class name, in the order of `class_names`: the given classes and those with objects here. None for
@@ -133,12 +132,11 @@ def resolve_class_sizes(
 
 
 def _iiou(objects: npt.NDArray[np.int64], size: float | None, false_positives: int) -> float | None:
-    """Compute the iIoU of one class from the rows of its objects. Shape (U, 4), int64.
+    """Compute the iIoU of one class from the rows of its objects, (U, 4), int64.
 
     An object of n pixels weighs size / n, so iTP = size * sum(tp / n), and iTP + iFN = size * U.
     """
-    if size is None:  # known to have instances, but none are here
-        size = 0.0
+    size = size or 0.0  # None for a class that is known to have instances, but has none here
     # An exactly rounded sum does not depend on the order of the images, so neither on the number of processes.
     found = math.fsum(objects[:, 2] / objects[:, 1])
     return ratio(size * found, size * len(objects) + int(false_positives))

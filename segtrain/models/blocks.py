@@ -1,4 +1,4 @@
-"""Building blocks that several networks share: argument checks, padding, unpooling, initialisation."""
+"""What networks share: their interface, and blocks for padding, unpooling and initialisation."""
 
 from collections.abc import Iterable
 
@@ -10,38 +10,44 @@ MIN_SIZE = 32  # the smallest height and width that every network takes
 
 
 class UnknownNameError(ValueError):
-    """An argument names something that does not exist.
-
-    Attributes:
-        name: The name.
-        known: The names that exist.
-    """
+    """An argument names something that does not exist."""
 
     def __init__(self, what: str, name: str, known: Iterable[str]):
         self.name, self.known = name, list(known)
         super().__init__(f"unknown {what} {name!r}: choose one of {', '.join(self.known)}.")
 
 
-def first_five(names: list[str]) -> str:
-    """Write the first five names of a list, and how many more there are."""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
+class SegmentationNetwork(nn.Module):
+    """The interface of every network here.
 
+    Two further arguments mean the same in all networks that have them. `pretrained` is what `load_pretrained` loads
+    into the encoder, None to start from scratch. With `keras_compatible` a network computes what its Keras original
+    computes, so that the original's weights can be used; the parameters are the same either way.
 
-def check_channels(num_classes: int, in_channels: int) -> None:
-    """Check that a network has at least one class and one input channel.
+    Args:
+        num_classes: Classes to tell apart, K.
+        in_channels: Channels of the images, C.
+
+    Shape:
+        - images: (N, C, H, W), float, normalised so that zero is the mean colour; any H and W >= 32. Where a network
+          needs multiples of a number, it pads them right and bottom with zeros.
+        - returns: logits (N, K, H, W), float, unbounded.
 
     Raises:
-        ValueError: If either is below 1.
+        ValueError: If arguments are out of range, unknown or exclude each other, or if weights cannot be loaded; in
+            forward, if the height or the width is below 32.
     """
-    if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1, not {num_classes}")
-    if in_channels < 1:
-        raise ValueError(f"in_channels must be at least 1 (3 for colour images), not {in_channels}")
+
+    def __init__(self, num_classes: int, in_channels: int):
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, not {num_classes}")
+        if in_channels < 1:
+            raise ValueError(f"in_channels must be at least 1 (3 for colour images), not {in_channels}")
 
 
 def check_keras_compatible(keras_compatible: bool, pretrained: str | None) -> None:
-    """Refuse torchvision's weights for a network that computes as Keras does; ValueError."""
+    """Raise ValueError for torchvision's weights in a network that computes as Keras does."""
     if keras_compatible and pretrained is not None:
         raise ValueError(
             "keras_compatible=true excludes pretrained weights: set pretrained=null, or keras_compatible=false"
@@ -49,11 +55,7 @@ def check_keras_compatible(keras_compatible: bool, pretrained: str | None) -> No
 
 
 def check_size(images: Tensor) -> None:
-    """Check that images are not too small.
-
-    Raises:
-        ValueError: If the height or the width is below 32.
-    """
+    """Raise ValueError if the height or the width of images is below 32."""
     height, width = images.shape[-2:]
     if height < MIN_SIZE or width < MIN_SIZE:
         raise ValueError(f"images of {height}x{width} are too small: height and width must be at least {MIN_SIZE}")
@@ -65,13 +67,9 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     There is no shortcut for sizes that already fit, and the size is written as (...) // multiple * multiple: a branch
     would tie an exported graph to one size, and from this form torch.export sees that it can be halved.
 
-    Args:
-        images: Normalised images, so that zero is the mean colour.
-        multiple: Height and width become divisible by it.
-
     Shape:
         - images: (N, C, H, W), float, any range, H and W >= 32.
-        - returns: (N, C, H', W'), same dtype; H' and W' are the next multiples.
+        - returns: (N, C, H', W'), same dtype; H' and W' are the next multiples of `multiple`.
 
     Raises:
         ValueError: If the height or the width is below 32.
@@ -118,6 +116,22 @@ def unpool(features: Tensor, indices: Tensor, size: tuple[int, int]) -> Tensor:
 def bn_relu(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
     """Follow a convolution with batch normalisation and ReLU."""
     return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU(inplace=True))
+
+
+def preact(*layers: nn.Module) -> nn.Sequential:
+    """Put BatchNorm and ReLU before a convolution, its padding in front of it and whatever follows it."""
+    conv = next(layer for layer in layers if isinstance(layer, nn.Conv2d))
+    return nn.Sequential(nn.BatchNorm2d(conv.in_channels), nn.ReLU(inplace=True), *layers)
+
+
+class UpConv2d(nn.ConvTranspose2d):
+    """Double height and width with a 3x3 transposed convolution; of 2H + 1 rows the last is dropped, as Keras does."""
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
+        super().__init__(in_channels, out_channels, 3, stride=2, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x)[..., :-1, :-1]
 
 
 def kaiming_init(module: nn.Module) -> None:

@@ -1,4 +1,9 @@
-"""Encoders: torchvision's classifiers without their heads. Parameters keep torchvision's names, so its weights load."""
+"""Encoders: torchvision's classifiers without their heads.
+
+Parameters keep torchvision's names, so that `pretrained` takes its weights, see `load_pretrained`; None draws them at
+random, as torchvision does. An encoder takes normalised images (N, in_channels, H, W), float, and returns its features,
+one map (N, channels[i], H / stride, W / stride) for each stride. Constructors raise ValueError as `load_pretrained`.
+"""
 
 import re
 from collections.abc import Callable
@@ -9,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import DenseNet, get_model
 
 from segtrain.models.blocks import UnknownNameError, kaiming_init
-from segtrain.models.pretrained import load_pretrained
+from segtrain.models.pretrained import first_conv, load_pretrained
 
 RESNETS = {  # the channels of the five feature maps
     "resnet18": (64, 64, 128, 256, 512),
@@ -19,22 +24,10 @@ RESNETS = {  # the channels of the five feature maps
 
 
 class ResNetEncoder(nn.Module):
-    """Extract the features of a ResNet at strides 4 (twice), 8, 16 and 32.
+    """Extract the features of a ResNet at strides 4 (twice), 8, 16 and 32; they end in ReLU.
 
     Args:
         name: resnet18, resnet34 or resnet50.
-        in_channels: Channels of the images.
-        pretrained: See `load_pretrained`; None draws the weights at random, as torchvision does.
-
-    Attributes:
-        channels: The channels of the five feature maps.
-
-    Shape:
-        - images: (N, C, H, W), float, normalised, H and W divisible by 32.
-        - returns: five maps (N, channels[i], H/s, W/s) with s = 4, 4, 8, 16, 32; float, >= 0 (they end in ReLU).
-
-    Raises:
-        ValueError: If the name is unknown or the weights cannot be loaded.
 
     Source: He et al., "Deep residual learning for image recognition", CVPR 2016.
     """
@@ -47,9 +40,8 @@ class ResNetEncoder(nn.Module):
         resnet = get_model(name, weights=None)
         self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4
-        set_in_channels(self.conv1, in_channels)
-        if pretrained is not None:
-            load_pretrained(self, name, pretrained, first_conv="conv1.weight", ignore=("fc.",))
+        set_in_channels(self, in_channels)
+        load_pretrained(self, name, pretrained, ignore=("fc.",))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         features = [self.maxpool(self.relu(self.bn1(self.conv1(images))))]
@@ -62,24 +54,15 @@ VGG16 = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # its stages: channels in mult
 
 
 class VGG16Encoder(nn.Module):
-    """Extract the features of VGG16 after each of its five max poolings.
+    """Extract the features of VGG16 after each of its five max poolings, at strides 2, 4, 8, 16 and 32.
+
+    Sizes are rounded up at each halving. Beside the features it returns, with `return_indices`, the indices of each
+    pooling, int64, of the same shape, and the (height, width) that it read; otherwise an empty list.
 
     Args:
-        in_channels: Channels of the images.
         width: Channels of the first stage; the others have 2, 4, 8 and 8 times as many. 64 is the paper's.
         conv: Makes a convolution from (in_channels, out_channels, kernel_size, padding=..).
         batch_norm: Put BatchNorm after each convolution, as in torchvision's vgg16_bn.
-        return_indices: Also return the max-pooling indices.
-        pretrained: See `load_pretrained`; None draws the weights at random.
-
-    Shape:
-        - images: (N, C, H, W), float, normalised.
-        - returns: five maps (N, .., H/s, W/s) with s = 2, 4, 8, 16, 32, rounded up at each halving; float, >= 0 (they
-          end in ReLU and pooling). And with `return_indices`, for each pooling its indices, int64, of the same shape,
-          and the (height, width) that it read; otherwise an empty list.
-
-    Raises:
-        ValueError: If the width is below 1, or the weights cannot be loaded or need another width.
 
     Source: Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015.
     """
@@ -108,25 +91,20 @@ class VGG16Encoder(nn.Module):
             layers.append(nn.MaxPool2d(2, ceil_mode=True, return_indices=return_indices))
         self.features = nn.ModuleList(layers)
         kaiming_init(self)
-        if pretrained is not None:
-            if width != 64:
-                raise ValueError(f"pretrained weights are for width=64, not {width}: leave one of the two out")
-            name = "vgg16_bn" if batch_norm else "vgg16"
-            load_pretrained(self, name, pretrained, first_conv="features.0.weight", ignore=("classifier.",))
+        if pretrained is not None and width != 64:
+            raise ValueError(f"pretrained weights are for width=64, not {width}: leave one of the two out")
+        load_pretrained(self, "vgg16_bn" if batch_norm else "vgg16", pretrained, ignore=("classifier.",))
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], list[tuple[Tensor, tuple[int, int]]]]:
         x, maps, poolings = images, [], []
         for layer in self.features:
-            if not isinstance(layer, nn.MaxPool2d):
-                x = layer(x)
-                continue
-            if layer.return_indices:
-                height, width = x.shape[-2:]
-                x, indices = layer(x)
-                poolings.append((indices, (height, width)))
-            else:
-                x = layer(x)
-            maps.append(x)
+            height, width = x.shape[-2:]
+            x = layer(x)
+            if isinstance(layer, nn.MaxPool2d):
+                if layer.return_indices:
+                    x, indices = x
+                    poolings.append((indices, (height, width)))
+                maps.append(x)
         return maps, poolings
 
 
@@ -135,25 +113,12 @@ GROWTH = 32  # the channels that each layer of a dense block adds
 
 
 class DenseNetEncoder(nn.Module):
-    """Extract the features of a DenseNet at strides 4, 8, 16 and 32.
+    """Extract the features of a DenseNet at strides 4, 8, 16 and 32; a dense block ends before its norm.
 
     The final norm and the classifier are left out: nothing reads them.
 
     Args:
         depth: 121, 169 or 201.
-        in_channels: Channels of the images.
-        pretrained: See `load_pretrained`; None draws the weights at random, as torchvision does.
-
-    Attributes:
-        channels: The channels of the four feature maps.
-
-    Shape:
-        - images: (N, C, H, W), float, normalised, H and W divisible by 32.
-        - returns: four maps (N, channels[i], H/s, W/s) with s = 4, 8, 16, 32; float, unbounded (a dense block ends
-          before its norm).
-
-    Raises:
-        ValueError: If the weights cannot be loaded.
 
     Source: Huang et al., "Densely connected convolutional networks", CVPR 2017.
     """
@@ -167,16 +132,14 @@ class DenseNetEncoder(nn.Module):
         for num_layers in DENSENETS[depth]:
             self.channels.append(channels + GROWTH * num_layers)
             channels = self.channels[-1] // 2  # a transition halves them
-        set_in_channels(self.features.conv0, in_channels, mode="fan_in")
-        if pretrained is not None:
-            load_pretrained(
-                self,
-                f"densenet{depth}",
-                pretrained,
-                first_conv="features.conv0.weight",
-                ignore=("classifier.", "features.norm5."),
-                rename=rename_densenet_key,
-            )
+        set_in_channels(self, in_channels, mode="fan_in")
+        load_pretrained(
+            self,
+            f"densenet{depth}",
+            pretrained,
+            ignore=("classifier.", "features.norm5."),
+            rename=rename_densenet_key,
+        )
 
     def forward(self, images: Tensor) -> list[Tensor]:
         x, features = images, []
@@ -188,7 +151,7 @@ class DenseNetEncoder(nn.Module):
 
 
 def rename_densenet_key(key: str) -> str:
-    """Turn a key of torchvision's DenseNet files into that of its modules: norm.1 is called norm1 today."""
+    """Turn a key of torchvision's DenseNet files into that of its modules, where norm.1 is called norm1."""
     return re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", key)
 
 
@@ -198,21 +161,6 @@ class MobileNetV2Encoder(nn.Module):
     The first four are those inside the inverted residuals that halve the size: after their expansion, where they have
     the most channels at the old size. The last is the projection of the last inverted residual, before its norm. That
     norm, the last 1x1 convolution and the classifier are left out.
-
-    Args:
-        in_channels: Channels of the images.
-        pretrained: See `load_pretrained`; None draws the weights at random, as torchvision does.
-
-    Attributes:
-        channels: The channels of the five feature maps.
-
-    Shape:
-        - images: (N, C, H, W), float, normalised, H and W divisible by 32.
-        - returns: five maps (N, channels[i], H/s, W/s) with s = 2, 4, 8, 16, 32; float, the first four in [0, 6], the
-          last unbounded.
-
-    Raises:
-        ValueError: If the weights cannot be loaded.
 
     Source: Sandler et al., "MobileNetV2: Inverted residuals and linear bottlenecks", CVPR 2018.
     """
@@ -224,15 +172,10 @@ class MobileNetV2Encoder(nn.Module):
         super().__init__()
         self.features = get_model("mobilenet_v2", weights=None).features[:18]
         self.features[17].conv = self.features[17].conv[:3]
-        set_in_channels(self.features[0][0], in_channels)
-        if pretrained is not None:
-            load_pretrained(
-                self,
-                "mobilenet_v2",
-                pretrained,
-                first_conv="features.0.0.weight",
-                ignore=("classifier.", "features.18.", "features.17.conv.3."),
-            )
+        set_in_channels(self, in_channels)
+        load_pretrained(
+            self, "mobilenet_v2", pretrained, ignore=("classifier.", "features.18.", "features.17.conv.3.")
+        )
 
     def forward(self, images: Tensor) -> list[Tensor]:
         x, features = images, []
@@ -248,15 +191,14 @@ class MobileNetV2Encoder(nn.Module):
         return [*features, x]
 
 
-def set_in_channels(conv: nn.Conv2d, in_channels: int, mode: Literal["fan_in", "fan_out"] = "fan_out") -> None:
-    """Give an encoder's first convolution, made for RGB, weights for another number of channels, drawn at random.
+def set_in_channels(encoder: nn.Module, in_channels: int, mode: Literal["fan_in", "fan_out"] = "fan_out") -> None:
+    """Draw random weights for the first convolution, made for RGB, where images have another number of channels.
 
     Args:
-        conv: The convolution, changed in place.
-        in_channels: Channels of the images.
         mode: How torchvision scales the random weights of this encoder.
     """
     if in_channels != 3:
+        _, conv = first_conv(encoder)
         conv.in_channels = in_channels
         conv.weight = nn.Parameter(torch.empty(conv.out_channels, in_channels, *conv.kernel_size))
         nn.init.kaiming_normal_(conv.weight, mode=mode, nonlinearity="relu")

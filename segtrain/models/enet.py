@@ -4,38 +4,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segtrain.models.blocks import check_channels, check_size, crop_like, kaiming_init, unpool
+from segtrain.models.blocks import SegmentationNetwork, check_size, crop_like, kaiming_init, unpool
 
 WIDTH = 16  # channels after the initial block; the two stages below have 64 and 128
 
 
-class ENet(nn.Module):
+class ENet(SegmentationNetwork):
     """Segment images with ENet.
 
     Where the paper leaves a choice, this follows the common reading with 350,652 parameters for 12 classes: a PReLU
     has one slope for all channels, no convolution has a bias, transposed convolutions in bottlenecks are 2x2, the last
     one is 3x3. Unlike in the paper's figure, the expansion of a bottleneck that keeps its size is also followed by an
-    activation.
+    activation. Odd sizes are not padded: pooling rounds up, and the decoder returns to the sizes of the encoder.
 
     Args:
-        num_classes: Classes to tell apart, K.
-        in_channels: Channels of the images, C, at most 15: the initial block passes them on among its 16 channels.
-
-    Shape:
-        - images: (N, C, H, W), float, normalised; any H and W >= 32. Odd sizes are not padded: pooling rounds up, and
-          the decoder returns to the sizes of the encoder.
-        - returns: logits (N, K, H, W), float, unbounded.
-
-    Raises:
-        ValueError: If an argument is out of range; in forward, if the height or the width is below 32.
+        in_channels: At most 15: the initial block passes them on among its 16 channels.
 
     Source: Paszke et al., "ENet: A deep neural network architecture for real-time semantic segmentation", 2016,
     arXiv:1606.02147.
     """
 
     def __init__(self, num_classes: int, in_channels: int = 3):
-        super().__init__()
-        check_channels(num_classes, in_channels)
+        super().__init__(num_classes, in_channels)
         if in_channels >= WIDTH:
             raise ValueError(f"in_channels must be below {WIDTH}, not {in_channels}: use another network")
         self.initial = InitialBlock(in_channels)
@@ -64,12 +54,7 @@ class ENet(nn.Module):
 
 
 class InitialBlock(nn.Module):
-    """Halve the images: 13 learned features next to the maxima of the three colours, 16 channels in all.
-
-    Shape:
-        - images: (N, in_channels, H, W), float.
-        - returns: (N, 16, H/2, W/2), float, sizes rounded up.
-    """
+    """Halve the images, rounding up: 13 learned features next to the maxima of the three colours, 16 channels."""
 
     def __init__(self, in_channels: int):
         super().__init__()
@@ -82,18 +67,11 @@ class InitialBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Add to the features what a narrow branch finds: reduce to a quarter, convolve, expand.
+    """Add to the features what a narrow branch finds: reduce to a quarter, convolve 3x3, expand.
 
     Args:
-        channels: Channels in and out.
-        dilation: Dilation of the 3x3 convolution.
         asymmetric: Convolve 5x1 and 1x5 instead of 3x3.
-        dropout: Probability that a channel of the branch is dropped.
         activation: PReLU in the encoder, ReLU in the decoder.
-
-    Shape:
-        - x: (N, channels, H, W), float.
-        - returns: the same.
     """
 
     def __init__(
@@ -122,12 +100,9 @@ class Bottleneck(nn.Module):
 
 
 class DownBottleneck(nn.Module):
-    """Halve the size and widen: the maxima, with channels of zeros behind them, plus a narrow branch.
+    """Halve the size, rounding up, and widen: the maxima, with channels of zeros behind them, plus a narrow branch.
 
-    Shape:
-        - x: (N, in_channels, H, W), float.
-        - returns: (N, out_channels, H/2, W/2), float, sizes rounded up; and the indices of the maxima
-          (N, in_channels, H/2, W/2), int64.
+    Also returns the indices of the maxima, (N, in_channels, H/2, W/2), int64.
     """
 
     def __init__(self, in_channels: int, out_channels: int, dropout: float = 0.1):
@@ -159,7 +134,7 @@ class UpBottleneck(nn.Module):
     Shape:
         - x: (N, in_channels, H, W), float.
         - indices: (N, out_channels, H, W), int64, of the pooling that this undoes.
-        - like: (N, out_channels, H', W'), what that pooling had read; only its size counts.
+        - like: (N, out_channels, H', W'), what that pooling read; only its size counts.
         - returns: (N, out_channels, H', W'), float, >= 0.
     """
 

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segtrain.models.blocks import (
-    check_channels,
+    SegmentationNetwork,
+    UpConv2d,
     check_keras_compatible,
     crop_like,
     kaiming_init,
@@ -19,7 +20,7 @@ from segtrain.models.encoders import DENSENETS, GROWTH, DenseNetEncoder
 from segtrain.models.pretrained import Normalization, normalization
 
 
-class FCDenseNet(nn.Module):
+class FCDenseNet(SegmentationNetwork):
     """Segment images with a fully convolutional DenseNet.
 
     The encoder's four dense blocks are joined with everything they were given, and three of these are the skips. Each
@@ -32,21 +33,9 @@ class FCDenseNet(nn.Module):
     the nearest pixels are repeated and a 3x3 convolution of the same shape follows.
 
     Args:
-        num_classes: Classes to tell apart, K.
-        in_channels: Channels of the images, C.
         depth: Which DenseNet the encoder is: 121, 169 or 201, each torchvision's without final norm and classifier.
         bottleneck_blocks: Layers of a dense block between encoder and decoder, 0 for none (the original offers 32).
-        pretrained: ImageNet weights of the encoder, see `load_pretrained`; None starts from scratch.
-        keras_compatible: Compute exactly what the Keras network does: its last step, and its constants in BatchNorm.
-
-    Shape:
-        - images: (N, C, H, W), float, normalised so that zero is the mean colour; any H and W >= 32. They are padded
-          right and bottom with zeros to a multiple of 32.
-        - returns: logits (N, K, H, W), float, unbounded.
-
-    Raises:
-        ValueError: If an argument is out of range, the depth or the weights are unknown, or do not load, or if
-            `keras_compatible` meets `pretrained`; in forward, if the height or the width is below 32.
+        keras_compatible: The last step of the Keras network, and its constants in BatchNorm. Excludes `pretrained`.
 
     Source: Jegou et al., "The one hundred layers Tiramisu: Fully convolutional DenseNets for semantic segmentation",
     CVPR workshops 2017; Huang et al., "Densely connected convolutional networks", CVPR 2017.
@@ -61,8 +50,7 @@ class FCDenseNet(nn.Module):
         pretrained: str | None = None,
         keras_compatible: bool = False,
     ):
-        super().__init__()
-        check_channels(num_classes, in_channels)
+        super().__init__(num_classes, in_channels)
         if depth not in DENSENETS:
             raise ValueError(f"unknown depth {depth}: choose one of {', '.join(map(str, DENSENETS))}")
         if not 0 <= bottleneck_blocks <= 1000:
@@ -74,7 +62,7 @@ class FCDenseNet(nn.Module):
         channels += GROWTH * bottleneck_blocks
         self.enlarge, self.decoder = nn.ModuleList(), nn.ModuleList()
         for skip, num_layers in zip(reversed(skips), reversed(DENSENETS[depth]), strict=False):
-            self.enlarge.append(nn.ConvTranspose2d(channels, skip // 2, 3, stride=2))
+            self.enlarge.append(UpConv2d(channels, skip // 2))
             self.decoder.append(DenseBlock(skip // 2 + skip, num_layers))
             channels = skip // 2 + skip + GROWTH * num_layers
         self.head: nn.Sequential
@@ -96,30 +84,19 @@ class FCDenseNet(nn.Module):
         *skips, x = self.encoder(pad_to_multiple(images, 32))
         x = self.bottleneck(x)
         for enlarge, block, skip in zip(self.enlarge, self.decoder, reversed(skips), strict=True):
-            x = enlarge(x)[..., :-1, :-1]  # 2H + 1 rows, of which Keras too drops the last
-            x = block(torch.cat([x, skip], 1))
+            x = block(torch.cat([enlarge(x), skip], 1))
         return crop_like(self.head(x), images)
 
 
 class DenseBlock(nn.Sequential):
-    """Run layers that each read everything before them and add `GROWTH` channels to it.
-
-    Shape:
-        - input: (N, in_channels, H, W), float.
-        - returns: (N, in_channels + num_layers * GROWTH, H, W), float; begins with the input.
-    """
+    """Run layers that each read everything before them and add `GROWTH` channels to it; the input stays in front."""
 
     def __init__(self, in_channels: int, num_layers: int):
         super().__init__(*(DenseLayer(in_channels + i * GROWTH) for i in range(num_layers)))
 
 
 class DenseLayer(nn.Module):
-    """Squeeze to four times the growth, convolve, and append the result to the input.
-
-    Shape:
-        - x: (N, in_channels, H, W), float.
-        - returns: (N, in_channels + GROWTH, H, W), float; begins with the input.
-    """
+    """Squeeze to four times the growth, convolve, and append the result to the input."""
 
     def __init__(self, in_channels: int):
         super().__init__()
@@ -174,13 +151,7 @@ def _enlarged(taps: Tensor, dim: int) -> Tensor:
 
 
 def keras_layers(network: FCDenseNet) -> dict[str, str]:
-    """Map the layers of the Keras network to modules of the same network here, built with `keras_compatible`.
-
-    Args:
-        network: A network of any depth, with a bottleneck of any length or without.
-
-    Returns:
-        Keras layer -> module, for `convert_keras`.
+    """Map the layers of the Keras network to modules of the same network here.
 
     Raises:
         ValueError: If the network was built without `keras_compatible`: its last step is not that of Keras.

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segtrain.models.blocks import (
-    check_channels,
+    SegmentationNetwork,
     check_keras_compatible,
     check_size,
     crop_like,
@@ -18,37 +18,25 @@ from segtrain.models.encoders import VGG16Encoder
 from segtrain.models.pretrained import Normalization, normalization
 
 
-class FCN8(nn.Module):
+class FCN8(SegmentationNetwork):
     """Segment images with FCN-8s.
 
     It differs from the paper's: images are not padded by 100 pixels, but all convolutions keep the size, BatchNorm may
     follow the encoder's, the scores for the sum at stride 8 are enlarged to the image in one step without weights, and
-    the score layers start from small random weights instead of zeros, so that the first step trains all layers.
+    the score layers start from small random weights instead of zeros, so that the first step trains all layers. Odd
+    sizes are not padded: pooling rounds up, and what becomes too large on the way up is cut off.
 
     Args:
-        num_classes: Classes to tell apart, K.
-        in_channels: Channels of the images, C.
         separable: Replace each convolution by a depthwise and a pointwise one.
         batch_norm: Put BatchNorm after each convolution of the encoder.
         dropout: The probability that a feature of the two wide layers is dropped in training; in [0, 1).
         fc_channels: Channels of the two wide layers, which are VGG16's fully connected ones.
-        pretrained: ImageNet weights of the encoder (vgg16_bn, or vgg16 without `batch_norm`), see `load_pretrained`.
-            The fully connected layers are not taken over. None starts from scratch.
-        keras_compatible: Compute what the Keras original computes, so that its weights can be used: `dropout` is the
-            probability to keep a feature, in (0, 1]; the last scores are repeated 8x8 times and cut to the middle,
-            which shifts them by up to three pixels if the size is not divisible by 8; the learned enlargements start at
-            random; BatchNorm has Keras's eps and momentum. Excludes `pretrained`. By default the last scores are
-            enlarged bilinearly and keep their place, the learned enlargements start as bilinear ones, and BatchNorm has
-            PyTorch's values. Parameters are the same.
-
-    Shape:
-        - images: (N, C, H, W), float, normalised so that zero is the mean colour; any H and W >= 32. They are not
-          padded: pooling rounds odd sizes up, and what becomes too large on the way up is cut off.
-        - returns: logits (N, K, H, W), float, unbounded.
-
-    Raises:
-        ValueError: If an argument is out of range, two exclude each other, or the weights are unknown or do not load;
-            in forward, if the height or the width is below 32.
+        pretrained: For vgg16_bn, or vgg16 without `batch_norm`; the fully connected layers are not taken over.
+        keras_compatible: `dropout` is the probability to keep a feature, in (0, 1]; the last scores are repeated 8x8
+            times and cut to the middle, which shifts them by up to three pixels if the size is not divisible by 8; the
+            learned enlargements start at random; BatchNorm has Keras's eps and momentum. Excludes `pretrained`. By
+            default the last scores are enlarged bilinearly and keep their place, and the learned enlargements start as
+            bilinear ones.
 
     Source: Long et al., "Fully convolutional networks for semantic segmentation", CVPR 2015. Layers as in "FastFCN8".
     """
@@ -64,8 +52,7 @@ class FCN8(nn.Module):
         pretrained: str | None = None,
         keras_compatible: bool = False,
     ):
-        super().__init__()
-        check_channels(num_classes, in_channels)
+        super().__init__(num_classes, in_channels)
         if fc_channels < 1:
             raise ValueError(f"fc_channels must be at least 1 (4096 as in VGG16), not {fc_channels}")
         drop = 1 - dropout if keras_compatible else dropout
@@ -120,11 +107,7 @@ class FCN8(nn.Module):
 
 
 class SeparableConv2d(nn.Module):
-    """Convolve each channel for itself, then mix the channels.
-
-    Shape:
-        - x: (N, in_channels, H, W), float.
-        - returns: (N, out_channels, H', W'), float, of the size that `nn.Conv2d` would give.
+    """Convolve each channel for itself, then mix the channels; the size is that of `nn.Conv2d`.
 
     Source: Chollet, "Xception: Deep learning with depthwise separable convolutions", CVPR 2017.
     """
@@ -170,11 +153,7 @@ def enlarge_nearest(scores: Tensor, images: Tensor) -> Tensor:
 
 
 def keras_layers(network: FCN8) -> dict[str, str]:
-    """Say where the layers of the Keras original stand.
-
-    Returns:
-        Keras layer -> module of the network.
-    """
+    """Map the layers of the Keras original to modules of the network."""
     layers = {"fc1": "fc.0.0", "fc2": "fc.1.0"}
     layers |= {name: name for name in ("score32", "score16", "score8", "upscore32", "upscore16")}
     stage, number = 1, 0

@@ -1,7 +1,7 @@
 """Weights of Keras networks: their names and layouts, turned into those of a network here.
 
-A network that exists in Keras too has a function `keras_layers` in its file: the original's layer names, and where the
-layer stands in the network here.
+The file of a network that exists in Keras too has a function `keras_layers`, which maps the original's layer names to
+the modules of the network here.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segtrain.models.blocks import first_five
+from segtrain.errors import list_first
 
 # What Keras calls a weight -> (the part of a separable convolution, the name here)
 WEIGHTS = {
@@ -64,7 +64,7 @@ def convert_keras(weights: Mapping[str, Any], network: nn.Module, layers: Mappin
     problems = {"unknown": unknown, "missing": missing, "of another shape": differing}
     if any(problems.values()):
         raise ValueError("the weights are of another network: " + "; ".join(
-            f"{what}: {first_five(names)}" for what, names in problems.items() if names))
+            f"{what}: {list_first(names)}" for what, names in problems.items() if names))
     return {**own, **found}
 
 
@@ -81,7 +81,7 @@ def _key(name: str, network: nn.Module, layers: Mapping[str, str]) -> str:
         part = "pointwise"
     if not hasattr(network.get_submodule(module), part):
         part = ""  # not a separable convolution, but a plain or a depthwise one
-    return ".".join(each for each in (module, part, own_name) if each)
+    return ".".join(name for name in (module, part, own_name) if name)
 
 
 def _renumbered(weights: Mapping[str, Any], layers: Mapping[str, str]) -> dict[str, Any]:

@@ -5,28 +5,16 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segtrain.models.blocks import bn_relu, check_channels, crop_like, kaiming_init, pad_to_multiple
+from segtrain.models.blocks import SegmentationNetwork, bn_relu, crop_like, kaiming_init, pad_to_multiple
 from segtrain.models.encoders import ResNetEncoder
 from segtrain.models.pretrained import Normalization, normalization
 
 
-class LinkNet(nn.Module):
+class LinkNet(SegmentationNetwork):
     """Segment images with LinkNet.
 
     Args:
-        num_classes: Classes to tell apart, K.
-        in_channels: Channels of the images, C.
         encoder: resnet18 (the paper's), resnet34 or resnet50, each torchvision's without its fc.
-        pretrained: ImageNet weights of the encoder, see `load_pretrained`; None starts from scratch.
-
-    Shape:
-        - images: (N, C, H, W), float, normalised so that zero is the mean colour; any H and W >= 32. They are padded
-          right and bottom with zeros to a multiple of 32.
-        - returns: logits (N, K, H, W), float, unbounded.
-
-    Raises:
-        ValueError: If an argument is out of range, the encoder or the weights are unknown, or do not load; in forward,
-            if the height or the width is below 32.
 
     Source: Chaurasia and Culurciello, "LinkNet: Exploiting encoder representations for efficient semantic
     segmentation", VCIP 2017.
@@ -35,8 +23,7 @@ class LinkNet(nn.Module):
     def __init__(
         self, num_classes: int, in_channels: int = 3, encoder: str = "resnet18", pretrained: str | None = None
     ):
-        super().__init__()
-        check_channels(num_classes, in_channels)
+        super().__init__(num_classes, in_channels)
         self.encoder = ResNetEncoder(encoder, in_channels, pretrained)
         stem, c1, c2, c3, c4 = self.encoder.channels
         self.decoder = nn.ModuleList([
@@ -66,12 +53,7 @@ class LinkNet(nn.Module):
 
 
 class DecoderBlock(nn.Sequential):
-    """Squeeze to a quarter of the channels, enlarge, widen to the channels of the skip.
-
-    Shape:
-        - input: (N, in_channels, H, W), float.
-        - returns: (N, out_channels, stride * H, stride * W), float, >= 0.
-    """
+    """Squeeze to a quarter of the channels, enlarge by `stride`, widen to the channels of the skip."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 2):
         mid = in_channels // 4

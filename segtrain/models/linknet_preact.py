@@ -3,40 +3,34 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segtrain.models.blocks import check_channels, crop_like, kaiming_init, pad_to_multiple, use_keras_batch_norm
+from segtrain.models.blocks import (
+    SegmentationNetwork,
+    crop_like,
+    kaiming_init,
+    pad_to_multiple,
+    preact,
+    use_keras_batch_norm,
+)
 
 
-class LinkNetPreact(nn.Module):
+class LinkNetPreact(SegmentationNetwork):
     """Segment images with a pre-activation LinkNet of total stride 64.
 
     It differs from the paper's LinkNet: every convolution has a bias and follows BatchNorm and ReLU, all four stages
     halve the size, the decoder repeats pixels and convolves where the paper uses transposed convolutions, and the last
-    decoder block adds no skip.
+    decoder block adds no skip. Training on images of at most 64x64 needs N >= 2: their innermost map has a single
+    pixel, and BatchNorm needs two.
 
     Args:
-        num_classes: Classes to tell apart, K.
-        in_channels: Channels of the images, C.
-        keras_compatible: Compute what the Keras original computes, so that its weights can be used: a ReLU on the
-            normalised image too, which loses all that is darker than the mean, and BatchNorm with Keras's eps and
-            momentum. By default the image passes BatchNorm only, and BatchNorm has PyTorch's values. Parameters are
-            the same.
-
-    Shape:
-        - images: (N, C, H, W), float, normalised so that zero is the mean colour; any H and W >= 32. They are padded
-          right and bottom with zeros to a multiple of 64. Training on images of at most 64x64 needs N >= 2: their
-          innermost map has a single pixel, and BatchNorm needs two.
-        - returns: logits (N, K, H, W), float, unbounded.
-
-    Raises:
-        ValueError: If an argument is out of range; in forward, if the height or the width is below 32.
+        keras_compatible: A ReLU on the normalised image too, which loses all that is darker than the mean, and
+            BatchNorm with Keras's eps and momentum. By default the image passes BatchNorm only.
 
     Source: Chaurasia and Culurciello, "LinkNet: Exploiting encoder representations for efficient semantic
     segmentation", VCIP 2017; He et al., "Identity mappings in deep residual networks", ECCV 2016.
     """
 
     def __init__(self, num_classes: int, in_channels: int = 3, keras_compatible: bool = False):
-        super().__init__()
-        check_channels(num_classes, in_channels)
+        super().__init__(num_classes, in_channels)
         # A side of 64n pixels becomes 32n - 3 and 16n - 1 here, then 8n, 4n, 2n and n. The first convolution is not
         # padded, yet misses no more than the last row and column, and at stride 8 each window is centred on the pixels
         # its cell stands for, but for half a pixel.
@@ -79,20 +73,8 @@ class LinkNetPreact(nn.Module):
         return crop_like(self.head(last(x)), images)
 
 
-def preact(*layers: nn.Module) -> nn.Sequential:
-    """Put BatchNorm and ReLU before a convolution, and before what prepares its input."""
-    conv = layers[-1]
-    assert isinstance(conv, nn.Conv2d)
-    return nn.Sequential(nn.BatchNorm2d(conv.in_channels), nn.ReLU(inplace=True), *layers)
-
-
 class Block(nn.Sequential):
-    """Add to a map what two convolutions make of it.
-
-    Shape:
-        - x: (N, channels, H, W), float.
-        - returns: the same shape, float.
-    """
+    """Add to a feature map what two convolutions make of it."""
 
     def __init__(self, channels: int):
         super().__init__(
@@ -105,17 +87,11 @@ class Block(nn.Sequential):
 
 
 class StridedBlock(nn.Module):
-    """Halve a map, and add what two convolutions make of it.
+    """Halve a feature map, rounding up, and add what two convolutions make of it.
 
     Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the result.
         odd: Whether height and width are odd. Then all edges are padded; even ones on the right and at the bottom only,
             so that the first window starts in the corner.
-
-    Shape:
-        - x: (N, in_channels, H, W), float.
-        - returns: (N, out_channels, (H + 1) // 2, (W + 1) // 2), float.
     """
 
     def __init__(self, in_channels: int, out_channels: int, odd: bool = False):
@@ -132,12 +108,7 @@ class StridedBlock(nn.Module):
 
 
 class DecoderBlock(nn.Sequential):
-    """Squeeze to a quarter of the channels, double height and width, widen to the channels of the skip.
-
-    Shape:
-        - input: (N, in_channels, H, W), float.
-        - returns: (N, out_channels, 2 * H, 2 * W), float.
-    """
+    """Squeeze to a quarter of the channels, double height and width, widen to the channels of the skip."""
 
     def __init__(self, in_channels: int, out_channels: int):
         mid = in_channels // 4
@@ -149,11 +120,7 @@ class DecoderBlock(nn.Sequential):
 
 
 def keras_layers(network: LinkNetPreact) -> dict[str, str]:
-    """Say where the layers of the Keras original stand: it numbers them in the order in which they are made here.
-
-    Returns:
-        Keras layer -> module of the network.
-    """
+    """Map the Keras original's layers, which it numbers in the order in which they are made here, to modules."""
     layers: dict[str, str] = {}
     for kind, keras in ((nn.Conv2d, "conv2d"), (nn.BatchNorm2d, "batch_normalization")):
         modules = [name for name, module in network.named_modules() if isinstance(module, kind)]

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segtrain.models.blocks import (
-    check_channels,
+    SegmentationNetwork,
+    UpConv2d,
     check_keras_compatible,
     crop_like,
     kaiming_init,
@@ -18,26 +19,14 @@ from segtrain.models.encoders import MobileNetV2Encoder
 from segtrain.models.pretrained import Normalization, normalization
 
 
-class MobileNetV2UNet(nn.Module):
+class MobileNetV2UNet(SegmentationNetwork):
     """Segment images with a U-Net whose encoder is MobileNetV2.
 
     It follows the Keras network of ssnets, which is that of TensorFlow's tutorial on segmentation. Keras pads its
     convolutions of stride 2 right and bottom only; here they are padded on all sides, as torchvision's weights want it.
 
     Args:
-        num_classes: Classes to tell apart, K.
-        in_channels: Channels of the images, C.
-        pretrained: ImageNet weights of the encoder, see `load_pretrained`; None starts from scratch.
-        keras_compatible: Compute exactly what the Keras network does: its padding, and its constants in BatchNorm.
-
-    Shape:
-        - images: (N, C, H, W), float, normalised so that zero is the mean colour; any H and W >= 32. They are padded
-          right and bottom with zeros to a multiple of 32.
-        - returns: logits (N, K, H, W), float, unbounded.
-
-    Raises:
-        ValueError: If an argument is out of range, the weights are unknown or do not load, or if `keras_compatible`
-            meets `pretrained`; in forward, if the height or the width is below 32.
+        keras_compatible: The padding of the Keras network, and its constants in BatchNorm. Excludes `pretrained`.
 
     Source: Sandler et al., "MobileNetV2: Inverted residuals and linear bottlenecks", CVPR 2018; Ronneberger et al.,
     "U-Net: Convolutional networks for biomedical image segmentation", MICCAI 2015; the decoder's steps are those of
@@ -47,8 +36,7 @@ class MobileNetV2UNet(nn.Module):
     def __init__(
         self, num_classes: int, in_channels: int = 3, pretrained: str | None = None, keras_compatible: bool = False
     ):
-        super().__init__()
-        check_channels(num_classes, in_channels)
+        super().__init__(num_classes, in_channels)
         check_keras_compatible(keras_compatible, pretrained)
         self.encoder = MobileNetV2Encoder(in_channels, pretrained)
         *skips, channels = self.encoder.channels
@@ -73,34 +61,23 @@ class MobileNetV2UNet(nn.Module):
         *skips, x = self.encoder(pad_to_multiple(images, 32))
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
             x = torch.cat([block(x), skip], 1)
-        return crop_like(self.head(x), images)  # also cuts the row and the column too many, see DecoderBlock
+        return crop_like(self.head(x), images)  # also cuts the row and the column too many
 
 
 class DecoderBlock(nn.Module):
-    """Double the size with a transposed convolution, normalise and rectify.
-
-    Shape:
-        - x: (N, in_channels, H, W), float.
-        - returns: (N, out_channels, 2 * H, 2 * W), float, >= 0.
-    """
+    """Double the size with a transposed convolution, normalise and rectify."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
-        self.conv = nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, bias=False)
+        self.conv = UpConv2d(in_channels, out_channels, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)[..., :-1, :-1]  # 2H + 1 rows, of which Keras too drops the last
-        return F.relu(self.norm(x))
+        return F.relu(self.norm(self.conv(x)))
 
 
 class RightBottomConv2d(nn.Conv2d):
-    """Convolve with padding right and bottom only, as Keras's "same" does with 3x3, stride 2 and an even size.
-
-    Shape:
-        - x: (N, in_channels, H, W), float, H and W even.
-        - returns: (N, out_channels, H/2, W/2), float.
-    """
+    """Convolve with padding right and bottom only, as Keras's "same" does with 3x3, stride 2 and an even size."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(F.pad(x, (0, 1, 0, 1)))
@@ -119,14 +96,7 @@ def pad_as_keras(encoder: nn.Module) -> None:
 
 
 def keras_layers(network: MobileNetV2UNet) -> dict[str, str]:
-    """Map the layers of the Keras network to modules of the same network here, built with `keras_compatible`.
-
-    Args:
-        network: The network to fill.
-
-    Returns:
-        Keras layer -> module, for `convert_keras`.
-    """
+    """Map the layers of the Keras network to modules of the same network here."""
     layers = {"Conv1": "encoder.features.0.0", "bn_Conv1": "encoder.features.0.1", "conv2d_transpose_4": "head"}
     for index, block in enumerate(network.encoder.features):
         if index == 0:

@@ -9,21 +9,19 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model_weights
 
-from segtrain.models.blocks import UnknownNameError, first_five
+from segtrain.errors import list_first
+from segtrain.models.blocks import UnknownNameError
 
 Normalization = tuple[list[float], list[float]]  # mean and standard deviation of (image / 255), by channel
 IMAGENET: Normalization = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 def normalization(name: str, pretrained: str) -> Normalization:
-    """Return the normalisation of the images that pretrained weights were trained on.
+    """Return the normalisation of the images that weights of `load_pretrained` were trained on, ImageNet's for a file.
 
     Args:
         name: The network as torchvision calls it, such as resnet18.
-        pretrained: As of `load_pretrained`. A file has no record: it is taken to be ImageNet's usual one.
-
-    Returns:
-        Mean and standard deviation of the channels of image / 255.
+        pretrained: As of `load_pretrained`.
     """
     try:
         entry = _entry(name, pretrained)
@@ -43,31 +41,34 @@ def _entry(name: str, pretrained: str) -> WeightsEnum | None:
 def load_pretrained(
     encoder: nn.Module,
     name: str,
-    pretrained: str,
+    pretrained: str | None,
     *,
-    first_conv: str,
     ignore: tuple[str, ...],
     rename: Callable[[str], str] = str,
 ) -> None:
     """Load the weights of a torchvision network into an encoder that keeps its parameter names.
 
+    The first convolution is adapted to the encoder's input channels, see `adapt_first_conv`.
+
     Args:
         encoder: The module to fill.
         name: The network as torchvision calls it, such as resnet18.
         pretrained: An entry of torchvision's weights for it, such as IMAGENET1K_V1 or DEFAULT (downloaded once), or
-            the path of a file with its state dict.
-        first_conv: The key of the first convolution, which `adapt_first_conv` adapts to the encoder's input channels.
+            the path of a file with its state dict; None: the encoder stays as it is.
         ignore: Prefixes of the keys that the encoder leaves out, such as those of the classifier.
-        rename: Turns a key of the file into the encoder's, before everything else; the same by default.
+        rename: Turns a key of the file into the encoder's, before everything else.
 
     Raises:
         ValueError: If the entry is unknown, the download fails, or the file is not a checkpoint or does not fit.
     """
+    if pretrained is None:
+        return
     renamed = {rename(key): value for key, value in _pretrained_state(name, pretrained).items()}
     state = {key: value for key, value in renamed.items() if not key.startswith(ignore)}
     own = encoder.state_dict()
-    if first_conv in state:
-        state[first_conv] = adapt_first_conv(state[first_conv], own[first_conv].shape[1])
+    first = f"{first_conv(encoder)[0]}.weight"
+    if first in state:
+        state[first] = adapt_first_conv(state[first], own[first].shape[1])
     # Files older than PyTorch 0.4.1 do not count batches; the counter is no weight and BatchNorm does without.
     problems = {
         "missing": [k for k in own if k not in state and not k.endswith("num_batches_tracked")],
@@ -76,17 +77,22 @@ def load_pretrained(
                              for k in state if k in own and state[k].shape != own[k].shape],
     }
     if any(problems.values()):
-        found = "; ".join(f"{what}: {first_five(keys)}" for what, keys in problems.items() if keys)
+        found = "; ".join(f"{what}: {list_first(keys)}" for what, keys in problems.items() if keys)
         raise ValueError(f"pretrained={pretrained} does not fit {name} ({found}); give torchvision's {name} state dict")
     encoder.load_state_dict(state, strict=False)
+
+
+def first_conv(encoder: nn.Module) -> tuple[str, nn.Conv2d]:
+    """Return the name and the convolution that reads the images."""
+    return next((name, layer) for name, layer in encoder.named_modules() if isinstance(layer, nn.Conv2d))
 
 
 def adapt_first_conv(weight: Tensor, in_channels: int) -> Tensor:
     """Turn a first convolution learnt on RGB into one for another number of channels.
 
-    Fewer than three channels share the sum of the RGB kernels evenly: a grey image is answered as the same image
-    in RGB would be. More than three keep RGB as it is, and the others start from zero: the network begins as the
-    pretrained one and learns what the new channels add (their gradient is not zero).
+    Fewer than three channels share the sum of the RGB kernels evenly: a grey image gives the features of the same image
+    in RGB. More than three keep RGB as it is, and the others start from zero: the network begins as the pretrained one
+    and learns what the new channels add (their gradient is not zero).
 
     Shape:
         - weight: (out, 3, kh, kw), float. A weight with another number of channels is returned unchanged.

@@ -4,45 +4,33 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from segtrain.models.blocks import bn_relu, check_channels, check_size, kaiming_init, unpool
+from segtrain.models.blocks import SegmentationNetwork, bn_relu, check_size, kaiming_init, unpool
 from segtrain.models.encoders import VGG16, VGG16Encoder
 from segtrain.models.pretrained import Normalization, normalization
 
 
-class SegNet(nn.Module):
+class SegNet(SegmentationNetwork):
     """Segment images with SegNet.
 
-    The last convolution gives the logits; it has a bias and neither batch normalisation nor ReLU.
+    The last convolution gives the logits; it has a bias and neither batch normalisation nor ReLU. Odd sizes are not
+    padded: pooling rounds up, and the decoder returns to the sizes of the encoder.
 
     Args:
-        num_classes: Classes to tell apart, K.
-        in_channels: Channels of the images, C.
         width: Channels of the first stage; the others have 2, 4, 8 and 8 times as many. 64 is VGG16's.
-        pretrained: ImageNet weights of the encoder, see `load_pretrained`; `width` must then be 64. None starts from
-            scratch.
-
-    Shape:
-        - images: (N, C, H, W), float, normalised; any H and W >= 32. Odd sizes are not padded: pooling rounds up, and
-          the decoder returns to the sizes of the encoder.
-        - returns: logits (N, K, H, W), float, unbounded.
-
-    Raises:
-        ValueError: If an argument is out of range, or the weights are unknown or do not load; in forward, if the
-            height or the width is below 32.
+        pretrained: Needs a `width` of 64.
 
     Source: Badrinarayanan et al., "SegNet: A deep convolutional encoder-decoder architecture for image segmentation",
     PAMI 2017.
     """
 
     def __init__(self, num_classes: int, in_channels: int = 3, width: int = 64, pretrained: str | None = None):
-        super().__init__()
-        check_channels(num_classes, in_channels)
+        super().__init__(num_classes, in_channels)
         self.encoder = VGG16Encoder(in_channels, width=width, return_indices=True, pretrained=pretrained)
         self.decoder = nn.ModuleList()
         for (multiple, num_convs), (multiple_before, _) in zip(VGG16[:0:-1], VGG16[-2::-1], strict=True):
             channels = [width * multiple] * num_convs + [width * multiple_before]
-            self.decoder.append(nn.Sequential(*map(_conv_bn_relu, channels, channels[1:])))
-        self.decoder.append(nn.Sequential(_conv_bn_relu(width, width), nn.Conv2d(width, num_classes, 3, padding=1)))
+            self.decoder.append(nn.Sequential(*map(conv_bn_relu, channels, channels[1:])))
+        self.decoder.append(nn.Sequential(conv_bn_relu(width, width), nn.Conv2d(width, num_classes, 3, padding=1)))
         kaiming_init(self.decoder)
 
     @staticmethod
@@ -58,5 +46,6 @@ class SegNet(nn.Module):
         return x
 
 
-def _conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
+def conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Convolve 3x3, normalise and rectify."""
     return bn_relu(nn.Conv2d(in_channels, out_channels, 3, padding=1))

@@ -5,32 +5,20 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from segtrain.models.blocks import UnknownNameError, check_channels, crop_like, pad_to_multiple
+from segtrain.models.blocks import SegmentationNetwork, UnknownNameError, crop_like, pad_to_multiple
 from segtrain.models.pretrained import IMAGENET, Normalization
 
 
-class SMPNetwork(nn.Module):
+class SMPNetwork(SegmentationNetwork):
     """Segment images with a network of segmentation_models_pytorch.
 
+    Images are padded to a multiple of 32; PAN needs at least 128, DPT the size that its encoder was made for.
+
     Args:
-        num_classes: Classes to tell apart, K.
         architecture: As the package calls it, such as Linknet, Unet, FPN or DeepLabV3Plus.
         encoder: As the package calls it, such as resnet18, or tu-NAME for one of timm.
-        in_channels: Channels of the images, C.
         pretrained: Weights of the encoder by the package's name for them, mostly imagenet (downloaded once); it adapts
             the first convolution to `in_channels` in its own way. None starts from scratch.
-
-    Attributes:
-        network: The package's network.
-
-    Shape:
-        - images: (N, C, H, W), float, normalised so that zero is the mean colour; any H and W >= 32. They are padded
-          right and bottom with zeros to a multiple of 32. PAN needs 128, DPT the size that its encoder was made for.
-        - returns: logits (N, K, H, W), float, unbounded.
-
-    Raises:
-        ValueError: If the package is not installed, an argument is out of range or unknown, or the weights cannot be
-            loaded; in forward, if the height or the width is below 32.
 
     Source: Iakubovskii, "Segmentation Models PyTorch", 2019, https://github.com/qubvel-org/segmentation_models.pytorch.
     """
@@ -38,8 +26,7 @@ class SMPNetwork(nn.Module):
     def __init__(
         self, num_classes: int, architecture: str, encoder: str, in_channels: int = 3, pretrained: str | None = None
     ):
-        super().__init__()
-        check_channels(num_classes, in_channels)
+        super().__init__(num_classes, in_channels)
         try:
             package: Any = importlib.import_module("segmentation_models_pytorch")
         except ImportError as error:

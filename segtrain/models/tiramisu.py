@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from segtrain.models.blocks import check_channels, crop_like, kaiming_init, pad_to_multiple
+from segtrain.models.blocks import SegmentationNetwork, UpConv2d, crop_like, kaiming_init, pad_to_multiple, preact
 
 FIRST_CHANNELS = 48
 
@@ -15,33 +15,22 @@ VARIANTS = {
 }
 
 
-class Tiramisu(nn.Module):
+class Tiramisu(SegmentationNetwork):
     """Segment images with the fully convolutional DenseNet of "The one hundred layers tiramisu".
 
     All convolutions have a bias, which gives the parameters of the authors' code.
 
     Args:
-        num_classes: Classes to tell apart, K.
-        in_channels: Channels of the images, C.
         depth: 56, 67 or 103, the number of layers.
         dropout: Probability that a value is dropped after each convolution of the dense blocks and the transitions
             down; 0.2 is the paper's.
-
-    Shape:
-        - images: (N, C, H, W), float, normalised so that zero is the mean colour; any H and W >= 32. They are padded
-          right and bottom with zeros to a multiple of 32.
-        - returns: logits (N, K, H, W), float, unbounded.
-
-    Raises:
-        ValueError: If an argument is out of range; in forward, if the height or the width is below 32.
 
     Source: Jégou et al., "The one hundred layers tiramisu: Fully convolutional DenseNets for semantic segmentation",
     CVPR workshops 2017.
     """
 
     def __init__(self, num_classes: int, in_channels: int = 3, depth: int = 103, dropout: float = 0.2):
-        super().__init__()
-        check_channels(num_classes, in_channels)
+        super().__init__(num_classes, in_channels)
         if depth not in VARIANTS:
             raise ValueError(f"depth must be one of {', '.join(map(str, VARIANTS))}, not {depth}")
         if not 0 <= dropout < 1:
@@ -54,12 +43,12 @@ class Tiramisu(nn.Module):
             self.blocks_down.append(DenseBlock(channels, num_layers, growth, dropout))
             channels += num_layers * growth
             skips.append(channels)
-            self.downs.append(TransitionDown(channels, dropout))
+            self.downs.append(preact(nn.Conv2d(channels, channels, 1), nn.Dropout(dropout), nn.MaxPool2d(2)))
         self.bottom = DenseBlock(channels, bottom_layers, growth, dropout)
         new = bottom_layers * growth
         self.ups, self.blocks_up = nn.ModuleList(), nn.ModuleList()
         for num_layers, skip in zip(reversed(layers), reversed(skips), strict=True):
-            self.ups.append(TransitionUp(new))
+            self.ups.append(UpConv2d(new, new))
             self.blocks_up.append(DenseBlock(skip + new, num_layers, growth, dropout))
             channels, new = skip + new, num_layers * growth
         self.head = nn.Conv2d(channels + new, num_classes, 1)
@@ -78,16 +67,11 @@ class Tiramisu(nn.Module):
 
 
 class DenseBlock(nn.ModuleList):
-    """Find new features, layer by layer, each from the input and all new ones before.
-
-    Shape:
-        - x: (N, in_channels, H, W), float.
-        - returns: only the new features (N, num_layers * growth, H, W), float.
-    """
+    """Find new features, layer by layer, each from the input and all new ones before; return the new ones only."""
 
     def __init__(self, in_channels: int, num_layers: int, growth: int, dropout: float):
         super().__init__(
-            nn.Sequential(*bn_relu_conv(in_channels + i * growth, growth, kernel=3), nn.Dropout(dropout))
+            preact(nn.Conv2d(in_channels + i * growth, growth, 3, padding=1), nn.Dropout(dropout))
             for i in range(num_layers)
         )
 
@@ -96,39 +80,3 @@ class DenseBlock(nn.ModuleList):
         for layer in self:
             features.append(layer(torch.cat(features, dim=1)))
         return torch.cat(features[1:], dim=1)
-
-
-class TransitionDown(nn.Sequential):
-    """Mix the channels and keep the largest value of each 2x2 window.
-
-    Shape:
-        - input: (N, channels, H, W), float, H and W even.
-        - returns: (N, channels, H/2, W/2), float.
-    """
-
-    def __init__(self, channels: int, dropout: float):
-        super().__init__(*bn_relu_conv(channels, channels, kernel=1), nn.Dropout(dropout), nn.MaxPool2d(2))
-
-
-class TransitionUp(nn.ConvTranspose2d):
-    """Double the size with a transposed convolution.
-
-    Shape:
-        - x: (N, channels, H, W), float.
-        - returns: (N, channels, 2H, 2W), float.
-    """
-
-    def __init__(self, channels: int):
-        super().__init__(channels, channels, 3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        return super().forward(x)[..., :-1, :-1]  # 2H+1 and 2W+1 before; the original crops at this end too
-
-
-def bn_relu_conv(in_channels: int, out_channels: int, kernel: int) -> list[nn.Module]:
-    """Normalise, clip, convolve: the order of a DenseNet."""
-    return [
-        nn.BatchNorm2d(in_channels),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2),
-    ]

@@ -3,35 +3,24 @@
 import torch
 from torch import Tensor, nn
 
-from segtrain.models.blocks import bn_relu, check_channels, crop_like, kaiming_init, pad_to_multiple
+from segtrain.models.blocks import SegmentationNetwork, bn_relu, crop_like, kaiming_init, pad_to_multiple
 
 
-class UNet(nn.Module):
+class UNet(SegmentationNetwork):
     """Segment images with U-Net.
 
     Two things differ from the original: convolutions pad, so that the logits have the images' size (the original loses
     92 pixels on each side); and there is no dropout at the bottom, for which the paper gives no rate.
 
     Args:
-        num_classes: Classes to tell apart, K.
-        in_channels: Channels of the images, C.
         width: Channels of the first stage; each of the four below has twice as many. 64 is the paper's.
         batch_norm: Put batch normalisation between convolution and ReLU. The original has none.
-
-    Shape:
-        - images: (N, C, H, W), float, normalised so that zero is the mean colour; any H and W >= 32. They are padded
-          right and bottom with zeros to a multiple of 16.
-        - returns: logits (N, K, H, W), float, unbounded.
-
-    Raises:
-        ValueError: If an argument is out of range; in forward, if the height or the width is below 32.
 
     Source: Ronneberger et al., "U-Net: Convolutional networks for biomedical image segmentation", MICCAI 2015.
     """
 
     def __init__(self, num_classes: int, in_channels: int = 3, width: int = 64, batch_norm: bool = False):
-        super().__init__()
-        check_channels(num_classes, in_channels)
+        super().__init__(num_classes, in_channels)
         if width < 1:
             raise ValueError(f"width must be at least 1 (64 is the paper's), not {width}")
         c1, c2, c3, c4, c5 = (width * 2**stage for stage in range(5))
@@ -64,13 +53,7 @@ class UNet(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Enlarge twofold, put the skip in front, convolve twice.
-
-    Shape:
-        - x: (N, in_channels, H, W), float.
-        - skip: (N, out_channels, 2H, 2W), float.
-        - returns: (N, out_channels, 2H, 2W), float, >= 0.
-    """
+    """Enlarge twofold, put the skip (N, out_channels, 2H, 2W) in front, convolve twice."""
 
     def __init__(self, in_channels: int, out_channels: int, batch_norm: bool):
         super().__init__()

@@ -154,7 +154,7 @@ def _group_comparable(jobs: Sequence[Job]) -> list[list[Job]]:
         if not job.results:
             continue
         for group in groups:
-            if comparison.are_comparable(group[0].results, job.results):
+            if not comparison.differences(group[0].results, job.results)[0]:
                 group.append(job)
                 break
         else:
@@ -166,23 +166,17 @@ def _explain_groups(groups: Sequence[Sequence[Job]]) -> list[str]:
     """Explain for each group but the first what differs from the most similar group before it."""
     explained = []
     for number, group in enumerate(groups[1:], 2):
-        found = [_differences(other[0], group[0]) for other in groups[:number - 1]]
+        found = [comparison.differences(other[0].results, group[0].results)[0] for other in groups[:number - 1]]
         nearest = min(range(len(found)), key=lambda place: len(found[place]))
         names = list_first([job.name for job in group], 3)
         explained.append(f"Table {number} ({names}) is apart from table {nearest + 1}: {'; '.join(found[nearest])}.")
     return explained
 
 
-def _differences(one: Job, other: Job) -> list[str]:
-    """Return why the scores of two jobs cannot be compared, their iIoU aside."""
-    of_iiou = comparison.iiou_differences(one.results, other.results)
-    return [reason for reason in comparison.differences(one.results, other.results)[0] if reason not in of_iiou]
-
-
 def _compare_iiou(jobs: Sequence[Job]) -> list[str]:
     """Return a warning if not all jobs that were scored alike have the same iIoU."""
     for job in jobs[1:]:
-        differing = comparison.iiou_differences(jobs[0].results, job.results)
+        differing, _ = comparison.iiou_differences(jobs[0].results, job.results)
         if differing:
             return [f"{_title(jobs)}: the iIoU of {jobs[0].name} and {job.name} cannot be compared: "
                     f"{'; '.join(differing)}."]

@@ -223,7 +223,7 @@ def _find_table(results: Mapping[str, Any], others: Sequence[Mapping[str, Any]],
             continue
         if not all(isinstance(either.get("iou_per_class"), dict) for either in (results, other)):
             return number
-        if comparison.are_comparable(other, results):
+        if not comparison.differences(other, results)[0]:
             return number
         incomparable.add(number)
     if unread - incomparable:

@@ -1,6 +1,6 @@
-"""What happens to a step whose loss or gradient is not finite: the run stops before it, or skips it.
+"""Stop a run before a step whose loss or gradient is not finite, or skip the step.
 
-Either way no weight, optimizer state or BatchNorm statistic takes part in such a step, on CPUs and GPUs alike.
+Either way it changes no weight, optimizer state or BatchNorm statistic, on CPUs and GPUs alike.
 """
 
 import copy
@@ -21,20 +21,17 @@ from segtrain.training.step import Step
 log = logging.getLogger(__name__)
 
 READ_EVERY = 50  # steps on a GPU, where reading a loss waits for the device
-MAX_SKIPPED = 10  # in a row: weights that give nothing but NaN do not recover by themselves
+MAX_SKIPPED = 10  # in a row: weights that only give NaN do not recover by themselves
 
 
 class NonFiniteGuard:
-    """Check every step of a training, and count the losses of those that were made.
+    """Check every step of a training, and add the losses of good ones to its progress.
 
     On a CPU a step is checked before its update. On a GPU this would wait for the device in each step: there the losses
     are read every READ_EVERY steps, and if one of them is not finite, the run is rolled back to a copy of its state as
     of the last reading. The steps from there on are made again, checked one by one.
 
     The order of calls in the loop: `before_step`, `allows_update` (by train_step), `check`.
-
-    Args:
-        state: The training, of which the guard completes `progress` as losses are read.
     """
 
     def __init__(self, state: TrainingState) -> None:
@@ -154,7 +151,7 @@ class NonFiniteGuard:
                             f"{self._remedy()}")
 
     def _stop(self, step: Step) -> UserError:
-        """Save the state before a step that is not finite, and return the error that says what is wrong."""
+        """Save the state before a step that is not finite, and return the error that explains it."""
         progress, run_dir = self._state.progress, self._state.run_dir
         cause = (f"{_describe(step)} at step {progress.step + 1} of epoch {progress.epoch + 1} (learning rate "
                  f"{step.lr:g}, files {self._files(step)}). ")
@@ -181,7 +178,7 @@ class NonFiniteGuard:
 
 
 def checks_first(device: torch.device) -> bool:
-    """Return whether reading a loss costs nothing on a device, since nothing runs beside this process."""
+    """Return whether reading a loss costs nothing on a device, because it does not run beside this process."""
     return device.type == "cpu"
 
 

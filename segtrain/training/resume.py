@@ -1,4 +1,4 @@
-"""What may change when a run is continued: most settings may and are logged, some would make it another run."""
+"""Check what has changed when a run is continued: most settings may, some would make it another run."""
 
 import logging
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ FIXED: dict[str, str | None] = {
     "dataset.class_map": None,
     "optim._target_": "the checkpoint holds the optimizer's state",
 }
-# What changes no number of a run, only when it ends or what it writes; and runtime.workers, by construction.
+# What changes no number of a run, only when it ends or what it writes. Loaders give the same whatever their number.
 HARMLESS = ("dataset.root", "dataset.class_map", "dataset.split", "dataset.download", "dataset.cache",
             "runtime.workers", "train.examples", "train.keep", "train.max_minutes", "train.on_nonfinite",
             "train.patience", "train.report", "train.save_every", "train.save_minutes", "train.save_steps")
@@ -43,7 +43,7 @@ def check_changes(saved: Mapping[str, Any], cfg: Settled[Any], *, steps_per_epoc
     Raises:
         UserError: Names the key and the reason.
     """
-    before, now = (flatten(each) for each in (saved["config"], cfg.plain()))
+    before, now = flatten(saved["config"]), flatten(cfg.plain())
     changed = {key: (before.get(key), now.get(key)) for key in {**now, **before}
                if before.get(key) != now.get(key) and key != "runtime.trusted"}
     for key, (old, new) in changed.items():
@@ -52,7 +52,7 @@ def check_changes(saved: Mapping[str, Any], cfg: Settled[Any], *, steps_per_epoc
             raise UserError(f"{key} cannot change from {show_value(old)} to {show_value(new)} while a run goes on: "
                             f"{reason}. Leave it as it is, or start a new run from the weights of this one with "
                             "checkpoint=.")
-    former, images = (each["train.batch_size"] * each["train.accumulate"] for each in (before, now))
+    former, images = (config["train.batch_size"] * config["train.accumulate"] for config in (before, now))
     former_steps = (saved["progress"] or {}).get("steps_per_epoch", steps_per_epoch)
     former_processes, processes = saved.get("processes", 1), process_group.world_size()
     if images != former or (steps_per_epoch != former_steps and processes == former_processes):
@@ -89,9 +89,9 @@ def _same_kind(old: Any, new: Any) -> bool:
 
 
 def _log_changes(changed: Mapping[str, tuple[Any, Any]]) -> None:
-    for keys, said in (([key for key in changed if key not in HARMLESS],
-                        "changed since the checkpoint, so no longer bit-identical to an unbroken run"),
-                       ([key for key in changed if key in HARMLESS], "changed since the checkpoint")):
-        if keys:
-            log.info("%s: %s", said, ", ".join(f"{key} {show_value(old)} -> {show_value(new)}"
-                                               for key, (old, new) in changed.items() if key in keys))
+    for is_harmless, head in ((False, "changed since the checkpoint, so no longer bit-identical to an unbroken run"),
+                              (True, "changed since the checkpoint")):
+        shown = [f"{key} {show_value(old)} -> {show_value(new)}" for key, (old, new) in changed.items()
+                 if (key in HARMLESS) == is_harmless]
+        if shown:
+            log.info("%s: %s", head, ", ".join(shown))

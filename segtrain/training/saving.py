@@ -22,20 +22,15 @@ log = logging.getLogger(__name__)
 
 
 def is_save_due(state: TrainingState) -> bool:
-    """Return whether train.save_steps or train.save_minutes ask for a checkpoint after this step.
-
-    All processes must ask, and get the same answer, though their clocks differ.
-    """
+    """Return whether a checkpoint is due after this step: the same in all processes, which must all ask."""
     cfg = state.cfg.train
-    is_time = cfg.save_minutes is not None and bool(
-        process_group.largest(int(time.monotonic() - state.saved_at >= 60 * cfg.save_minutes)))
+    is_time = cfg.save_minutes is not None and any(
+        process_group.all_gather(time.monotonic() - state.saved_at >= 60 * cfg.save_minutes))
     return is_time or (cfg.save_steps is not None and state.progress.step % cfg.save_steps == 0)
 
 
 def save_last(state: TrainingState, *, keep_former: bool = False) -> None:
-    """Save all that a resumed run needs to end bit for bit as one that was never stopped.
-
-    Of several processes the first one writes, and all wait until it has.
+    """Save all that a resumed run needs to end bit for bit as one that was never stopped; all processes wait for it.
 
     Args:
         state: Between two steps, with every loss read.
@@ -70,10 +65,11 @@ def _resumable(state: TrainingState) -> Iterator[None]:
 
 
 def _describe(state: TrainingState) -> dict[str, Any]:
-    found = state.train_statistics
+    statistics = state.train_statistics
     return {"epoch": state.progress.epoch, "step": state.progress.step, "names": state.image_digests,
             "config": state.cfg.plain(), "processes": process_group.world_size(),
-            "class_sizes": found.class_sizes, "class_pixels": found.class_pixels, "image_pixels": found.image_pixels,
+            "class_sizes": statistics.class_sizes, "class_pixels": statistics.class_pixels,
+            "image_pixels": statistics.image_pixels,
             "labels": [asdict(label) for label in state.train_data.labels],
             "file_form": asdict(file_form(state.train_data))}
 
@@ -114,27 +110,22 @@ def restore(state: TrainingState, saved: dict[str, Any], path: Path) -> None:
     """
     checkpoint.load_weights(state.model, saved["model"], path, head=build.head_keys(state.cfg))
     with checkpoint.restoring(path):
-        _restore(state, saved, path)
+        former_lr = saved["optimizer"]["param_groups"][0]["lr"]
+        try:
+            put_back(state, {**saved, "progress": asdict(state.progress),
+                             "scheduler": {"last_epoch": state.schedule_step}})
+        except ValueError as error:
+            if "parameter group" not in str(error):
+                raise
+            raise UserError(f"{path} was trained with other groups of parameters ({error}): continue with the saved "
+                            "train.freeze_encoder, train.encoder_lr and train.weight_decay_on, or start a new run from "
+                            "its weights with checkpoint=.") from error
     if path.name == checkpoint.LAST:  # a damaged one is not worth keeping
         state.saved_step = state.progress.step
-
-
-def _restore(state: TrainingState, saved: dict[str, Any], path: Path) -> None:
-    former_lr = saved["optimizer"]["param_groups"][0]["lr"]
-    try:
-        put_back(state, {**saved, "progress": asdict(state.progress),
-                         "scheduler": {"last_epoch": state.schedule_step}})
-    except ValueError as error:
-        if "parameter group" not in str(error):
-            raise
-        raise UserError(f"{path} was trained with other groups of parameters ({error}): continue with the saved "
-                        "train.freeze_encoder, train.encoder_lr and train.weight_decay_on, or start a new run from its "
-                        "weights with checkpoint=.") from error
     lr = state.optimizer.param_groups[0]["lr"]
     if lr != former_lr:
         log.info("the learning rate goes on at %g, the checkpoint's was %g: step %d of %d under %s", lr, former_lr,
-                 state.progress.step, state.total_steps,
-                 state.cfg.scheduler["_target_"].rpartition(".")[2])
+                 state.progress.step, state.total_steps, state.cfg.scheduler["_target_"].rpartition(".")[2])
 
 
 def is_finite(state: TrainingState) -> bool:

@@ -10,6 +10,7 @@ from segtrain.distributed import process_group
 from segtrain.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STUCK = 20.0  # seconds in which a process must reach a safe point after a signal; torchrun kills it after 30
 
 
 class StopSignals:
@@ -53,19 +54,19 @@ class StopSignals:
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.signum = self.signum or signum
         if not process_group.is_started():
-            for each in SIGNALS:
-                signal.signal(each, signal.SIG_DFL)
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
 
     def is_requested(self) -> bool:
         """Return whether a signal has come, to any of several processes: they must all ask, at the same point."""
-        self.signum = process_group.largest(self.signum or 0) or None
+        self.signum = max(process_group.all_gather(self.signum or 0)) or None
         self.is_agreed = self.signum is not None
         if self.is_agreed and process_group.is_started():
             self._call_off()
         return self.is_agreed
 
     def check(self) -> None:
-        """Raise Stopped if a signal has come, to any of several processes: they must all ask, at the same point."""
+        """Raise Stopped if `is_requested`."""
         if self.is_requested():
             assert self.signum is not None
             raise Stopped(self.signum)
@@ -75,10 +76,10 @@ class StopSignals:
         while number := os.read(pipe, 1):
             with self._lock:
                 if number[0] in SIGNALS and not self._is_safe:
-                    process_group.end_if_stuck()
+                    signal.setitimer(signal.ITIMER_REAL, STUCK)  # SIGALRM ends it even where it waits inside torch
         os.close(pipe)
 
     def _call_off(self) -> None:
         with self._lock:
             self._is_safe = True
-            process_group.not_stuck()
+            signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,4 +1,4 @@
-"""What a training is made of: its parts, built from the config, and how far it has come."""
+"""The state of a training: its parts, built from the config, and how far it has come."""
 
 import copy
 import hashlib
@@ -35,41 +35,25 @@ from segtrain.training.resume import check_changes
 log = logging.getLogger(__name__)
 
 
-@pydantic.dataclasses.dataclass(config=pydantic.ConfigDict(strict=True))  # a file of others may hold anything
+@pydantic.dataclasses.dataclass(config=pydantic.ConfigDict(strict=True))  # a checkpoint of others may hold anything
 class Progress:
-    """How far a run has come: plain numbers, kept in its checkpoints.
+    """How far a run has come: plain numbers, kept in its checkpoints."""
 
-    Attributes:
-        epoch: Epochs completed, validation included.
-        step: Optimizer steps completed, skipped ones counted.
-        epoch_steps: Those of the running epoch.
-        steps_per_epoch: Steps of a whole epoch.
-        loss_sums: The running epoch's sums of the terms of the loss.
-        normalizers: What they are divided by.
-        images: Images of the running epoch; the epoch goes on after them.
-        seconds_waited: Its seconds of waiting for data.
-        seconds_trained: Its seconds of training.
-        seconds: Seconds of training and validation of the completed epochs.
-        best: results.json of the best checkpoint so far.
-        since_best: Validations since then.
-        skipped: Steps that were skipped because loss or gradient were not finite.
-        skipped_in_a_row: Those since the last step that was not.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    epoch_steps: int = 0
+    epoch: int = 0  # completed, validation included
+    step: int = 0  # optimizer steps completed, skipped ones included
     steps_per_epoch: int = 0
-    loss_sums: list[float] = field(default_factory=list)
-    normalizers: list[float] = field(default_factory=list)
-    images: int = 0
-    seconds_waited: float = 0.0
-    seconds_trained: float = 0.0
-    seconds: float = 0.0
-    best: dict[str, Any] | None = None
-    since_best: int = 0
-    skipped: int = 0
+    seconds: float = 0.0  # of training and validation in the completed epochs
+    best: dict[str, Any] | None = None  # results.json of the best checkpoint so far
+    since_best: int = 0  # validations since then
+    skipped: int = 0  # steps whose loss or gradient was not finite
     skipped_in_a_row: int = 0
+    # of the running epoch
+    epoch_steps: int = 0
+    images: int = 0  # the epoch goes on after them
+    loss_sums: list[float] = field(default_factory=list)  # of each term of the loss
+    normalizers: list[float] = field(default_factory=list)
+    seconds_waited: float = 0.0  # for data
+    seconds_trained: float = 0.0
 
     @property
     def train_loss(self) -> float:
@@ -88,16 +72,7 @@ class Progress:
 
 @dataclass
 class TrainingState:
-    """Everything a run is made of.
-
-    Attributes:
-        cfg: The config, without any `auto`.
-        model: The model whose weights are trained, in its plain form, neither compiled nor wrapped.
-        ema: An EMA of its weights, which is scored instead; None without train.ema_decay.
-        image_digests: A digest of the image names of each split, by which a resume recognises them.
-        saved_step: The step of last.pt, if that is worth keeping.
-        saved_at: When it was saved, as time.monotonic() says.
-    """
+    """Everything a run is made of."""
 
     cfg: Settled[TrainTask]
     run_dir: Path
@@ -108,8 +83,8 @@ class TrainingState:
     val_statistics: DatasetStatistics
     steps_per_epoch: int
     total_steps: int
-    model: nn.Module
-    ema: nn.Module | None
+    model: nn.Module  # its plain form, neither compiled nor wrapped
+    ema: nn.Module | None  # an EMA of its weights, which is scored instead; None without train.ema_decay
     loss_fn: Loss
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LambdaLR
@@ -118,8 +93,8 @@ class TrainingState:
     loader: TrainingLoader
     costs: dict[str, int | None]
     progress: Progress
-    image_digests: dict[str, str]
-    saved_step: int | None = None
+    image_digests: dict[str, str]  # of the image names of each split, by which a resume recognises them
+    saved_step: int | None = None  # of last.pt, if that is worth keeping
     saved_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -149,7 +124,7 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
         saved_in: Its file.
 
     Raises:
-        UserError: For whatever is at fault with the config or the data, or cannot change while a run goes on.
+        UserError: If the config or the data are at fault, or something cannot change while a run goes on.
     """
     device = build.device(cfg)
     train_data, val_data = build.dataset(cfg, "train"), build.dataset(cfg, "val")
@@ -166,11 +141,14 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
     train_data, val_data = build.cached(train_data, cfg.dataset.cache), build.cached(val_data, cfg.dataset.cache)
     images_per_batch = cfg.train.batch_size * process_group.world_size()
     steps_per_epoch = math.ceil(len(train_data.names) // images_per_batch / cfg.train.accumulate)
-    progress = Progress(steps_per_epoch=steps_per_epoch)
+    progress = Progress()
     if saved is not None:
         with checkpoint.restoring(saved_in or run_dir):
-            progress = _progress(saved, steps_per_epoch, images_per_batch * cfg.train.accumulate)
-    # Fewer or more processes make steps of another size: the run has then made more or fewer than its epochs have.
+            progress = Progress(**saved["progress"])
+    # Fewer or more processes make steps of another size. Those of the running epoch are counted in steps of now; the
+    # run has then made more or fewer than its epochs have.
+    progress.steps_per_epoch = steps_per_epoch
+    progress.epoch_steps = math.ceil(progress.images / (images_per_batch * cfg.train.accumulate))
     shift = progress.step - progress.epoch * steps_per_epoch - progress.epoch_steps
     total_steps = cfg.train.epochs * steps_per_epoch + shift
     if cfg.train.max_steps is not None:
@@ -226,14 +204,6 @@ def _trained_classes(cfg: Config[TrainTask], saved: dict[str, Any] | None,
     return None if saved is None or saved_in is None else (read_classes(saved, saved_in)[0], saved_in)
 
 
-def _progress(saved: dict[str, Any], steps_per_epoch: int, images_per_step: int) -> Progress:
-    """Read how far a run has come, its steps of the running epoch counted in those of now."""
-    progress = Progress(**saved["progress"])
-    progress.epoch_steps = math.ceil(progress.images / images_per_step)
-    progress.steps_per_epoch = steps_per_epoch
-    return progress
-
-
 def _digest(names: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()[:16]
 
@@ -249,7 +219,7 @@ def _check_options(cfg: Config[TrainTask], train_data: Dataset) -> None:
 
 
 def _check_frozen(cfg: Config[TrainTask]) -> None:
-    """Refuse to freeze an encoder whose weights are random; a class of the user's may load weights in its own way."""
+    """Refuse to freeze an encoder whose weights are random; a class of the user may load weights in its own way."""
     may_load = "pretrained" not in cfg.model and not str(cfg.model.get("_target_")).startswith("segtrain.")
     if cfg.train.freeze_encoder and cfg.checkpoint is None and not cfg.model.get("pretrained") and not may_load:
         raise UserError("train.freeze_encoder=true would keep random weights: give the encoder some to keep, by "
@@ -279,7 +249,7 @@ def _start_from(cfg: Config[TrainTask], weights: str, model: nn.Module) -> None:
 
 
 def set_training_mode(state: TrainingState) -> None:
-    """Put the model into training mode; of a frozen encoder BatchNorm's statistics stay, and nothing drops."""
+    """Put the model into training mode, but for a frozen encoder: its BatchNorm statistics stay, nothing is dropped."""
     state.model.train()
     if state.cfg.train.freeze_encoder:
         find_encoder(state.model, "train.freeze_encoder").eval()
@@ -297,7 +267,7 @@ def log_start(state: TrainingState) -> None:
                f"encoder trained at {cfg.train.encoder_lr}": cfg.train.encoder_lr is not None,
                f"weight decay {cfg.optim.get('weight_decay')} on kernels only": cfg.train.weight_decay_on == "kernels"}
     if any(options.values()):
-        log.info("%s", ", ".join(said for said, is_on in options.items() if is_on))
+        log.info("%s", ", ".join(text for text, is_on in options.items() if is_on))
     log.info("%d steps of %d images%s; run directory %s", state.total_steps,
              cfg.train.batch_size * cfg.train.accumulate * process_group.world_size(),
              f", going on after step {progress.step}" if progress.step else "", state.run_dir)

@@ -18,28 +18,20 @@ from segtrain.losses import Loss, mean_loss
 
 @dataclass
 class Step:
-    """What one optimizer step gave; tensors stay on the device, so that nothing waits for it.
+    """The outcome of one optimizer step; tensors stay on the device, so that nothing waits for it.
 
-    Attributes:
-        loss: float32 scalar, detached.
-        loss_sums: float32 (T,), the sums of the loss's T terms before they are divided, detached.
-        normalizers: float32 (T,), what they are divided by.
-        lr: The learning rate of the step.
-        num_images: Images of the step, of all processes.
-        indices: The numbers in the dataset of this process's images.
-        is_finite: bool scalar, whether loss and gradient are finite. An fp16 gradient that overflows because of its
-            scale counts as finite: the gradient scaler skips that update and halves the scale.
-        skipped: Whether weights were left as they are because loss or gradient are not finite.
+    An fp16 gradient that overflows because of its scale counts as finite: the gradient scaler skips that update and
+    halves the scale.
     """
 
-    loss: Tensor
-    loss_sums: Tensor
-    normalizers: Tensor
+    loss: Tensor  # float32 scalar, detached
+    loss_sums: Tensor  # float32 (T,), the T terms of the loss before they are divided, detached
+    normalizers: Tensor  # float32 (T,), what they are divided by
     lr: float
-    num_images: int
-    indices: list[int]
-    is_finite: Tensor
-    skipped: bool = False
+    num_images: int  # of all processes
+    indices: list[int]  # of this process's images in the dataset
+    is_finite: Tensor  # bool scalar, whether loss and gradient are finite
+    skipped: bool = False  # whether weights were left as they are because they are not
 
 
 def train_step(
@@ -72,10 +64,10 @@ def train_step(
         normalize: uint8 (N, H, W, C) on the device -> float32 (N, C, H, W).
         device: Where the model is.
         precision: "fp32", "bf16" or "fp16" (autocast).
-        scaler: The gradient scaler of fp16; None otherwise.
-        clip_norm: Largest norm of the whole gradient; None leaves it.
-        ema: A copy of the unwrapped model that follows it; None for none.
-        ema_decay: Its decay.
+        scaler: For fp16.
+        clip_norm: Largest norm of the whole gradient.
+        ema: A copy of the unwrapped model that follows it with `ema_decay`.
+        ema_decay: See `update_ema`.
         allows_update: Called before anything but BatchNorm's statistics has changed; where it returns False, only the
             schedule moves on. What it raises ends the step.
 
@@ -135,13 +127,7 @@ def accumulated(batches: Iterable[Batch], accumulate: int) -> Iterator[tuple[lis
 
 @torch.no_grad()
 def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move an EMA of a model towards it by 1 - decay: parameters, and BatchNorm's statistics with them.
-
-    Args:
-        ema: A copy of the model, changed in place.
-        model: The model, or its wrapper for several processes or torch.compile.
-        decay: The weight of what the EMA was before.
-    """
+    """Move an EMA of a model, a copy of it, towards it by 1 - decay: parameters and BatchNorm's statistics."""
     pairs = list(zip(ema.state_dict().values(), model.state_dict().values(), strict=True))
     torch._foreach_lerp_([old for old, _ in pairs if old.is_floating_point()],
                          [new for old, new in pairs if old.is_floating_point()], 1 - decay)

@@ -332,4 +332,3 @@ def test_nothing_is_asked_of_others_in_one_process():
     assert (process_group.world_size(), process_group.rank(), process_group.is_main()) == (1, 0, True)
     assert process_group.broadcast("a") == "a"
     assert process_group.all_gather("a") == ["a"]
-    assert process_group.largest(3) == 3

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from helpers import images
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -101,10 +102,6 @@ every_class_slowly = parametrized(SMALLEST, fast=["unet_width16"])
 def build(make, kwargs, num_classes=5, seed=0, **more):
     torch.manual_seed(seed)
     return make(num_classes, **{**kwargs, **more})
-
-
-def images(*shape, seed=1):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import images
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
@@ -11,10 +12,6 @@ from segtrain.models.enet import Bottleneck, DownBottleneck, ENet
 from segtrain.models.segnet import SegNet
 from segtrain.models.tiramisu import Tiramisu
 from segtrain.models.unet import UNet
-
-
-def images(*shape):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
 def shapes_inside(model, modules, height, width):

@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 import torchvision
+from helpers import images
 from keras_records import batch_norm_constants, load_record, relative_error
 
 from segtrain.models.encoders import DENSENETS, rename_densenet_key
@@ -16,10 +17,6 @@ from segtrain.models.keras_weights import convert_keras
 def small_depth(monkeypatch):
     """Know a DenseNet small enough for every test."""
     monkeypatch.setitem(DENSENETS, 13, (1, 1, 1, 1))
-
-
-def images(*shape):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
 def keras_weights(network):

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from helpers import images
 from keras_records import batch_norm_constants, load_record, relative_error
 from torch import nn
 
@@ -12,10 +13,6 @@ from segtrain.models.fcn8 import FCN8, enlarge_bilinear, enlarge_nearest, keras_
 from segtrain.models.keras_weights import convert_keras
 
 SMALL = {"separable": True, "fc_channels": 64}
-
-
-def images(*shape):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")

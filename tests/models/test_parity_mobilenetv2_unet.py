@@ -4,15 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from helpers import images
 from keras_records import batch_norm_constants, load_record, relative_error
 from torch import nn
 
 from segtrain.models.keras_weights import convert_keras
 from segtrain.models.mobilenetv2_unet import MobileNetV2UNet, keras_layers
-
-
-def images(*shape):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")

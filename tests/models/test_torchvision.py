@@ -2,16 +2,13 @@
 
 import pytest
 import torch
+from helpers import images
 from torch import nn
 from torchvision.models import get_model, list_models, segmentation
 
 from segtrain.models.torchvision import TorchvisionNetwork
 
 SMALL = "lraspp_mobilenet_v3_large"
-
-
-def images(*shape):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("name", [SMALL, "deeplabv3_mobilenet_v3_large", "fcn_resnet50"])

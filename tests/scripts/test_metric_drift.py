@@ -215,7 +215,7 @@ def test_a_missing_or_wrong_prediction_is_named(scripts, monkeypatch, capsys, ca
     Image.fromarray(np.full((2, 4), 77, np.uint8)).save(camvid / "predictions" / "1.png")
     code, _, err = run(scripts, monkeypatch, capsys, *given)
     assert code == 2
-    assert "1.png holds values that are no class" in err
+    assert "1.png holds values that are not a class" in err
     (camvid / "predictions" / "1.png").unlink()
     code, _, err = run(scripts, monkeypatch, capsys, *given)
     assert code == 2

@@ -13,7 +13,7 @@ from helpers import TINY, UNET, mostly_slow
 from PIL import Image
 
 from segtrain.data.cityscapes import CITYSCAPES, CITYSCAPES_LABELS, CITYSCAPES_SIZES
-from segtrain.metrics.confusion import MAX_PIXELS, confusion_matrix, count_pairs, fold_pairs
+from segtrain.metrics.confusion import MAX_PIXELS, confusion_matrix, count_values, fold_pairs
 from segtrain.tasks import score as score_task
 
 ROOT = Path(__file__).parents[2]
@@ -179,12 +179,12 @@ def test_counting_of_pairs_equals_the_confusion_matrix():
     for shape in ((1, 1), (37, 53), (3, MAX_PIXELS // 2)):
         pred, target = (rng.integers(0, 256, shape, dtype=np.uint8) for _ in range(2))
         target.flags.writeable = False
-        pairs = count_pairs(pred, target)
+        pairs = count_values(target, pred)
         assert pairs.sum() == pred.size
         expected = confusion_matrix(torch.from_numpy(ids[pred]), torch.from_numpy(target.copy()), 19, num_predicted=23)
         assert torch.equal(fold_pairs(pairs, ids, 19, 23), expected)
     with pytest.raises(ValueError, match="differ in shape"):
-        count_pairs(pred, pred.T)
+        count_values(pred, pred.T)
 
 
 # ---- other datasets
