@@ -49,9 +49,9 @@ def register_resolvers() -> None:
 
 
 def share_config_store() -> None:
-    """Keep Hydra from copying all of its own configs for each group that --help lists, which takes a second.
+    """Keep Hydra from copying its whole store for each group that --help lists, which takes a second.
 
-    There is one store, and what is loaded from it is copied then.
+    What is loaded from the store is copied then. Launchers pickle the store, so copyreg cannot do this.
     """
     ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
 

@@ -68,12 +68,10 @@ def run(cfg: Config[EvaluateTask], run_dir: Path) -> float | None:
 
 def _inference_settings(options: EvaluateTask) -> InferenceSettings:
     """Return how logits are computed; raise UserError for task.overlap without task.window."""
-    if options.window is not None:
-        return InferenceSettings(options.window, 0.25 if options.overlap is None else options.overlap, options.flip)
-    if options.overlap is not None:
+    if options.overlap is not None and options.window is None:
         raise UserError(f"task.overlap={options.overlap} is for a sliding window: set task.window=[height,width], "
                         "or leave task.overlap out.")
-    return InferenceSettings(flip=options.flip)
+    return InferenceSettings(options.window, 0.25 if options.overlap is None else options.overlap, options.flip)
 
 
 def _read_split(cfg: Config[EvaluateTask], data: Dataset) -> DatasetStatistics:

@@ -67,8 +67,8 @@ def run(cfg: Config[ScoreTask], run_dir: Path) -> float | None:
     return results[cfg.train.monitor]
 
 
-def _class_sizes(given: Any, data: Dataset, instances: str | None,
-                 ) -> tuple[Mapping[str, float | None] | None, str]:
+def _class_sizes(given: Any, data: Dataset,
+                 instances: str | None) -> tuple[Mapping[str, float | None] | None, str]:
     """Return the object sizes that weight iIoU, by class name, and where they come from.
 
     They are task.class_sizes, or those that the dataset fixes, or None.
@@ -111,10 +111,10 @@ def _read_sizes(path: Path) -> Any:
 
 
 def _log_sizes(labels: Sequence[Label], objects: np.ndarray, sizes: Mapping[str, float | None] | None,
-                source: str) -> None:
+               source: str) -> None:
     """Log which object sizes weight iIoU: they are a part of its definition."""
-    own = [labels[train_id].name for train_id in np.unique(objects[:, 0]) if not (sizes or {}).get(
-        labels[train_id].name)]
+    names = [labels[train_id].name for train_id in np.unique(objects[:, 0])]
+    own = [name for name in names if not (sizes or {}).get(name)]
     if sizes is not None:
         log.info("object sizes for iIoU: %s", source)
     if own:
