@@ -1,4 +1,4 @@
-"""What a terminal is shown: colours where they are wanted, completions and nothing else where a line is completed."""
+"""What a terminal is shown: colors where they are wanted, completions and nothing else where a line is completed."""
 
 import os
 import select
@@ -42,7 +42,7 @@ def terminal():
 @pytest.mark.parametrize(("settings", "has_colors"), [
     ({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": ""}, True), ({"TERM": "xterm", "NO_COLOR": "0"}, False),
     ({"TERM": "dumb"}, False)])
-def test_an_error_is_red_on_a_terminal_unless_its_user_wants_no_colours(segtrain, monkeypatch, settings, has_colors):
+def test_an_error_is_red_on_a_terminal_unless_its_user_wants_no_colors(segtrain, monkeypatch, settings, has_colors):
     monkeypatch.delenv("NO_COLOR", raising=False)
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
@@ -63,7 +63,7 @@ def test_a_warning_is_yellow_on_a_terminal_and_plain_in_the_file(monkeypatch, tm
     assert "\x1b" not in (tmp_path / "run.log").read_text()
 
 
-def test_what_is_no_terminal_gets_no_colours(segtrain, monkeypatch, capsys):
+def test_what_is_no_terminal_gets_no_colors(segtrain, monkeypatch, capsys):
     monkeypatch.setenv("TERM", "xterm")
     assert segtrain("model=link") == 2
     assert capsys.readouterr().err.startswith("segtrain: model=link ")

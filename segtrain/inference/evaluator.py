@@ -225,16 +225,10 @@ def image_rows(data: Dataset, counts: np.ndarray, losses: Sequence[float | None]
 
 
 def draw_worst(folder: Path, data: Dataset, rows: Sequence[Mapping[str, Any]], predict: PredictFn, count: int) -> None:
-    """Draw the images of lowest mIoU: input, target, prediction, errors; the file names begin with rank and mIoU.
+    """Draw up to `count` images of lowest mIoU: input, target, prediction, errors; file names begin with rank and mIoU.
 
-    The images are predicted again, so that memory need not hold the predictions of a whole split.
-
-    Args:
-        folder: Made if there is anything to draw.
-        data: The split.
-        rows: The scores of each image, as of `image_rows`. Images without a valid pixel are left out.
-        predict: uint8 (1, H, W, C) -> logits (1, K, H, W).
-        count: The largest number of images.
+    `rows` are those of `image_rows`; images without a valid pixel are left out. The images are predicted again, so that
+    memory need not hold the predictions of a whole split. The folder is made if there is anything to draw.
     """
     scored = [index for index, row in enumerate(rows) if row["miou"] is not None]
     for rank, index in enumerate(sorted(scored, key=lambda index: rows[index]["miou"])[:count], 1):

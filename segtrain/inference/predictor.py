@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 import torch
@@ -56,7 +56,6 @@ class Predictor:
         self._memory = (free_memory(device) or UNKNOWN_MEMORY) / 2
         measured = measure_bytes_per_pixel(network, in_channels)
         self._bytes_per_pixel = None if measured is None else SCRATCH * measured
-        self.plan = lru_cache(maxsize=None)(self._plan)
 
     def __call__(self, images: np.ndarray, on_probabilities: Callable[[int, np.ndarray], None] | None = None,
                  ) -> np.ndarray:
@@ -84,7 +83,7 @@ class Predictor:
                 on_probabilities(top, logits.softmax(1).cpu().numpy())
         return preds
 
-    def _plan(self, size: tuple[int, int]) -> Plan:
+    def plan(self, size: tuple[int, int]) -> Plan:
         """Return how images of (height, width) are predicted."""
         window, memory = self._settings.window, self._memory
         if window is None:

@@ -24,15 +24,9 @@ SUMMARIZED = {"model": ("encoder", "name", "architecture", "pretrained"), "datas
 
 
 def write_run(folder: Path, output: Path | None = None, evaluation: Path | None = None) -> tuple[Path, list[str]]:
-    """Write the report of a run.
+    """Write the report of a run to `output`, default report.html in its directory; return the file and its warnings.
 
-    Args:
-        folder: The run directory.
-        output: The file; default: report.html in the run directory.
-        evaluation: The directory of an evaluation of its checkpoint, to show its scores and worst images.
-
-    Returns:
-        The file, and the warnings in it.
+    The scores and worst images of `evaluation`, the directory of an evaluation of its checkpoint, are shown too.
 
     Raises:
         UserError: If one of the directories is not a run with scores of classes, or the file cannot be written.

@@ -62,14 +62,9 @@ def job_folders(folder: Path) -> list[Path]:
 
 
 def write_sweep(folder: Path, output: Path | None = None) -> tuple[Path, list[str]]:
-    """Write the report of a sweep, with links to the reports of its jobs.
+    """Write the report of a sweep to `output`, default report.html in its directory; return the file and its warnings.
 
-    Args:
-        folder: The sweep's directory.
-        output: The file; default: report.html in the sweep's directory.
-
-    Returns:
-        The file, and the warnings in it.
+    It links to the reports of the sweep's jobs.
 
     Raises:
         UserError: If no job trained, evaluated or scored, or the file cannot be written.

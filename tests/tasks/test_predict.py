@@ -35,8 +35,8 @@ def save(path, array, **options):
     Image.fromarray(array).save(path, **options)
 
 
-def picture(size, seed):
-    """Draw a smooth picture, uint8 (H, W, 3)."""
+def draw(size, seed):
+    """Draw a smooth image, uint8 (H, W, 3)."""
     small = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), np.uint8)
     return cv2.resize(small, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
 
@@ -51,7 +51,7 @@ def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("predict")
     for split in ("train", "val"):
         for number in range(4):
-            image = picture((40, 48), number)
+            image = draw((40, 48), number)
             save(root / "data" / split / "images" / f"{number}.png", image)
             save(root / "data" / split / "masks" / f"{number}.png", (image[..., 0] // 64 % 3).astype(np.uint8))
     (root / "data" / "classes.csv").write_text("name,color\nwall,#ff0000\nfloor,#00ff00\ndoor,#0000ff\n")
@@ -103,16 +103,16 @@ def test_predictions_are_those_of_an_evaluation_without_its_dataset(predict, tra
         ("wall", [255, 0, 0]), ("floor", [0, 255, 0]), ("door", [0, 0, 255])]
 
 
-def test_every_kind_of_picture_keeps_its_name_folder_and_size(predict, tmp_path):
+def test_every_kind_of_image_keeps_its_name_folder_and_size(predict, tmp_path):
     rng = np.random.default_rng(0)
     photos = tmp_path / "photos"
-    save(photos / "a.jpg", picture((40, 48), 0))
+    save(photos / "a.jpg", draw((40, 48), 0))
     save(photos / "night" / "a.png", rng.integers(0, 256, (33, 57), np.uint8))
     save(photos / "night" / "deep" / "alpha.png", rng.integers(0, 256, (40, 48, 4), np.uint8))
     save(photos / "sixteen.png", rng.integers(5000, 60000, (40, 48)).astype(np.uint16))
-    Image.fromarray(picture((40, 48), 1)).quantize(8).save(photos / "palette.png")
-    save(photos / "tiny.png", picture((7, 90), 2))
-    turned = Image.fromarray(picture((40, 48), 3))
+    Image.fromarray(draw((40, 48), 1)).quantize(8).save(photos / "palette.png")
+    save(photos / "tiny.png", draw((7, 90), 2))
+    turned = Image.fromarray(draw((40, 48), 3))
     turned.getexif()[0x0112] = 6
     turned.save(photos / "turned.jpg", exif=turned.getexif())
     code, run_dir = predict(photos, "task.overlays=true", "task.probabilities=true", "train.batch_size=3")
@@ -136,8 +136,8 @@ def test_every_kind_of_picture_keeps_its_name_folder_and_size(predict, tmp_path)
         assert shown.shape[0] > size[0]
 
 
-def test_an_overlay_is_half_picture_half_colour_and_its_legend_names_what_occurs():
-    image, pred = picture((40, 400), 0), np.zeros((40, 400), np.uint8)
+def test_an_overlay_is_half_image_half_color_and_its_legend_names_what_occurs():
+    image, pred = draw((40, 400), 0), np.zeros((40, 400), np.uint8)
     pred[:, 200:] = 8
     drawn = blend(image, pred, CAMVID)
     assert np.abs(drawn.astype(int) - (image.astype(int) + colorize(pred, CAMVID)) / 2).max() <= 1
@@ -153,7 +153,7 @@ def test_an_overlay_is_half_picture_half_colour_and_its_legend_names_what_occurs
 
 def test_batches_and_restarts_do_not_change_a_prediction(predict, tmp_path):
     for number, size in enumerate([(40, 48), (33, 57), (40, 48), (33, 57), (40, 48)]):
-        save(tmp_path / "photos" / f"{number}.png", picture(size, number))
+        save(tmp_path / "photos" / f"{number}.png", draw(size, number))
     _, one = predict(tmp_path / "photos", "train.batch_size=1")
     _, many = predict(tmp_path / "photos", "train.batch_size=4")
     assert len(outputs(one)) == 5
@@ -162,7 +162,7 @@ def test_batches_and_restarts_do_not_change_a_prediction(predict, tmp_path):
 
 
 def test_flip_gives_the_mirror_image_of_the_mirror_image(predict, tmp_path):
-    image = picture((40, 48), 5)
+    image = draw((40, 48), 5)
     save(tmp_path / "photos" / "as_is.png", image)
     save(tmp_path / "photos" / "mirrored.png", image[:, ::-1])
     _, run_dir = predict(tmp_path / "photos", "task.flip=true", "train.batch_size=1")
@@ -170,7 +170,7 @@ def test_flip_gives_the_mirror_image_of_the_mirror_image(predict, tmp_path):
     assert (as_is == mirrored[:, ::-1]).mean() > 0.999
 
 
-# ---- large pictures
+# ---- large images
 
 
 class Local(nn.Module):
@@ -192,7 +192,7 @@ def local_predictor(**options):
 
 
 def test_what_exceeds_the_memory_is_cut_into_windows_and_comes_out_the_same(monkeypatch):
-    image = picture((700, 900), 0)[None]
+    image = draw((700, 900), 0)[None]
     whole = local_predictor()
     assert not whole.plan((700, 900)).is_too_large
     assert whole.plan((700, 900)).num_images == 4
@@ -210,7 +210,7 @@ def test_what_exceeds_the_memory_is_cut_into_windows_and_comes_out_the_same(monk
     assert sum(values.shape[2] for _, values in parts) == 700
 
 
-def test_pictures_beyond_all_cameras_are_cut_whatever_the_memory(monkeypatch):
+def test_images_beyond_all_cameras_are_cut_whatever_the_memory(monkeypatch):
     monkeypatch.setattr("segtrain.inference.predictor.free_memory", lambda device: 2**50)
     predictor = local_predictor()
     assert not predictor.plan((4320, 7680)).is_too_large
@@ -224,7 +224,7 @@ def test_the_memory_of_a_pass_is_measured():
 
 
 def test_windows_that_are_asked_for_are_used_and_said(predict, tmp_path):
-    save(tmp_path / "photos" / "a.png", picture((70, 90), 0))
+    save(tmp_path / "photos" / "a.png", draw((70, 90), 0))
     code, run_dir = predict(tmp_path / "photos", "task.window=[48,64]", "task.overlap=0.5")
     assert code == 0
     assert results(run_dir)["inference"] == {"window": [48, 64], "overlap": 0.5, "flip": False}
@@ -255,8 +255,8 @@ def names(given, output="out"):
 def photos(tmp_path):
     for name in ("b.png", "a.JPG", "night/a.png", "night/deep/c.webp", ".hidden.png", "[1]/d.png"):
         save(tmp_path / "photos" / name, np.zeros((32, 32, 3), np.uint8), format="PNG")
-    (tmp_path / "photos" / "notes.txt").write_text("no picture")
-    (tmp_path / "photos" / "phone.heic").write_text("no picture that can be read")
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    (tmp_path / "photos" / "phone.heic").write_text("no image that can be read")
     (tmp_path / "photos" / "drive.mp4").write_text("")
     return tmp_path / "photos"
 
@@ -326,7 +326,7 @@ def test_a_shard_that_is_none_is_refused(which):
 # ---- faults, restarts, mixed folders
 
 
-def test_a_broken_picture_costs_only_itself(predict, photos, capsys):
+def test_a_broken_image_costs_only_itself(predict, photos, capsys):
     (photos / "drive.mp4").unlink()
     (photos / "b.png").write_text("broken")
     whole = (photos / "a.JPG").read_bytes()
@@ -360,11 +360,11 @@ def test_a_restart_does_only_what_is_missing(predict, photos, tmp_path):
     assert len(outputs(tmp_path / "out", "overlays")) == 5
 
 
-def test_a_picture_that_is_newer_than_its_prediction_is_predicted_anew(predict, tmp_path):
-    save(tmp_path / "photos" / "a.png", picture((40, 48), 0))
+def test_a_image_that_is_newer_than_its_prediction_is_predicted_anew(predict, tmp_path):
+    save(tmp_path / "photos" / "a.png", draw((40, 48), 0))
     output = f"task.output={tmp_path}/out"
     predict(tmp_path / "photos", output)
-    save(tmp_path / "photos" / "a.png", picture((50, 60), 1))
+    save(tmp_path / "photos" / "a.png", draw((50, 60), 1))
     _, run_dir = predict(tmp_path / "photos", output)
     assert results(run_dir)["num_images"] == 1
     assert read(tmp_path / "out" / "predictions" / "a.png").shape == (50, 60)
@@ -391,7 +391,7 @@ def test_a_folder_does_not_mix_predictions(segtrain, predict, trained, photos, t
 
 def test_a_run_that_was_stopped_is_resumed(segtrain, predict, tmp_path):
     for number in range(3):
-        save(tmp_path / "photos" / f"{number}.png", picture((40, 48), number))
+        save(tmp_path / "photos" / f"{number}.png", draw((40, 48), number))
     _, run_dir = predict(tmp_path / "photos", "task.flip=true")
     (run_dir / "results.json").unlink()
     (run_dir / "predictions" / "1.png").unlink()
@@ -407,7 +407,7 @@ def test_a_run_that_was_stopped_is_resumed(segtrain, predict, tmp_path):
 def test_a_checkpoint_that_is_none_is_refused(segtrain, tmp_path, monkeypatch, capsys, arguments, said):
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": {}}, "foreign.pt")
-    save(Path("photos/a.png"), picture((40, 48), 0))
+    save(Path("photos/a.png"), draw((40, 48), 0))
     assert segtrain("task=predict", "task.input=photos", "hydra.run.dir=run", *arguments) == 2
     assert said in capsys.readouterr().err
     assert not Path("run").exists()
@@ -435,7 +435,7 @@ def test_a_checkpoint_keeps_what_its_dataset_wants_in_files():
 def write_video(path, num_frames, size=(40, 48)):
     with open_video(path, 10, size) as write:
         for number in range(num_frames):
-            write(picture(size, number))
+            write(draw(size, number))
 
 
 def frames_of(path):
@@ -445,7 +445,7 @@ def frames_of(path):
 def test_a_video_becomes_a_video_of_as_many_frames(predict, tmp_path, capsys):
     (tmp_path / "in" / "day").mkdir(parents=True)
     write_video(tmp_path / "in" / "day" / "drive.mp4", 7)
-    save(tmp_path / "in" / "a.png", picture((40, 48), 0))
+    save(tmp_path / "in" / "a.png", draw((40, 48), 0))
     (tmp_path / "in" / "broken.mp4").write_text("no video")
     code, run_dir = predict(tmp_path / "in", "train.batch_size=3", f"task.output={tmp_path}/out")
     assert code == 2
@@ -469,7 +469,7 @@ def test_a_video_becomes_a_video_of_as_many_frames(predict, tmp_path, capsys):
     assert results(run_dir)["num_skipped"] == 2
 
 
-def test_videos_refuse_what_is_for_pictures(predict, tmp_path, capsys):
+def test_videos_refuse_what_is_for_images(predict, tmp_path, capsys):
     write_video(tmp_path / "drive.mp4", 2)
     for option in ("overlays", "probabilities"):
         code, _ = predict(tmp_path / "drive.mp4", f"task.{option}=true")
@@ -480,7 +480,7 @@ def test_videos_refuse_what_is_for_pictures(predict, tmp_path, capsys):
 def test_a_video_that_breaks_off_is_predicted_so_far_and_reported(predict, tmp_path, capsys):
     writer = cv2.VideoWriter(str(tmp_path / "whole.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
     for number in range(20):
-        writer.write(picture((48, 64), number))
+        writer.write(draw((48, 64), number))
     writer.release()
     data = (tmp_path / "whole.avi").read_bytes()
     (tmp_path / "cut.avi").write_bytes(data[:len(data) // 2])
@@ -501,7 +501,7 @@ def test_a_missing_codec_is_named(monkeypatch, tmp_path):
 
 def test_a_video_that_fails_half_way_leaves_no_file(tmp_path):
     def break_off(write):
-        write(picture((40, 48), 0))
+        write(draw((40, 48), 0))
         raise RuntimeError
 
     with pytest.raises(RuntimeError), open_video(tmp_path / "a.mp4", 10, (40, 48)) as write:

@@ -129,7 +129,7 @@ def test_the_report_shows_the_scores_of_results_json(segtrain, run_dir):
     assert "not finished" not in page.text
     assert "96.15" in page.cells  # the share of Road: 1000 of 1040 pixels
     assert page.cells[(place := page.cells.index("predicted as") + 4):place + 3] == ["Road", "Car", "100"]
-    assert len([each for each in page.all("svg") if each.get("role") == "img" and each["aria-label"]]) == 4
+    assert len([element for element in page.all("svg") if element.get("role") == "img" and element["aria-label"]]) == 4
     assert json.loads(Path("out/results.json").read_text())["report"] == str(run_dir / "report.html")
 
 
@@ -260,7 +260,7 @@ def test_a_sweep_with_failed_and_unfinished_jobs(segtrain, tmp_path):
     page = needs_nothing(Page(sweep / "report.html"))
     assert "4 runs, 1 failed, 1 not finished" in page.text
     assert f"out of memory {HOSTILE}" in page.text
-    links = {unquote(each["href"]) for each in page.all("a") if not each["href"].startswith("#")}
+    links = {unquote(element["href"]) for element in page.all("a") if not element["href"].startswith("#")}
     assert sorted(links) == [f"seed={seed}/report.html" for seed in range(4)]
     assert all((sweep / link).is_file() for link in links)
     assert "cannot be compared" not in page.text
@@ -275,12 +275,12 @@ def test_runs_that_were_not_scored_alike_get_tables_of_their_own(segtrain, tmp_p
     page = needs_nothing(Page(sweep / "report.html"))
     assert "there are 3 tables" in page.text
     assert "cannot be compared" in page.text
-    apart = [" ".join(each.split()) for each in re.findall(r"Table \d \(.*", page.text)]
-    assert [each.split(":")[0] for each in apart] == ["Table 2 (three) is apart from table 1",
+    apart = [" ".join(line.split()) for line in re.findall(r"Table \d \(.*", page.text)]
+    assert [line.split(":")[0] for line in apart] == ["Table 2 (three) is apart from table 1",
                                                       "Table 3 (two) is apart from table 1"]
     assert "Bus" in apart[0]
     assert "camvid" in apart[1]
-    assert len([each for each in page.all("div") if "leaderboard" in each.get("aria-label", "")]) == 3
+    assert len([element for element in page.all("div") if "leaderboard" in element.get("aria-label", "")]) == 3
     assert not (sweep / "one" / "report.html").exists()
 
 
@@ -294,8 +294,8 @@ def test_a_training_and_a_sweep_write_their_reports(segtrain, capsys):
     assert segtrain("-m", "seed=0,1", "hydra.sweep.dir=sweep", *tiny) == 0
     page = needs_nothing(Page("sweep/seed=0/report.html"))
     assert len(page.all("img")) == 1
-    assert len([each for each in page.all("span") if each.get("class") == "color"]) == 11
-    assert "seed=1/report.html" in {unquote(each["href"]) for each in Page("sweep/report.html").all("a")}
+    assert len([element for element in page.all("span") if element.get("class") == "color"]) == 11
+    assert "seed=1/report.html" in {unquote(element["href"]) for element in Page("sweep/report.html").all("a")}
     assert "report: sweep/report.html" in capsys.readouterr().out
     Path("sweep/seed=1/results.json").unlink()  # as if it had been stopped after the first epoch
     assert segtrain("task=report", "task.run='sweep/seed=1'", "hydra.run.dir=out") == 0
@@ -326,7 +326,7 @@ def test_a_report_that_fails_leaves_the_training_finished(run_dir, monkeypatch, 
 # ---- to the eye
 
 
-def test_charts_stay_small_and_take_the_colours_of_the_page():
+def test_charts_stay_small_and_take_the_colors_of_the_page():
     drawn = draw_chart("a", "loss & <b>", [Line(range(800), [1 / (1 + x) for x in range(800)], style)
                                            for style in range(MOST_LINES)])
     assert len(drawn) < 500_000
@@ -334,7 +334,7 @@ def test_charts_stay_small_and_take_the_colours_of_the_page():
     assert "loss &amp; &lt;b&gt;" in drawn
 
 
-def test_colours_contrast_with_their_ground():
+def test_colors_contrast_with_their_ground():
     style = Path(render.__file__).with_name("templates").joinpath("report.css").read_text()
 
     def luminance(color):
@@ -359,7 +359,7 @@ def test_a_browser_loads_all_sorts_tables_and_complains_of_nothing(segtrain, run
       const table = document.querySelector("#classes ~ div table");
       const names = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent);
       const button = table.tHead.rows[0].cells[1].querySelector("button");
-      const found = {widths: [...document.images].map((each) => each.naturalWidth), orders: [names()],
+      const found = {widths: [...document.images].map((element) => element.naturalWidth), orders: [names()],
                      tooWide: document.documentElement.scrollWidth > window.innerWidth};
       for (let i = 0; i < 2; i++) { button.click(); found.orders.push(names()); }
       found.sort = table.tHead.rows[0].cells[1].getAttribute("aria-sort");
