@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from metric_drift import dataset_of, pairs, percent
 
-from segtrain.data.statistics import instance_classes
+from segtrain.data.statistics import list_instance_classes
 from segtrain.errors import UserError
 from segtrain.metrics.confusion import confusion_matrix
 from segtrain.metrics.instances import count_instances, label_components, mean_instance_sizes
@@ -46,7 +46,7 @@ def main() -> None:
 def report(folder: Path, overrides: Sequence[str], bins: Sequence[int]) -> str:
     """Read both splits and write all tables."""
     data = dataset_of(overrides)
-    class_ids, names = instance_classes(data.labels), [label.name for label in data.labels]
+    class_ids, names = list_instance_classes(data.labels), [label.name for label in data.labels]
     confusion = torch.zeros(len(names) + 1, len(names) + 1, dtype=torch.int64)
     parts = []
     for pred, target in pairs(data, folder):

@@ -26,7 +26,7 @@ from segtrain.config import build
 from segtrain.config.hydra_plugin import compose_config
 from segtrain.data.base import Dataset
 from segtrain.data.images import read_mask
-from segtrain.data.label_files import UNKNOWN, find_predictions, predicted_ids
+from segtrain.data.label_files import UNKNOWN, find_predictions, map_predicted_ids
 from segtrain.errors import UserError
 from segtrain.metrics.confusion import class_counts, confusion_matrix
 from segtrain.metrics.scores import compute_scores
@@ -76,7 +76,7 @@ def dataset_of(overrides: Sequence[str]) -> Dataset:
 
 def pairs(data: Dataset, folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield prediction and target of every image, integer (H, W) train ids each; raise UserError for a bad file."""
-    meaning = predicted_ids(data)
+    meaning = map_predicted_ids(data)
     paths, _ = find_predictions(data, folder)
     for index, path in enumerate(paths):
         pred, target = meaning[read_mask(path)], data.read(index).target

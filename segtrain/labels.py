@@ -15,7 +15,7 @@ class Label:
         label_id: Its value in a label file.
         train_id: Its index in the logits, 0..K-1; IGNORE_INDEX for a label that is neither trained on nor scored.
         color: (red, green, blue), 0..255, for label maps.
-        has_instances: Whether its objects can be told apart, so that an iIoU is defined.
+        has_instances: Whether its objects can be counted, so that an iIoU is defined.
         category: The group of classes that it belongs to, if its dataset has groups.
     """
 
@@ -27,7 +27,7 @@ class Label:
     category: str | None = None
 
 
-def default_color(train_id: int) -> tuple[int, int, int]:
+def make_up_color(train_id: int) -> tuple[int, int, int]:
     """Return a colour for a class without one; hues are spread by the golden ratio, so that neighbours differ."""
     rgb = colorsys.hsv_to_rgb((train_id * 0.618034) % 1, 0.75, 0.9 - 0.3 * (train_id % 2))
     red, green, blue = (round(255 * value) for value in rgb)

@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from segtrain.data.class_files import read_class_file
 from segtrain.data.discovery import read_list
 from segtrain.data.images import read_image
-from segtrain.data.masks import mask_rule, read_instances, read_target
+from segtrain.data.masks import make_mask_rule, read_instances, read_target
 from segtrain.errors import UserError
 
 FAST = settings(max_examples=100, derandomize=True, deadline=None, database=None,
@@ -41,7 +42,7 @@ def read_all(path, tables):
         rules = [{}, {"nearest_colors": True}, {"palette": "colors", "nearest_colors": 9}]
         rules += [{"binary": True}, {"threshold": 128}] if len(classes.labels) == 2 else []
         for rule in rules:
-            found = attempt(read_target, path, mask_rule(classes, None, **rule))
+            found = attempt(read_target, path, make_mask_rule(classes, None, **rule))
             if found is not None:
                 assert found.dtype == np.uint8
                 assert set(np.unique(found)) <= {255, *range(len(classes.labels))}
@@ -150,6 +151,13 @@ def test_random_class_files(tmp_path, data, suffix):
 def test_random_lists_stay_below_root(tmp_path, data):
     path = tmp_path / "list.txt"
     path.write_bytes(data)
-    for entry in attempt(read_list, path, tmp_path, "dataset.images") or []:
-        for file in entry:
-            assert file is None or file.resolve().is_relative_to(tmp_path.resolve())
+    message = ""
+    try:
+        images, masks = read_list(path, tmp_path, "dataset.images")
+        files = [*images.values(), *masks.values()]
+    except UserError as error:
+        message, files = str(error), error.files  # those that are missing
+    assert "\n" not in message
+    assert len(message) < 2000
+    for file in files:
+        assert Path(file).resolve().is_relative_to(tmp_path.resolve())

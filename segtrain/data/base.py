@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segtrain.data.images import check_sizes, read_image
 from segtrain.labels import Label
 
 
@@ -59,7 +60,7 @@ class Dataset(ABC):
         return sample.target, sample.instances
 
     def paths(self, index: int) -> tuple[Path | None, Path | None]:
-        """Return the files of a sample's image and of its mask; None where there is no such file."""
+        """Return the files of a sample's image and of its mask; None where there is no file."""
         return None, None
 
     def locate(self, index: int) -> str:
@@ -70,6 +71,26 @@ class Dataset(ABC):
     def remarks(self) -> list[str]:
         """Return what the user should know, once every sample has been read."""
         return []
+
+
+class FileDataset(Dataset):
+    """A dataset of image files with a mask file each: a subclass sets `images` and `masks`, and reads targets."""
+
+    images: list[Path]
+    masks: list[Path]
+    image_bits: int | None = None  # how many bits a channel images of 16 bits use; None: see `read_image`
+
+    def read(self, index: int) -> Sample:
+        image, (target, instances) = read_image(self.images[index], self.image_bits), self.read_target(index)
+        check_sizes(image, self.images[index], target, self.masks[index])
+        return Sample(image, target, instances)
+
+    @abstractmethod
+    def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the target and the instances of a sample."""
+
+    def paths(self, index: int) -> tuple[Path, Path]:
+        return self.images[index], self.masks[index]
 
 
 class View(Dataset):

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from segtrain.data.base import Dataset, Sample
-from segtrain.data.color_masks import Color, counted, to_rows
-from segtrain.data.discovery import find_by_name, has_images, match_files
+from segtrain.data.base import FileDataset
+from segtrain.data.color_masks import Color, find_rows, list_colors
+from segtrain.data.discovery import find_by_name, find_partners, has_images, refuse_empty
 from segtrain.data.download import Source, fetch
-from segtrain.data.images import check_sizes, read_image, read_mask, to_train_ids
+from segtrain.data.images import read_image, read_mask, to_train_ids
 from segtrain.errors import UserError
 from segtrain.labels import IGNORE_INDEX, Label
 
@@ -99,14 +99,14 @@ OFFICIAL: dict[str, tuple[tuple[str, int, Sequence[int]], ...]] = {
 }
 SHARES = {split: sum(len(frames) for _, _, frames in parts) / 701 for split, parts in OFFICIAL.items()}
 
-Frames = dict[str, tuple[Path, Path]]  # image and label by the frame's name
-
 # Images and labels of the original release: as it is published, and as it is often passed on.
 ORIGINAL_FOLDERS = (("701_StillsRaw_full", "LabeledApproved_full"), ("images", "labels"),
                     *((split, f"{split}_labels") for split in SPLITS))
 LABEL_ENDINGS = ("_L", "_P", "")  # after the frame's name: colours, index masks, either
 
-# GitHub packs such an archive anew now and then, and does not promise the same bytes. So none is checked for; the
+Frames = dict[str, tuple[Path, Path]]  # image and label by the frame's name
+
+# GitHub sometimes packs such an archive again, without promising the same bytes. So no checksum is compared: the
 # address names the commit, and the files are counted.
 # https://github.blog/open-source/git/update-on-the-future-stability-of-source-code-archives-and-hashes/
 SEGNET_COMMIT = "fcaf7c4978dd8d091ec67db7cb7fdd225f5051c5"
@@ -130,28 +130,17 @@ ORIGINAL_CAMVID = Source(
 )
 
 
-class CamVid(Dataset):
+class CamVid(FileDataset):
     """Street scenes filmed from a car in Cambridge, 701 labelled frames.
 
-    The layout is told from the folders below root: train and trainannot, ... hold index labels 0..11 (11 = void);
+    The folders below root tell the layout: train and trainannot, ... hold index labels 0..11 (11 = void);
     701_StillsRaw_full and LabeledApproved_full, or images and labels, or train and train_labels, ... hold the labels
     x_L.png in 32 colours, which are merged.
 
     Source: Brostow et al., "Semantic object classes in video" (2009); splits and 11 classes of SegNet's authors.
 
-    Args:
-        split: "train", "val" or "test".
-        root: The folder that holds these folders.
-        splits: "official": the frames of SegNet's authors; "random": drawn from all labelled frames, with neighbours
-            of the same video on both sides.
-        seed: Of the random splits.
-        num_train: Frames of the random training split; None: its share of the official one.
-        num_val: Frames of the random validation split, likewise; test is the rest.
-        merge: How the 32 classes become 11: "segnet" or "linknet".
-        include_void: Whether void is a class of its own, trained and scored.
-        download: Whether to fetch CamVid if root is missing or empty: the 480x360 release, or, for another merge than
-            that of SegNet, the original one.
-        targets_only: Whether a split whose images are missing is made of its labels.
+    The arguments are described in conf/dataset/camvid.yaml; `split` is "train", "val" or "test". With targets_only a
+    split whose images are missing is made of its labels.
     """
 
     def __init__(self, split: str, root: str | None = None, splits: str = "official", seed: int = 0,
@@ -173,57 +162,49 @@ class CamVid(Dataset):
         base = Path(root).expanduser()
         if download:
             fetch(base, SEGNET_CAMVID if merge == "segnet" else ORIGINAL_CAMVID)
-        self._is_merged = _is_merged(base)
+        merged = [name for name in SPLITS if (base / f"{name}annot").is_dir()]
+        self._is_merged, self._is_random = bool(merged), splits == "random"
         if self._is_merged and merge != "segnet":
             raise UserError(f"dataset.merge={merge}: the labels in {base} are merged already, as dataset.merge=segnet; "
                             "the original release in 32 colours is needed for another.")
         self.labels: tuple[Label, ...] = (*CAMVID, CAMVID_VOID) if include_void else CAMVID
-        self._merged_ids = _merged_ids(merge, CAMVID_VOID.train_id if include_void else IGNORE_INDEX)
-        self._is_random = splits == "random"
-        if not self._is_merged:
-            frames = _original_frames(base, split, targets_only)
+        void = CAMVID_VOID.train_id if include_void else IGNORE_INDEX
+        train_ids = {label.name: label.train_id for label in CAMVID} | {VOID: void}
+        self._train_ids = np.full(256, void, dtype=np.uint8)  # of each row of ORIGINAL; void for unknown colours, too
+        self._train_ids[:len(ORIGINAL)] = [train_ids[MERGES[merge][name]] for name, *_ in ORIGINAL]
+        if self._is_merged:
+            folders = [(base / name, base / f"{name}annot") for name in (merged if self._is_random else [split])]
+            frames = _find_frames(folders, ("",), targets_only)
         else:
-            found = [name for name in SPLITS if (base / f"{name}annot").is_dir()]
-            frames = _merged_frames(base, found if self._is_random else [split], targets_only)
+            frames = _find_frames(_find_original_folders(base, split), LABEL_ENDINGS, targets_only)
         if self._is_random:
             self.names = _shuffle(sorted(frames), split, seed, num_train, num_val)
         else:
             self.names = list(frames) if self._is_merged else _pick_official(frames, base, split)
-        self._frames = [frames[name] for name in self.names]
+        self.images, self.masks = ([frames[name][number] for name in self.names] for number in (0, 1))
         self._unknown: dict[int, dict[Color, int]] = {}  # colours of no class, by index
-
-    def read(self, index: int) -> Sample:
-        image_path, label_path = self._frames[index]
-        image, (target, _) = read_image(image_path), self.read_target(index)
-        check_sizes(image, image_path, target, label_path)
-        return Sample(image, target)
 
     def read_target(self, index: int) -> tuple[np.ndarray, None]:
         if self._is_merged:
-            path = self._frames[index][1]
+            path = self.masks[index]
             void = [value for value in (CAMVID_VOID.label_id, IGNORE_INDEX) if value >= len(self.labels)]
             return to_train_ids(read_mask(path, self.labels), self.labels, void, path), None
-        table = np.full(256, self._merged_ids[VOID_ROW], dtype=np.uint8)
-        table[:len(COLORS)] = self._merged_ids
-        return table[self._read_rows(index)], None
+        return self._train_ids[self._read_rows(index)], None
 
     def _read_rows(self, index: int) -> np.ndarray:
         """Read a label of the original release as rows of its class table, uint8 (H, W); 255 for none of them."""
-        path = self._frames[index][1]
+        path = self.masks[index]
         if path.stem.endswith("_P"):
             known = [Label(name, row, row, color) for row, (name, color, _, _) in enumerate(ORIGINAL)]
             return to_train_ids(read_mask(path), known, [IGNORE_INDEX], path)
-        rows, unknown = to_rows(read_image(path), COLORS)
+        rows, unknown = find_rows(read_image(path), COLORS)
         void = np.count_nonzero(rows == VOID_ROW)  # black, which is as common in images of another kind
         if sum(unknown.values()) > (rows.size - void) // 2:
-            raise UserError(f"{path} holds the colour {counted(unknown)}, which is none of CamVid's 32 classes, in "
+            raise UserError(f"{path} holds the colour {list_colors(unknown)}, which is none of CamVid's 32 classes, in "
                             "most of its pixels: it must be a label in the original colours.")
         if unknown:
             self._unknown[index] = unknown
         return rows
-
-    def paths(self, index: int) -> tuple[Path, Path | None]:
-        return self._frames[index]
 
     def remarks(self) -> list[str]:
         """Return what the user should know: that a split leaks, and which colours became void."""
@@ -235,12 +216,12 @@ class CamVid(Dataset):
             first = min(self._unknown)
             pixels = sum(sum(colors.values()) for colors in self._unknown.values())
             found.append(f"labels with colours of no class: {len(self._unknown)}, {pixels} pixels, which are void; "
-                         f"the first is {self.locate(first)}, {counted(self._unknown[first])}.")
+                         f"the first is {self.locate(first)}, {list_colors(self._unknown[first])}.")
         return found
 
 
 def _pick_official(frames: Frames, base: Path, split: str) -> list[str]:
-    names = official_names(split)
+    names = list_official_names(split)
     missing = [name for name in names if name not in frames]
     if missing:
         raise UserError(f"{len(missing)} of the {len(names)} frames of CamVid's official split {split} are not in "
@@ -248,29 +229,15 @@ def _pick_official(frames: Frames, base: Path, split: str) -> list[str]:
     return names
 
 
-def _merged_ids(merge: str, void: int) -> list[int]:
-    """Return the train id of each row of ORIGINAL, `void` for those that have no class."""
-    train_ids = {label.name: label.train_id for label in CAMVID} | {VOID: void}
-    return [train_ids[MERGES[merge][name]] for name, _, _, _ in ORIGINAL]
-
-
-def official_names(split: str) -> list[str]:
+def list_official_names(split: str) -> list[str]:
     """Return the names of the frames of SegNet's split: 367 train, 101 val, 233 test."""
     return sorted(f"{sequence}{number:0{digits}}" for sequence, digits, frames in OFFICIAL[split] for number in frames)
 
 
 def _shuffle(names: Sequence[str], split: str, seed: int, num_train: int | None, num_val: int | None) -> list[str]:
-    """Return the names of a random split, the same for the same names and seed.
+    """Return the names of a random split, the same for the same names and seed; test is what the others leave.
 
-    Args:
-        names: All labelled frames.
-        split: "train", "val" or "test"; test is what the others leave.
-        seed: Of the shuffling.
-        num_train: Frames for training; None: the share that they have in SegNet's split.
-        num_val: Frames for validation; likewise, as far as num_train leaves them.
-
-    Raises:
-        UserError: If there are not as many frames, or the split has none.
+    Numbers that are None are the shares of SegNet's split; UserError if there are not as many frames.
     """
     for key, number in (("num_train", num_train), ("num_val", num_val)):
         if number is not None and number < 1:
@@ -288,27 +255,8 @@ def _shuffle(names: Sequence[str], split: str, seed: int, num_train: int | None,
     return sorted(names[place] for place in parts[split])
 
 
-def _is_merged(base: Path) -> bool:
-    """Return whether a folder holds the 480x360 release: train and trainannot, or those of another split."""
-    return any((base / f"{split}annot").is_dir() for split in SPLITS)
-
-
-def _merged_frames(base: Path, splits: Sequence[str], targets_only: bool) -> Frames:
-    """Return the frames of these splits of the 480x360 release; images may be missing if told so."""
-    frames: Frames = {}
-    for split in splits:
-        names, images, masks = match_files(base / split, base / f"{split}annot", "dataset.root",
-                                           targets_only=targets_only)
-        frames |= _new(frames, dict(zip(names, zip(images, masks, strict=True), strict=True)))
-    return frames
-
-
-def _original_frames(base: Path, split: str, targets_only: bool = False) -> Frames:
-    """Return all frames of the original release, of whatever folders are there; images may be missing if told so.
-
-    Raises:
-        UserError: If it is not there, or a frame has no label or two; `split` is for the message.
-    """
+def _find_original_folders(base: Path, split: str) -> list[tuple[Path, Path]]:
+    """Return the folders of images and labels of the original release, in any of its layouts."""
     if not base.is_dir():
         raise UserError(f"{base / split} is not a folder, and neither is {base}: check dataset.root, or "
                         "fetch CamVid with dataset.download=true.")
@@ -318,37 +266,30 @@ def _original_frames(base: Path, split: str, targets_only: bool = False) -> Fram
         raise UserError(f"{base / f'{split}annot'} is not a folder, and {base} holds no other layout of CamVid "
                         f"({pairs}): check dataset.root, or fetch CamVid into a new folder with "
                         "dataset.download=true.")
+    return folders
+
+
+def _find_frames(folders: Sequence[tuple[Path, Path]], endings: Sequence[str], targets_only: bool) -> Frames:
+    """Match images with labels, whose names may have one of some endings; labels without an image are left alone.
+
+    With targets_only every label of a folder counts whose images are missing.
+    """
     frames: Frames = {}
     for images, labels in folders:
-        frames |= _new(frames, _labelled(images, labels, targets_only))
+        found_labels: dict[str, Path] = {}
+        for name, path in find_by_name(labels, "dataset.root").items():
+            frame = name.removesuffix(next(ending for ending in endings if name.endswith(ending)))
+            if frame in found_labels:
+                raise UserError(f"{found_labels[frame]} and {path} are both labels of {frame}: keep one of them.")
+            found_labels[frame] = path
+        if targets_only and not has_images(images):
+            found_images = {name: images / f"{name}.png" for name in found_labels}
+        else:
+            found_images = find_by_name(images, "dataset.root")
+        partners = find_partners(found_images, found_labels, labels, ending=endings[0])
+        for name, label in zip(sorted(found_images), partners, strict=True):
+            if name in frames:
+                raise UserError(f"{frames[name][0]} and {found_images[name]} are the same frame: keep one of them.")
+            frames[name] = (found_images[name], label)
+    refuse_empty(frames, folders[0][0], "dataset.root")
     return frames
-
-
-def _labelled(images: Path, labels: Path, targets_only: bool) -> Frames:
-    """Match images with labels; a label without an image is left alone, unless there is no image at all."""
-    found_labels = find_by_name(labels, "dataset.root")
-    if targets_only and not has_images(images):
-        found_images = {name: images / f"{name}.png" for name in map(_frame, found_labels)}
-    else:
-        found_images = find_by_name(images, "dataset.root")
-    frames: Frames = {}
-    for name, image in found_images.items():
-        fitting = [found_labels[name + ending] for ending in LABEL_ENDINGS if name + ending in found_labels]
-        if not fitting:
-            raise UserError(f"{image} has no label {name}_L.png in {labels}: add it, or remove the image.")
-        if len(fitting) > 1:
-            raise UserError(f"{fitting[0]} and {fitting[1]} are both labels of {image}: keep one of them.")
-        frames[name] = (image, fitting[0])
-    return frames
-
-
-def _frame(label: str) -> str:
-    """Return the name of the frame that a label's name belongs to."""
-    return label.removesuffix(next(ending for ending in LABEL_ENDINGS if label.endswith(ending)))
-
-
-def _new(frames: Frames, more: Frames) -> Frames:
-    """Return `more`, which must not repeat a frame."""
-    for name in sorted(frames.keys() & more.keys()):
-        raise UserError(f"{frames[name][0]} and {more[name][0]} are the same frame: keep one of them.")
-    return more

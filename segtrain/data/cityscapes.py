@@ -14,7 +14,7 @@ from segtrain.data.base import Dataset, Sample
 from segtrain.data.discovery import has_images
 from segtrain.data.images import check_sizes, decode, read_image, read_mask, to_train_ids
 from segtrain.errors import UserError, did_you_mean, list_first
-from segtrain.files import refuse_unwritable, write_file
+from segtrain.files import read_text, refuse_unwritable, write_file
 from segtrain.labels import IGNORE_INDEX, Label
 
 # All labels of Cityscapes (Cordts et al., "The Cityscapes dataset for semantic urban scene understanding", 2016), in
@@ -66,8 +66,9 @@ CITYSCAPES_SIZES = {
 }
 
 LABELS = {label.name: label for label in CITYSCAPES_LABELS}
-GROUP = "group"  # ends the label of an area of objects that could not be told apart
+GROUP = "group"  # ends the label of an area of objects that could not be separated
 MAX_PIXELS = 2**26  # 32 times an image of Cityscapes
+MAX_BYTES = 2**26  # of a polygon file, which has half a million at most
 PER_CLASS = 1000  # an object's number is its label id times this, plus its place among the objects of its class
 IMAGE_ENDING = "_leftImg8bit.png"
 LABEL_ENDINGS = ("_gtFine_labelIds.png", "_gtFine_polygons.json")
@@ -82,11 +83,8 @@ class Cityscapes(Dataset):
 
     Source: Cordts et al., "The Cityscapes dataset for semantic urban scene understanding" (CVPR 2016).
 
-    Args:
-        split: "train", "val", "test", or another folder of leftImg8bit.
-        root: The folder that holds leftImg8bit and gtFine.
-        cities: Only these; None: all that are there.
-        targets_only: Whether a split whose images are missing is made of its labels.
+    The arguments are described in conf/dataset/cityscapes.yaml; `split` is "train", "val", "test", or another folder of
+    leftImg8bit. With targets_only a split whose images are missing is made of its labels.
     """
 
     prediction_ending = "_pred_labelIds"  # as the official script's own examples; it asks for <name>*.png
@@ -100,37 +98,35 @@ class Cityscapes(Dataset):
         self.labels = CITYSCAPES
         self.file_labels = tuple(label for label in CITYSCAPES_LABELS if label.label_id >= 0)
         self.class_sizes = {label.name: CITYSCAPES_SIZES[label.name] for label in CITYSCAPES if label.has_instances}
-        labels = base / "gtFine" / split
         if targets_only and not has_images(base / "leftImg8bit" / split):
-            self._images = _images_of_labels(_split_folder(base, split, "gtFine"), cities)
+            self._images = _infer_images(_find_split_folder(base, split, "gtFine"), cities)
         else:
-            folder = _split_folder(base, split, "leftImg8bit")
-            self._images = [path for city in _cities(folder, cities) for path in sorted((folder / city).glob(
+            folder = _find_split_folder(base, split, "leftImg8bit")
+            self._images = [path for city in _find_cities(folder, cities) for path in sorted((folder / city).glob(
                 f"*{IMAGE_ENDING}")) if not path.name.startswith(".")]
             if not self._images:
                 raise UserError(f"{folder} holds no <city>/*{IMAGE_ENDING}: the split is empty; check dataset.root.")
         self.names = [path.name.removesuffix(IMAGE_ENDING) for path in self._images]
-        self._stems = [labels / path.parent.name / f"{name}_gtFine_"
+        self._stems = [f"{base / 'gtFine' / split / path.parent.name / name}_gtFine_"
                        for path, name in zip(self._images, self.names, strict=True)]
-        self._sources = [_first(stem, "labelIds.png", "polygons.json") for stem in self._stems]
+        self._sources = [_find_first(stem, "labelIds.png", "polygons.json") for stem in self._stems]
         self._num_missing = self._sources.count(None)
         if self._num_missing and split != "test":
             first = self._sources.index(None)
             raise UserError(f"{self._num_missing} of {len(self.names)} images have no label, the first is "
-                            f"{self._images[first]}: add {_join(self._stems[first], 'labelIds.png')} (or "
+                            f"{self._images[first]}: add {self._stems[first]}labelIds.png (or "
                             "*_polygons.json), or remove the image.",
                             [str(image) for image, source in zip(self._images, self._sources, strict=True)
                              if source is None])
 
     def read(self, index: int) -> Sample:
-        source = self._sources[index]
+        image, source = read_image(self._images[index]), self._sources[index]
         if source is None:
-            image = read_image(self._images[index])
             return Sample(image, np.full(image.shape[:2], IGNORE_INDEX, dtype=np.uint8),
                           np.zeros(image.shape[:2], dtype=np.int32))
-        image, target = read_image(self._images[index]), self._read_labels(source)
+        target = self._read_labels(source)
         check_sizes(image, self._images[index], target, source)
-        return Sample(image, target, self._read_instances(index, target.shape))
+        return Sample(image, target, self._read_instances(index, source, target))
 
     def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         source = self._sources[index]
@@ -138,22 +134,18 @@ class Cityscapes(Dataset):
             raise UserError(f"{self._images[index]} has no label, so it cannot be scored: choose another "
                             "dataset.split, or remove it.")
         target = self._read_labels(source)
-        return target, self._read_instances(index, target.shape)
+        return target, self._read_instances(index, source, target)
 
     def _read_labels(self, source: Path) -> np.ndarray:
-        mask = read_mask(_find_drawing(source, "labelIds") if source.suffix == ".json" else source, CITYSCAPES_LABELS)
-        return to_train_ids(mask, self.labels, VOID_IDS, source)
+        return to_train_ids(read_mask(_find_png(source, "labelIds"), CITYSCAPES_LABELS), self.labels, VOID_IDS, source)
 
-    def _read_instances(self, index: int, shape: tuple[int, ...]) -> np.ndarray | None:
-        """Read the map of the single objects; areas of several that could not be told apart get no number."""
-        source = _first(self._stems[index], "instanceIds.png", "polygons.json")
+    def _read_instances(self, index: int, labels: Path, target: np.ndarray) -> np.ndarray | None:
+        source = _find_first(self._stems[index], "instanceIds.png", "polygons.json")
         if source is None:
             return None
-        ids = read_instance_ids(_find_drawing(source, "instanceIds") if source.suffix == ".json" else source)
-        if ids.shape != shape:
-            raise UserError(f"{source} is {ids.shape[1]}x{ids.shape[0]} but its labels are {shape[1]}x{shape[0]}: "
-                            "both must have one size.")
-        ids[ids < PER_CLASS] = 0
+        ids = read_instance_ids(_find_png(source, "instanceIds"))
+        check_sizes(target, labels, ids, source, "instance map")
+        ids[ids < PER_CLASS] = 0  # areas of several objects that could not be separated
         return ids
 
     def locate(self, index: int) -> str:
@@ -170,28 +162,28 @@ class Cityscapes(Dataset):
         return [f"{self._num_missing} of {len(self.names)} images have no label: all their pixels are void."]
 
 
-def _split_folder(base: Path, split: str, kind: str) -> Path:
+def _find_split_folder(base: Path, split: str, kind: str) -> Path:
     folder = base / kind
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: check dataset.root, which holds leftImg8bit and gtFine.")
     if not (folder / split).is_dir():
         raise UserError(f"dataset.split={split}: {folder / split} is not a folder; {folder} holds "
-                        f"{', '.join(_folders(folder)) or 'none'}.")
+                        f"{', '.join(_list_folders(folder)) or 'none'}.")
     return folder / split
 
 
-def _images_of_labels(folder: Path, cities: list[str] | None) -> list[Path]:
+def _infer_images(folder: Path, cities: list[str] | None) -> list[Path]:
     """Return where the images of all labels of a split would be."""
     images = folder.parents[1] / "leftImg8bit" / folder.name
-    names = {(city, path.name.removesuffix(ending)) for city in _cities(folder, cities) for ending in LABEL_ENDINGS
+    names = {(city, path.name.removesuffix(ending)) for city in _find_cities(folder, cities) for ending in LABEL_ENDINGS
              for path in (folder / city).glob(f"*{ending}") if not path.name.startswith(".")}
     if not names:
         raise UserError(f"{folder} holds no <city>/*{LABEL_ENDINGS[0]}: the split is empty; check dataset.root.")
     return [images / city / f"{name}{IMAGE_ENDING}" for city, name in sorted(names)]
 
 
-def _cities(folder: Path, cities: list[str] | None) -> list[str]:
-    found = _folders(folder)
+def _find_cities(folder: Path, cities: list[str] | None) -> list[str]:
+    found = _list_folders(folder)
     if cities is None:
         return found
     if not cities:
@@ -203,31 +195,22 @@ def _cities(folder: Path, cities: list[str] | None) -> list[str]:
     return sorted(set(cities))
 
 
-def _folders(folder: Path) -> list[str]:
+def _list_folders(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _first(stem: Path, *endings: str) -> Path | None:
+def _find_first(stem: str, *endings: str) -> Path | None:
     """Return the first of these files that is there."""
-    return next((path for path in (_join(stem, ending) for ending in endings) if path.is_file()), None)
+    return next((path for path in (Path(stem + ending) for ending in endings) if path.is_file()), None)
 
 
-def _join(stem: Path, ending: str) -> Path:
-    return stem.with_name(stem.name + ending)
+def _find_png(path: Path, ending: str) -> Path:
+    """Return the file itself, or the drawing "labelIds" or "instanceIds" of a polygon file, made now if missing.
 
-
-def _find_drawing(path: Path, ending: str) -> Path:
-    """Return the drawing of a polygon file out of the user's cache, drawn now if it is not there yet.
-
-    The cache is segtrain/cityscapes below $XDG_CACHE_HOME or ~/.cache; a polygon file that changes is drawn anew.
-
-    Args:
-        path: A file *_gtFine_polygons.json.
-        ending: "labelIds" or "instanceIds".
-
-    Raises:
-        UserError: If the file cannot be drawn, or the drawing cannot be kept.
+    The cache is segtrain/cityscapes below $XDG_CACHE_HOME or ~/.cache; a polygon file that changes is drawn again.
     """
+    if path.suffix == ".png":
+        return path
     try:
         state = path.stat()
     except OSError as error:
@@ -249,12 +232,9 @@ def draw(path: Path) -> tuple[Image.Image, Image.Image]:
     Returns:
         Label ids, 8 bits a pixel; instance ids, 16 bits: label id * 1000 + number for a single object, the label id
         elsewhere.
-
-    Raises:
-        UserError: If it is not a polygon file or names a label that Cityscapes does not have.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path, MAX_BYTES, "replace it"))
         size = int(content["imgWidth"]), int(content["imgHeight"])
         objects = [(str(item["label"]), [(point[0], point[1]) for point in item["polygon"]])
                    for item in content["objects"] if not item.get("deleted", 0)]
@@ -262,8 +242,7 @@ def draw(path: Path) -> tuple[Image.Image, Image.Image]:
             raise ValueError(f"its size is {size[0]}x{size[1]}")
         label_ids, instance_ids = Image.new("L", size), Image.new("I", size)
         _draw_all(objects, ImageDraw.Draw(label_ids), ImageDraw.Draw(instance_ids), path)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError,
-            RecursionError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
         raise UserError(f"{path} is not a polygon file of Cityscapes ({reason}): replace it.") from error
     return label_ids, Image.fromarray(np.asarray(instance_ids).astype(np.uint16))  # Pillow 13 saves no 32 bits as PNG
@@ -288,11 +267,7 @@ def _draw_all(objects: list[tuple[str, list[Any]]], label_pen: Any, instance_pen
 
 
 def read_instance_ids(path: Path) -> np.ndarray:
-    """Read a map of instance ids, 16 bits a pixel, as int32 (H, W).
-
-    Raises:
-        UserError: If the file cannot be decoded.
-    """
+    """Read a map of instance ids, 16 bits a pixel, as int32 (H, W)."""
     def numbers(image: Image.Image) -> np.ndarray:
         if image.mode not in ("I", "I;16", "I;16B", "L"):
             raise ValueError(f"it is of mode {image.mode}, not of 16 bits a pixel")

@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from segtrain.errors import UserError
 from segtrain.files import MAX_BYTES, read_text
-from segtrain.labels import IGNORE_INDEX, Label, default_color
+from segtrain.labels import IGNORE_INDEX, Label, make_up_color
 
 COLUMNS = ("name", "label_id", "color", "has_instances")
 # What the tools call the same thing: COCO, CVAT, Mapillary, Label Studio.
@@ -27,6 +27,7 @@ SYNONYMS = {
 }
 _COLUMN = {synonym: column for column, synonyms in SYNONYMS.items() for synonym in synonyms}
 LISTS = ("classes", "categories", "names", "labels")  # under which a file may hold its classes
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,24 +67,21 @@ def read_class_file(path: Path) -> Classes:
                      "name,label_id,color,has_instances; or be JSON or YAML (dataset.classes)")
     kind = path.suffix.lower()
     if kind == ".json":
-        rows = _tree_rows(_parse(path, text, _parse_json), path)
+        rows = _read_tree(_parse(path, text, _parse_json), path)
     elif kind in (".yaml", ".yml"):
-        rows = _tree_rows(_parse(path, text, _parse_yaml), path)
+        rows = _read_tree(_parse(path, text, _parse_yaml), path)
     elif kind == ".txt":
-        rows = _line_rows(path, text)
+        rows = _read_lines(path, text)
     else:
-        rows = _csv_rows(path, text)
-    labels = tuple(_label(row, number) for number, row in enumerate(rows))
+        rows = _read_csv(path, text)
+    labels = tuple(_make_label(row, number) for number, row in enumerate(rows))
     if not labels:
         raise UserError(f"{path} lists no class: write one a row, under the header: {','.join(COLUMNS)}")
     for column in ("name", "label_id"):
-        _check_unique(path, column, [str(getattr(label, column)) for label in labels])
+        doubled = _find_doubled(getattr(label, column) for label in labels)
+        if doubled:
+            raise UserError(f"{path}: the {column} {doubled[0]} occurs twice: give every class its own.")
     return Classes(labels, all(row.values.get("color") for row in rows))
-
-
-def read_classes(path: Path) -> tuple[Label, ...]:
-    """Read the classes alone, where masks hold numbers; UserError as read_class_file raises it."""
-    return read_class_file(path).labels
 
 
 def read_color(value: Any) -> tuple[int, int, int] | None:
@@ -96,7 +94,7 @@ def read_color(value: Any) -> tuple[int, int, int] | None:
         parts = re.findall(r"[^\s,;]+", re.sub(r"^\s*(rgb)?[(\[]|[)\]]\s*$", "", value))
     if not isinstance(parts, list | tuple) or len(parts) != 3:
         return None
-    numbers = [_number(part) for part in parts]
+    numbers = [_parse_number(part) for part in parts]
     if any(number is None or number > 255 for number in numbers):
         return None
     red, green, blue = (number or 0 for number in numbers)
@@ -106,7 +104,7 @@ def read_color(value: Any) -> tuple[int, int, int] | None:
 # ---- from the kinds of file to rows
 
 
-def _csv_rows(path: Path, text: str) -> list[_Row]:
+def _read_csv(path: Path, text: str) -> list[_Row]:
     lines = csv.reader(io.StringIO(text, newline=""))
     columns: list[str] = []
     rows: list[_Row] = []
@@ -122,7 +120,7 @@ def _csv_rows(path: Path, text: str) -> list[_Row]:
             elif len(values) != len(columns):
                 raise UserError(f"{where}: it must have {len(columns)} values, as the header: {', '.join(columns)}.")
             else:
-                rows.append(_Row(where, _with_color(dict(zip(columns, values, strict=True)))))
+                rows.append(_Row(where, _join_color(dict(zip(columns, values, strict=True)))))
     except csv.Error as error:
         raise UserError(f"{path}, line {lines.line_num} is not valid CSV ({error}): correct it.") from error
     return rows
@@ -133,11 +131,11 @@ def _check_header(path: Path, columns: list[str]) -> None:
     if {"r", "g", "b"} <= set(columns):
         allowed = {*COLUMNS, "r", "g", "b"} - {"color"}
     if "name" not in columns or set(columns) - set(allowed) or len(set(columns)) < len(columns):
-        raise UserError(f"{path} starts with {_shown(', '.join(columns))}: its header must be name and, optionally, "
+        raise UserError(f"{path} starts with {_show(', '.join(columns))}: its header must be name and, optionally, "
                         "label_id, color (or r, g, b), has_instances, each once, separated by commas.")
 
 
-def _line_rows(path: Path, text: str) -> list[_Row]:
+def _read_lines(path: Path, text: str) -> list[_Row]:
     """Read CVAT's label map (name:r,g,b:parts:actions), or one name a line; __ignore__ is labelme's void."""
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -177,42 +175,46 @@ def _parse_yaml(text: str) -> Any:
 
 
 def _refuse_doubled(keys: list[str]) -> None:
-    for key in sorted(key for key, number in Counter(keys).items() if number > 1):
-        raise ValueError(f"the key {_shown(key)} stands there twice")
+    for key in _find_doubled(keys):
+        raise ValueError(f"the key {_show(key)} occurs twice")
 
 
-def _tree_rows(tree: Any, path: Path) -> list[_Row]:
+def _find_doubled(values: Iterable[T]) -> list[T]:
+    return [value for value, number in Counter(values).items() if number > 1]
+
+
+def _read_tree(tree: Any, path: Path) -> list[_Row]:
     if isinstance(tree, dict):
         inner = [tree[key] for key in LISTS if isinstance(tree.get(key), list | dict) and read_color(tree[key]) is None]
         tree = inner[0] if inner else tree
     if isinstance(tree, dict):
-        return [_Row(f"{path}, class {_shown(name)}", _named(name, value)) for name, value in tree.items()]
+        return [_Row(f"{path}, class {_show(name)}", _read_entry(name, value)) for name, value in tree.items()]
     if isinstance(tree, list):
-        return [_Row(f"{path}, class number {number}", _fields(item) if isinstance(item, dict) else {"name": item})
+        return [_Row(f"{path}, class number {number}", _read_fields(item) if isinstance(item, dict) else {"name": item})
                 for number, item in enumerate(tree, 1)]
     raise UserError(f"{path} must hold a list of classes, or a mapping from names to colours or values.")
 
 
-def _named(key: Any, value: Any) -> dict[str, Any]:
+def _read_entry(key: Any, value: Any) -> dict[str, Any]:
     """Read one entry of a mapping: name -> colour, value or mapping; or value -> name."""
     if isinstance(value, dict):
-        fields = _fields(value)
+        fields = _read_fields(value)
         return {"label_id": key, **fields} if "name" in fields else {**fields, "name": key}
     if value is None:
         return {"name": key}
-    if _number(value) is not None:
+    if _parse_number(value) is not None:
         return {"name": key, "label_id": value}
-    if _number(key) is not None and isinstance(value, str) and read_color(value) is None:
+    if _parse_number(key) is not None and isinstance(value, str) and read_color(value) is None:
         return {"name": value, "label_id": key}
     return {"name": key, "color": value}
 
 
-def _fields(item: dict[Any, Any]) -> dict[str, Any]:
+def _read_fields(item: dict[Any, Any]) -> dict[str, Any]:
     values = {name: item[word] for name, words in SYNONYMS.items() for word in reversed(words) if word in item}
-    return _with_color(values | {channel: item[channel] for channel in "rgb" if channel in item})
+    return _join_color(values | {channel: item[channel] for channel in "rgb" if channel in item})
 
 
-def _with_color(values: dict[str, Any]) -> dict[str, Any]:
+def _join_color(values: dict[str, Any]) -> dict[str, Any]:
     """Put the values of r, g and b together."""
     if all(channel in values for channel in "rgb"):
         values["color"] = [values.pop(channel) for channel in "rgb"]
@@ -222,47 +224,41 @@ def _with_color(values: dict[str, Any]) -> dict[str, Any]:
 # ---- from rows to classes
 
 
-def _label(row: _Row, train_id: int) -> Label:
+def _make_label(row: _Row, train_id: int) -> Label:
     where, name = row.where, row.values.get("name")
     if isinstance(name, int) and not isinstance(name, bool):
         name = str(name) if -10**9 < name < 10**9 else ""
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
-        raise UserError(f"{where}: the class has no name of plain text ({_shown(name)}), give it one; "
+        raise UserError(f"{where}: the class has no name of plain text ({_show(name)}), give it one; "
                         "YAML reads yes, no, on and off as truth values unless they are in quotes.")
-    given = _or(row.values.get("label_id"), train_id)
-    label_id = _number(given)
+    given = _get_or(row.values.get("label_id"), train_id)
+    label_id = _parse_number(given)
     if label_id is None or label_id >= IGNORE_INDEX:
-        raise UserError(f"{where}: label_id {_shown(given)} must be a whole number from 0 to 254 (255 is void).")
-    color = read_color(_or(row.values.get("color"), [*default_color(train_id)]))
+        raise UserError(f"{where}: label_id {_show(given)} must be a whole number from 0 to 254 (255 is void).")
+    color = read_color(_get_or(row.values.get("color"), [*make_up_color(train_id)]))
     if color is None:
-        raise UserError(f"{where}: color {_shown(row.values['color'])} must look like #ff8000 or 255,128,0.")
+        raise UserError(f"{where}: color {_show(row.values['color'])} must look like #ff8000 or 255,128,0.")
     has_instances = {"true": True, "1": True, "false": False, "0": False}.get(
-        _shown(_or(row.values.get("has_instances"), False)).lower())
+        _show(_get_or(row.values.get("has_instances"), False)).lower())
     if has_instances is None:
-        raise UserError(f"{where}: has_instances {_shown(row.values['has_instances'])} must be true or false.")
+        raise UserError(f"{where}: has_instances {_show(row.values['has_instances'])} must be true or false.")
     return Label(name.strip(), label_id, train_id, color, has_instances)
 
 
-def _or(value: Any, default: Any) -> Any:
+def _get_or(value: Any, default: Any) -> Any:
     """Return a value, or the default where it is missing or empty."""
     return default if value is None or value == "" else value
 
 
-def _number(value: Any) -> int | None:
+def _parse_number(value: Any) -> int | None:
     """Return a whole number of at most three digits, from a number or its text; else None."""
     if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,3}\s*", value):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 999 else None
 
 
-def _shown(value: Any) -> str:
+def _show(value: Any) -> str:
     """Write a value in one short line, however large or deep it is."""
     text = value if isinstance(value, str) else reprlib.repr(value)
     text = "".join(letter if letter.isprintable() else " " for letter in text)
     return text if len(text) <= 100 else f"{text[:100]}..."
-
-
-def _check_unique(path: Path, column: str, values: list[str]) -> None:
-    doubled = sorted(value for value, number in Counter(values).items() if number > 1)
-    if doubled:
-        raise UserError(f"{path}: the {column} {doubled[0]} stands there twice: give every class its own.")

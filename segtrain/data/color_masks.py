@@ -10,7 +10,7 @@ from segtrain.labels import IGNORE_INDEX, Label
 
 Color = tuple[int, int, int]
 
-NO_ROW = 255  # what to_rows gives for a colour that is not in the table
+NO_ROW = 255  # what find_rows gives for a colour that is not in the table
 
 
 def pack(colors: np.ndarray) -> np.ndarray:
@@ -19,12 +19,8 @@ def pack(colors: np.ndarray) -> np.ndarray:
     return red << 16 | green << 8 | blue
 
 
-def to_rows(colors: np.ndarray, table: Sequence[Color]) -> tuple[np.ndarray, dict[Color, int]]:
-    """Find colours in a table.
-
-    Args:
-        colors: uint8 (H, W, 3) RGB.
-        table: Fewer than 255 different colours.
+def find_rows(colors: np.ndarray, table: Sequence[Color]) -> tuple[np.ndarray, dict[Color, int]]:
+    """Find colours, uint8 (H, W, 3) RGB, in a table of fewer than 255.
 
     Returns:
         The rows of the table, uint8 (H, W), 255 for a colour that is not there; and the pixels of each such colour.
@@ -35,49 +31,39 @@ def to_rows(colors: np.ndarray, table: Sequence[Color]) -> tuple[np.ndarray, dic
     places = np.minimum(np.searchsorted(numbers[order], packed), len(numbers) - 1)
     known = numbers[order][places] == packed
     rows = np.where(known, order[places], NO_ROW).astype(np.uint8)
-    unknown = {} if known.all() else {
-        (int(number) >> 16, int(number) >> 8 & 255, int(number) & 255): int(count)
-        for number, count in zip(*np.unique(packed[~known], return_counts=True), strict=True)}
-    return rows, unknown
+    return rows, {} if known.all() else _count_packed(packed[~known])
 
 
-def from_colors(values: np.ndarray, labels: Sequence[Label], void: Sequence[Color], path: Path, *,
-                nearest: bool | int, remark: str) -> np.ndarray:
-    """Turn the colours of a mask into train ids.
+def convert_colors(values: np.ndarray, labels: Sequence[Label], void: Sequence[Color], path: Path, *,
+                   nearest: bool | int, remark: str) -> np.ndarray:
+    """Turn the colours of a mask, uint8 (H, W, 3) RGB, into train ids, uint8 (H, W), 0..K-1 or 255.
 
     Args:
-        values: uint8 (H, W, 3) RGB.
+        values: The mask.
         labels: The classes.
         void: Colours that mean void.
         path: The mask's file, for messages.
         nearest: Whether a colour that is not in the table becomes the nearest one that is; a number does so up to that
             Euclidean distance in RGB.
         remark: What to add to a message about such colours.
-
-    Returns:
-        uint8 (H, W), 0..K-1 or 255.
-
-    Raises:
-        UserError: If a colour is in no table and may not be replaced; it names the colours with their pixels and the
-            nearest classes. Or if two classes share a colour.
     """
-    table = _table(labels, void, path)
+    table = _make_table(labels, void, path)
     train_ids = np.full(256, IGNORE_INDEX, np.uint8)
     train_ids[:len(labels)] = [label.train_id for label in labels]
-    rows, unknown = to_rows(values, table)
+    rows, unknown = find_rows(values, table)
     if unknown:
         found = sorted(unknown, key=lambda color: (-unknown[color], color))
-        near, distances = _nearest(np.array(found), np.array(table))
+        near, distances = _find_nearest(np.array(found), np.array(table))
         beyond = [i for i in range(len(found)) if nearest is False or (nearest is not True and distances[i] > nearest)]
         if beyond:
             names = [*(label.name for label in labels), *("void" for _ in void)]
             shown = "; ".join(
-                f"{spelled(found[i])} ({unknown[found[i]]} pixels), nearest {names[near[i]]} "
-                f"{spelled(table[near[i]])}, distance {distances[i]:.0f}" for i in beyond[:5])
+                f"{to_hex(found[i])} ({unknown[found[i]]} pixels), nearest {names[near[i]]} "
+                f"{to_hex(table[near[i]])}, distance {distances[i]:.0f}" for i in beyond[:5])
             more = f"; and {len(beyond) - 5} more colours" if len(beyond) > 5 else ""
             apart = "" if nearest is False else f", farther than dataset.nearest_colors={nearest} from any"
-            raise UserError(f"{path} holds colours that are no class{apart}: {shown}{more}. {remark}Add them to the "
-                            f"class file, name those that are void ('dataset.void=[\"{spelled(found[beyond[0]])}\"]'), "
+            raise UserError(f"{path} holds colours that are not classes{apart}: {shown}{more}. {remark}Add them to the "
+                            f"class file, name those that are void ('dataset.void=[\"{to_hex(found[beyond[0]])}\"]'), "
                             "or take the nearest colours with dataset.nearest_colors=true, or a number for the "
                             "largest distance.")
         place = {int(pack(np.array(color))): row for color, row in zip(found, near.tolist(), strict=True)}
@@ -86,53 +72,52 @@ def from_colors(values: np.ndarray, labels: Sequence[Label], void: Sequence[Colo
     return train_ids[rows]
 
 
-def commonest(values: np.ndarray) -> str:
+def list_commonest(values: np.ndarray) -> str:
     """Write the commonest colours of a mask, uint8 (H, W, 3), with their pixels."""
-    packed, counts = np.unique(pack(values), return_counts=True)
-    return counted({(color >> 16, color >> 8 & 255, color & 255): count
-                    for color, count in zip(packed.tolist(), counts.tolist(), strict=True)})
+    return list_colors(_count_packed(pack(values)))
 
 
-def palette_fault(values: np.ndarray, palette: np.ndarray, labels: Sequence[Label]) -> str | None:
+def _count_packed(packed: np.ndarray) -> dict[Color, int]:
+    numbers, counts = np.unique(packed, return_counts=True)
+    return {(number >> 16, number >> 8 & 255, number & 255): count
+            for number, count in zip(numbers.tolist(), counts.tolist(), strict=True)}
+
+
+def find_palette_fault(values: np.ndarray, palette: np.ndarray, labels: Sequence[Label]) -> str | None:
     """Return which index a palette image paints in the colour of another class than the one that it stands for.
 
-    Args:
-        values: uint8 (H, W), the index.
-        palette: uint8 (256, 3) RGB, the colour of each index.
-        labels: The classes with the colours of their class table; one that several share says nothing.
-
-    Returns:
-        What is wrong, to be followed by the remedy; None if nothing is.
+    `values` are the index, uint8 (H, W), `palette` the colours, uint8 (256, 3) RGB. A colour that several classes share
+    says nothing. What is returned is to be followed by the remedy; None if nothing is wrong.
     """
     names = {label.label_id: label.name for label in labels}
     colors = [label.color for label in labels]
     for index in np.flatnonzero(np.bincount(values.ravel())).tolist():
         color = (int(palette[index, 0]), int(palette[index, 1]), int(palette[index, 2]))
         if colors.count(color) == 1 and names.get(index) != labels[colors.index(color)].name:
-            return (f"is a palette image that paints its index {index} in {spelled(color)}, which is "
+            return (f"is a palette image that paints its index {index} in {to_hex(color)}, which is "
                     f"{labels[colors.index(color)].name} in the class table, but the value {index} is "
                     f"{names.get(index, 'no class')}")
     return None
 
 
-def counted(colors: dict[Color, int]) -> str:
+def list_colors(colors: dict[Color, int]) -> str:
     """Write colours with their pixels for a message: "#404040 (12 pixels) and 3 more"."""
     most = sorted(colors, key=lambda color: (-colors[color], color))
-    return list_first([f"{spelled(color)} ({colors[color]} pixels)" for color in most], 3)
+    return list_first([f"{to_hex(color)} ({colors[color]} pixels)" for color in most], 3)
 
 
-def spelled(color: Color) -> str:
+def to_hex(color: Color) -> str:
     """Write a colour as #rrggbb."""
     return "#" + bytes(color).hex()
 
 
-def _table(labels: Sequence[Label], void: Sequence[Color], path: Path) -> list[Color]:
+def _make_table(labels: Sequence[Label], void: Sequence[Color], path: Path) -> list[Color]:
     table = [label.color for label in labels]
     for number, label in enumerate(labels):
         if label.color in table[:number]:
             raise UserError(f"{path} shows its classes by colours, but the class file gives "
                             f"{labels[table.index(label.color)].name} and {label.name} the same colour "
-                            f"{spelled(label.color)}: give each its own, or leave one out (dataset.classes, "
+                            f"{to_hex(label.color)}: give each its own, or leave one out (dataset.classes, "
                             "dataset.void).")
     table += sorted(set(void))
     if len(table) >= NO_ROW:
@@ -141,7 +126,7 @@ def _table(labels: Sequence[Label], void: Sequence[Color], path: Path) -> list[C
     return table
 
 
-def _nearest(found: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _find_nearest(found: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return for each colour (N, 3) the row of the nearest of a table (K, 3), the first of equals, and its distance."""
     best, shortest = np.zeros(len(found), np.int64), np.full(len(found), np.inf)
     for row, color in enumerate(table):  # one at a time: a JPEG has a hundred thousand colours

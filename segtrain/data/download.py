@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from tqdm import tqdm
@@ -27,44 +27,28 @@ WAITS = (1.0, 4.0)  # seconds before each further try
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP errors that may be gone at the next try
 REMEDY = "make room or choose another folder"
 MAX_BYTES, MAX_FILES = 20 * 2**30, 500_000  # that an archive may unpack to
-# Python before 3.11.4 has no filters; what they refuse is refused here, too.
-FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 log = logging.getLogger("segtrain")
 
 
 @dataclass(frozen=True)
 class Source:
-    """One public archive.
+    """One public archive."""
 
-    Attributes:
-        name: The dataset's name, for messages.
-        url: Where the archive is.
-        archive: The name of its file.
-        inner: The folder of the archive that becomes the dataset's folder.
-        expected: For patterns of file names below that folder, how many files must match each.
-        page: The dataset's own page, with its terms of use.
-        md5: What the archive must have; None where its publisher gives none for the whole file.
-    """
-
-    name: str
+    name: str  # of the dataset, for messages
     url: str
-    archive: str
-    inner: str
-    expected: Mapping[str, int]
-    page: str
-    md5: str | None = None
+    archive: str  # the name of its file
+    inner: str  # the folder of the archive that becomes the dataset's folder
+    expected: Mapping[str, int]  # for patterns of file names below that folder, how many files must match
+    page: str  # the dataset's own, with its terms of use
+    md5: str | None = None  # None where the publisher gives none for the whole file
 
 
 def fetch(root: str | Path, source: Source) -> None:
-    """Fetch and unpack a dataset, unless its folder holds something already.
+    """Fetch and unpack a dataset into its folder, unless that holds something already.
 
     All work is done in a hidden folder beside, which is removed at the end, or by the next call after a crash. An
     archive put beside the folder by hand is used and kept. Of several processes one works, and the others wait.
-
-    Args:
-        root: The dataset's folder.
-        source: Where it comes from.
 
     Raises:
         UserError: If it cannot be fetched, unpacked or written, or is not what it must be; the message says what to
@@ -172,20 +156,15 @@ class _Member(NamedTuple):
     size: int
     is_folder: bool
     is_file: bool
-    extract: Callable[[str], object]  # under another name
+    open: Callable[[], IO[bytes] | None]
 
 
 def _unpack(archive: Path, target: Path, inner: str) -> None:
-    """Unpack a zip or tar archive (plain or gzip) into an empty folder: files and folders only.
-
-    Args:
-        archive: The file.
-        target: The folder.
-        inner: The folder of the archive to unpack, without its own name; everything else is left out.
+    """Unpack the folder `inner` of a zip or tar archive (plain or gzip) into an empty one: files and folders only.
 
     Raises:
         _ArchiveError: If it is damaged, holds links or devices below `inner`, names that lead out of the folder or
-            stand there twice, nothing, or too much.
+            occur twice, nothing, or too much.
         UserError: If the folder cannot be written.
     """
     within = PurePosixPath(inner).parts
@@ -193,7 +172,7 @@ def _unpack(archive: Path, target: Path, inner: str) -> None:
     with archive.open("rb") as file:
         is_zip = file.read(2) == b"PK"
     try:
-        for member in _zip_members(archive, target) if is_zip else _tar_members(archive, target):
+        for member in _list_zip(archive) if is_zip else _list_tar(archive):
             parts = PurePosixPath(member.name).parts
             if member.name.startswith("/") or ".." in parts or set("\\:\0") & set(member.name):
                 raise _ArchiveError(f"holds the name {member.name!r}, which could lead out of its folder")
@@ -208,40 +187,42 @@ def _unpack(archive: Path, target: Path, inner: str) -> None:
             num_bytes += member.size
             if member.size < 0 or num_bytes > MAX_BYTES or len(names) > MAX_FILES:
                 raise _ArchiveError(f"unpacks to more than {MAX_BYTES} bytes or {MAX_FILES} files")
-            member.extract(name)
+            _extract(member, target / name)
     except (_ArchiveError, MemoryError):
         raise
     except Exception as error:  # BadZipFile, TarError, EOFError, zlib.error, UnicodeError, RuntimeError if encrypted...
         if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
             raise UserError(f"{archive} cannot be unpacked in {target.parent} ({error}): {REMEDY}.") from error
         raise _ArchiveError(f"cannot be unpacked ({' '.join(str(error).split())}): it is damaged, or not a zip or tar "
-                           "archive; some servers send a web page instead") from error
+                            "archive; some servers send a web page instead") from error
     if not names:
         raise _ArchiveError(f"holds nothing{f' below {inner}' if inner else ''}")
 
 
-def _zip_members(archive: Path, target: Path) -> Iterator[_Member]:
-    def extract(info: zipfile.ZipInfo, name: str) -> None:
-        info.filename = f"{name}/" if info.is_dir() else name
-        opened.extract(info, target)
+def _extract(member: _Member, path: Path) -> None:
+    """Write a member under another name, with the rights and the time of any new file."""
+    folder = path if member.is_folder else path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    content = None if member.is_folder else member.open()
+    if content is not None:
+        with content, path.open("xb") as file:
+            shutil.copyfileobj(content, file)
 
+
+def _list_zip(archive: Path) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as opened:
         for info in opened.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive does not come from Unix
             yield _Member(info.orig_filename, info.file_size, info.is_dir() and kind in (0, stat.S_IFDIR),
-                          not info.is_dir() and kind in (0, stat.S_IFREG), partial(extract, info))
+                          not info.is_dir() and kind in (0, stat.S_IFREG), partial(opened.open, info))
 
 
-def _tar_members(archive: Path, target: Path) -> Iterator[_Member]:
-    def extract(info: tarfile.TarInfo, name: str) -> None:
-        info.name = name
-        opened.extract(info, target, **FILTER)
-
+def _list_tar(archive: Path) -> Iterator[_Member]:
     with archive.open("rb") as file:
         is_gzip = file.read(2) == b"\x1f\x8b"
     with gzip.open(archive) if is_gzip else archive.open("rb") as stream:
         with tarfile.open(fileobj=stream, mode="r|") as opened:
             for info in opened:
-                yield _Member(info.name, info.size, info.isdir(), info.isreg(), partial(extract, info))
+                yield _Member(info.name, info.size, info.isdir(), info.isreg(), partial(opened.extractfile, info))
         while stream.read(2**20):  # only at its very end does gzip compare its checksum
             pass

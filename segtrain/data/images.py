@@ -1,6 +1,6 @@
 """Read images and masks from image files, with errors that name the file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -9,17 +9,17 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from segtrain.data.color_masks import palette_fault
+from segtrain.data.color_masks import find_palette_fault
 from segtrain.errors import UserError, list_first
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.metrics.confusion import count_values
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-# What is opened, whatever a file calls itself. Others are left out on purpose: Pillow hands EPS to a program.
+# What is opened, regardless of the suffix. Others are left out on purpose: Pillow passes EPS to a program.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "TGA", "JPEG2000")
 ORIENTATION = 0x0112  # the EXIF tag
 LOSSY = ("JPEG is lossy, and so are some files of other kinds: the values at every edge change. Save masks as PNG, "
-         "drawn anew and not converted from this file")
+         "drawn again and not converted from this file")
 T = TypeVar("T")
 
 
@@ -27,14 +27,8 @@ def read_image(path: Path, bits: int | None = None) -> np.ndarray:
     """Read an image as uint8 (H, W, 3) RGB, turned upright as its EXIF orientation says: masks are drawn on that view.
 
     Grey becomes three equal channels, alpha is dropped, CMYK and palettes are converted, 16 bits are scaled to 8.
-
-    Args:
-        path: The file.
-        bits: How many of 16 bits are used: 12 scales 0..4095 to 0..255. None takes all 16, and refuses an image that
-            uses at most 12 of them.
-
-    Raises:
-        UserError: If the file cannot be decoded, holds several images, or has values outside its bits.
+    `bits` are those of 16 that are used: 12 scales 0..4095 to 0..255. None takes all 16, and refuses an image that uses
+    at most 12 of them.
     """
     return decode(path, lambda image: _to_rgb(image, path, bits))
 
@@ -42,22 +36,13 @@ def read_image(path: Path, bits: int | None = None) -> np.ndarray:
 def read_mask(path: Path, labels: Sequence[Label] = ()) -> np.ndarray:
     """Read an index mask as uint8 (H, W): the grey value, the palette's index, or 0 and 1 of a 1-bit mask.
 
-    Args:
-        path: The file.
-        labels: The classes whose colours a palette must not contradict.
-
-    Raises:
-        UserError: If the file cannot be decoded, or does not hold one 8-bit class number a pixel, or not for sure.
+    A palette must not contradict the colours of `labels`.
     """
     return decode(path, lambda image: _to_index(image, path, labels))
 
 
 def read_pair(image_path: Path, mask_path: Path, labels: Sequence[Label] = ()) -> tuple[np.ndarray, np.ndarray]:
-    """Read an image with its mask, uint8 (H, W, 3) and uint8 (H, W).
-
-    Raises:
-        UserError: If one cannot be read, as read_image and read_mask say, or their sizes differ.
-    """
+    """Read an image with its mask, uint8 (H, W, 3) and uint8 (H, W), which must have one size."""
     image, mask = read_image(image_path), read_mask(mask_path, labels)
     check_sizes(image, image_path, mask, mask_path)
     return image, mask
@@ -69,27 +54,24 @@ def check_sizes(image: np.ndarray, image_path: Path, mask: np.ndarray, mask_path
         (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
         remedy = f"save the {what} at the image's size."
         if (height, width) == (mask_width, mask_height):
-            turn = decode(image_path, orientation)
+            turn = decode(image_path, read_orientation)
             remedy = f"turn the {what} by 90 degrees." if turn == 1 else (
                 f"the image is shown upright by its EXIF orientation, {turn}, and the {what} is not; turn the {what} "
-                "likewise, or take the orientation out of the image.")
+                "the same way, or take the orientation out of the image.")
         raise UserError(f"{image_path} is {width}x{height} but its {what} {mask_path} is {mask_width}x{mask_height}: "
                         f"{remedy}")
 
 
 def to_train_ids(mask: np.ndarray, labels: Sequence[Label], void: Sequence[int], path: Path,
                  remedy: str = "Correct the mask or the class table.") -> np.ndarray:
-    """Turn the values of a mask into train ids.
+    """Turn the values of a mask, uint8 (H, W), into train ids, uint8 (H, W), 0..K-1 or 255.
 
     Args:
-        mask: uint8 (H, W), values as in the file.
+        mask: Values as in the file.
         labels: The classes.
         void: Values that mean void.
         path: The mask's file, for the message.
         remedy: The message's last sentence.
-
-    Returns:
-        uint8 (H, W), 0..K-1 or 255.
 
     Raises:
         UserError: If a value is neither a class nor void; it names the file, the values and their pixel counts.
@@ -103,13 +85,13 @@ def to_train_ids(mask: np.ndarray, labels: Sequence[Label], void: Sequence[int],
     counts = count_values(mask)
     unknown = np.flatnonzero((counts > 0) & ~known)
     if len(unknown):
-        found = list_first([f"{value} ({counts[value]} pixels)" for value in unknown])
-        raise UserError(f"{path} holds the label {found}, which is not a class: the classes are "
-                        f"{_ranges([label.label_id for label in labels])}, void is {_ranges(void) or 'none'}. {remedy}")
+        classes = _format_ranges([label.label_id for label in labels])
+        raise UserError(f"{path} holds the label {list_counts(unknown, counts)}, which is not a class: the classes are "
+                        f"{classes}, void is {_format_ranges(void) or 'none'}. {remedy}")
     return cv2.LUT(mask, table)
 
 
-def _ranges(values: Sequence[int]) -> str:
+def _format_ranges(values: Sequence[int]) -> str:
     """Write whole numbers shortly: [0, 1, 2, 5] as "0..2, 5"."""
     parts: list[list[int]] = []
     for value in sorted(values):
@@ -120,12 +102,13 @@ def _ranges(values: Sequence[int]) -> str:
     return ", ".join("..".join(str(value) for value in part) for part in parts)
 
 
-def decode(path: Path, convert: Callable[[Image.Image], T]) -> T:
-    """Open an image and return what `convert` makes of it.
+def list_counts(values: Iterable[int], counts: np.ndarray) -> str:
+    """Write the first of some values with their pixels for a message: "4 (12 pixels), 7 (1 pixels)"."""
+    return list_first([f"{value} ({counts[value]} pixels)" for value in values])
 
-    Raises:
-        UserError: Names the file, whatever goes wrong: it is the file's fault.
-    """
+
+def decode(path: Path, convert: Callable[[Image.Image], T]) -> T:
+    """Open an image and return what `convert` makes of it; every error becomes a UserError: it is the file's fault."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.format != "MPO" and getattr(image, "is_animated", False):  # an MPO's first is the photo
@@ -135,10 +118,10 @@ def decode(path: Path, convert: Callable[[Image.Image], T]) -> T:
     except (UserError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
-        raise UserError(f"{path} is refused, for its size may be an attack ({_line(error)}): "
+        raise UserError(f"{path} is refused, for its size may be an attack ({_join_lines(error)}): "
                         "cut it into tiles, or remove it.") from error
     except Exception as error:  # broken files raise OSError, SyntaxError, struct.error, zlib.error, ...
-        reason = _state(path) or _line(error)
+        reason = _explain_path(path) or _join_lines(error)
         raise UserError(f"{path} cannot be read as an image ({reason}): replace or remove it.") from error
 
 
@@ -156,7 +139,7 @@ def is_lossy(image: Image.Image) -> bool:
     return image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg"  # the latter is a TIFF's
 
 
-def orientation(image: Image.Image) -> int:
+def read_orientation(image: Image.Image) -> int:
     """Return how an image is to be turned to stand upright, 1..8 as in EXIF; 1 is not at all."""
     with suppress(Exception):  # unreadable EXIF data is not a reason to refuse the image
         found = image.getexif().get(ORIENTATION, 1)
@@ -164,11 +147,11 @@ def orientation(image: Image.Image) -> int:
     return 1
 
 
-def _line(error: Exception) -> str:
+def _join_lines(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _state(path: Path) -> str | None:
+def _explain_path(path: Path) -> str | None:
     """Return what a path is that holds no image for sure."""
     with suppress(OSError, ValueError):  # a name too long, or with a zero byte
         if path.is_symlink() and not path.exists():
@@ -183,8 +166,8 @@ def _to_rgb(image: Image.Image, path: Path, bits: int | None) -> np.ndarray:
     if image.mode == "F":
         raise UserError(f"{path} is an image of mode F, of real numbers: save it with 8 or 16 bits a channel.")
     if is_deep(image):
-        turn = orientation(image)
-        image = Image.fromarray(_to_8_bits(_deep_values(image, path), path, bits))
+        turn = read_orientation(image)
+        image = Image.fromarray(_to_8_bits(_read_deep(image, path), path, bits))
         image.getexif()[ORIENTATION] = turn
     image.load()
     with suppress(Exception):  # unreadable EXIF data is not a reason to refuse the image
@@ -192,7 +175,7 @@ def _to_rgb(image: Image.Image, path: Path, bits: int | None) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def _deep_values(image: Image.Image, path: Path) -> np.ndarray:
+def _read_deep(image: Image.Image, path: Path) -> np.ndarray:
     """Read an image of 16 bits a channel whole: of colours, Pillow keeps 8 bits only."""
     if image.mode.startswith("I"):
         return np.asarray(image)
@@ -222,7 +205,7 @@ def _to_index(image: Image.Image, path: Path, labels: Sequence[Label]) -> np.nda
                         "per pixel (grey or palette PNG).")
     values = np.array(image, dtype=np.uint8)
     if image.mode == "P" and labels:
-        fault = palette_fault(values, palette_table(image), labels)
+        fault = find_palette_fault(values, read_palette(image), labels)
         if fault is not None:
             raise UserError(f"{path} {fault}: save it in the order of the classes, or as grey values.")
     if is_lossy(image) and values.min() != values.max():
@@ -230,7 +213,7 @@ def _to_index(image: Image.Image, path: Path, labels: Sequence[Label]) -> np.nda
     return values
 
 
-def palette_table(image: Image.Image) -> np.ndarray:
+def read_palette(image: Image.Image) -> np.ndarray:
     """Return the colours of a palette image by their index, uint8 (256, 3); black where it has none."""
     table = np.zeros(768, np.uint8)
     colors = image.getpalette() or []

@@ -12,9 +12,9 @@ from PIL import Image
 
 from segtrain.data.base import Dataset
 from segtrain.data.class_identity import to_original
-from segtrain.data.discovery import find_by_name, images_below
+from segtrain.data.discovery import find_by_name, list_images
 from segtrain.errors import UserError
-from segtrain.files import read_json, write_file
+from segtrain.files import read_json, refuse_unwritable, write_file
 from segtrain.labels import IGNORE_INDEX, Label
 
 MARKER = "predicted_by.json"  # in a folder of predictions that task=predict wrote: of which checkpoint they are
@@ -24,31 +24,24 @@ UNKNOWN = -1  # in the table of predicted ids: a value that means nothing
 
 @dataclass(frozen=True)
 class FileForm:
-    """What the label file of a prediction holds.
+    """What the label file of a prediction holds."""
 
-    Attributes:
-        label_ids: Whether its values are label ids; else they are train ids.
-        palette: The colour of each value, (red, green, blue); None for grey values.
-    """
-
-    label_ids: bool = False
-    palette: Sequence[Sequence[int]] | None = None
+    label_ids: bool = False  # whether its values are label ids; else they are train ids
+    palette: Sequence[Sequence[int]] | None = None  # (red, green, blue) of each value; None for grey values
 
 
 def find_predictions(data: Dataset, folder: Path) -> tuple[list[Path], list[Path]]:
     """Find the predictions of a split, PNG files below a folder.
 
-    Where the dataset has `file_labels`, a prediction's file name begins with its sample's name, in whatever folder.
+    Where the dataset has `file_labels`, a prediction's file name begins with its sample's name, in any folder.
     Elsewhere its relative path without suffix is the sample's name, or has the stem of its target file in place of it.
+    A sample without a prediction, or with several, is an error.
 
     Returns:
         The file of each sample, and those that belong to none.
-
-    Raises:
-        UserError: If a sample has no prediction or several; it names the first and holds them all.
     """
-    found = [path for path in images_below(folder, "task.predictions") if path.suffix.lower() == ".png"]
-    owners = _by_beginning(data, found) if data.file_labels else _by_path(data, found, folder)
+    found = [path for path in list_images(folder, "task.predictions") if path.suffix.lower() == ".png"]
+    owners = _match_by_beginning(data, found) if data.file_labels else _match_by_path(data, found, folder)
     doubled = [index for index, paths in enumerate(owners) if len(paths) > 1]
     if doubled:
         first, second = owners[doubled[0]][:2]
@@ -65,7 +58,7 @@ def find_predictions(data: Dataset, folder: Path) -> tuple[list[Path], list[Path
     return [paths[0] for paths in owners], [path for path in found if path not in used]
 
 
-def _by_beginning(data: Dataset, found: Sequence[Path]) -> list[list[Path]]:
+def _match_by_beginning(data: Dataset, found: Sequence[Path]) -> list[list[Path]]:
     places = {name: index for index, name in enumerate(data.names)}
     lengths = sorted({len(name) for name in places}, reverse=True)
     owners: list[list[Path]] = [[] for _ in places]
@@ -76,7 +69,7 @@ def _by_beginning(data: Dataset, found: Sequence[Path]) -> list[list[Path]]:
     return owners
 
 
-def _by_path(data: Dataset, found: Sequence[Path], folder: Path) -> list[list[Path]]:
+def _match_by_path(data: Dataset, found: Sequence[Path], folder: Path) -> list[list[Path]]:
     by_stem = {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
     if len(by_stem) < len(found):
         find_by_name(folder, "task.predictions")  # says which two differ in their suffix only
@@ -89,7 +82,7 @@ def _by_path(data: Dataset, found: Sequence[Path], folder: Path) -> list[list[Pa
     return owners
 
 
-def other_labels(data: Dataset) -> tuple[Label, ...]:
+def list_other_labels(data: Dataset) -> tuple[Label, ...]:
     """Return the labels that a prediction may hold beside the classes."""
     return tuple(label for label in data.file_labels if label.train_id == IGNORE_INDEX)
 
@@ -110,22 +103,22 @@ def read_written_classes(folder: Path) -> dict[str, int] | None:
                         f"{folder} are of another program.") from error
 
 
-def predicted_ids(data: Dataset, written: Mapping[str, int] | None = None) -> npt.NDArray[np.int64]:
+def map_predicted_ids(data: Dataset, written: Mapping[str, int] | None = None) -> npt.NDArray[np.int64]:
     """Return what each value of a prediction means.
 
     Args:
         data: The dataset.
-        written: The value of each class by its name, where it is known; else it is that of `file_form`.
+        written: The value of each class by its name, where it is known; else it is that of `make_file_form`.
 
     Returns:
-        Shape (256,), int64: 0..K-1 the classes, K..P-1 the labels of `other_labels`, P no class, UNKNOWN.
+        Shape (256,), int64: 0..K-1 the classes, K..P-1 the labels of `list_other_labels`, P no class, UNKNOWN.
 
     Raises:
         UserError: If the predictions are of other classes; it lists both.
     """
-    num_classes, others, names = len(data.labels), other_labels(data), [label.name for label in data.labels]
+    num_classes, others, names = len(data.labels), list_other_labels(data), [label.name for label in data.labels]
     if written is None:
-        values = file_values(data.labels, file_form(data))
+        values = map_file_values(data.labels, make_file_form(data))
         written = {label.name: int(values[label.train_id]) for label in data.labels}
     if written.keys() != set(names):
         raise UserError(f"the predictions are of the classes {', '.join(written)}, but the dataset has "
@@ -141,18 +134,14 @@ def predicted_ids(data: Dataset, written: Mapping[str, int] | None = None) -> np
     return table
 
 
-def file_form(data: Dataset) -> FileForm:
+def make_file_form(data: Dataset) -> FileForm:
     """Return what predictions of a dataset hold: 8-bit train ids, or the label ids and the palette that it asks for."""
     palette = data.prediction_palette
     return FileForm(bool(data.file_labels), None if palette is None else [list(color) for color in palette])
 
 
-def prediction_path(folder: Path, data: Dataset, index: int) -> Path:
-    """Return where the prediction of a sample belongs: the sample's name below the folder, subfolders included.
-
-    Raises:
-        UserError: If the name would lead out of the folder.
-    """
+def locate_prediction(folder: Path, data: Dataset, index: int) -> Path:
+    """Return where the prediction of a sample belongs: the sample's name below the folder, subfolders included."""
     path = folder / f"{data.names[index]}{data.prediction_ending}.png"
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{data.locate(index)}: its name {data.names[index]} leads out of the folder of the "
@@ -163,29 +152,19 @@ def prediction_path(folder: Path, data: Dataset, index: int) -> Path:
 def write_prediction(folder: Path, data: Dataset, index: int, pred: np.ndarray) -> None:
     """Write the prediction of a sample, (H, W) train ids, as PNG below a folder; UserError if it cannot be written."""
     data, pred = to_original(data, pred)
-    write_label_map(prediction_path(folder, data, index), pred, data.labels, file_form(data))
+    write_label_map(locate_prediction(folder, data, index), pred, data.labels, make_file_form(data))
 
 
 def write_label_map(path: Path, pred: np.ndarray, labels: Sequence[Label], form: FileForm) -> None:
-    """Write a prediction as an 8-bit PNG.
-
-    Args:
-        path: The file; its folder is made.
-        pred: (H, W) train ids, any integer dtype.
-        labels: The classes.
-        form: What the file holds.
-
-    Raises:
-        UserError: If it cannot be written.
-    """
-    image = Image.fromarray(file_values(labels, form)[pred])
+    """Write a prediction, (H, W) train ids of any integer dtype, as an 8-bit PNG; its folder is made."""
+    image = Image.fromarray(map_file_values(labels, form)[pred])
     if form.palette is not None:
         image.putpalette(np.asarray(form.palette, dtype=np.uint8).tobytes())
     make_folder(path.parent)
     write_file(path, lambda file: image.save(file, format="PNG"))
 
 
-def file_values(labels: Sequence[Label], form: FileForm) -> np.ndarray:
+def map_file_values(labels: Sequence[Label], form: FileForm) -> np.ndarray:
     """Return the value that stands in a file for each train id, uint8 (256,)."""
     values = np.arange(256, dtype=np.uint8)
     if form.label_ids:
@@ -194,8 +173,6 @@ def file_values(labels: Sequence[Label], form: FileForm) -> np.ndarray:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder of predictions, and those above it; UserError if that is not possible."""
-    try:
+    """Make a folder of predictions, and those above it."""
+    with refuse_unwritable(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be made ({error}): choose another folder with hydra.run.dir=.") from error

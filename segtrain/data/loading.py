@@ -22,19 +22,12 @@ cv2.setNumThreads(0)  # workers are the parallelism; OpenCV's own threads would 
 
 @dataclass
 class Batch:
-    """Samples stacked for the device.
+    """Samples stacked for the device."""
 
-    Attributes:
-        images: uint8 (N, H, W, C), RGB 0..255.
-        targets: uint8 (N, H, W), train ids or 255.
-        indices: The samples' numbers in the dataset.
-        instances: For evaluation with instances, each sample's map, int32 (H, W); else None.
-    """
-
-    images: Tensor
-    targets: Tensor
-    indices: list[int]
-    instances: list[np.ndarray] | None = None
+    images: Tensor  # uint8 (N, H, W, C), RGB 0..255
+    targets: Tensor  # uint8 (N, H, W), train ids or 255
+    indices: list[int]  # the samples' numbers in the dataset
+    instances: list[np.ndarray] | None = None  # for evaluation with instances, each sample's map, int32 (H, W)
 
     def pin_memory(self) -> "Batch":
         """Move the batch to pinned memory (called by the DataLoader)."""
@@ -47,16 +40,7 @@ class TrainingSampler:
     Samples left over after the last whole batch wait for another epoch's order, so that every step sees
     batch_size images and BatchNorm never a lone one. Several processes cut the order into batches for all of them, of
     which each takes its part: together they see in a step what one process sees with a batch so many times as large.
-
-    Args:
-        num_samples: Size of the dataset.
-        batch_size: Images a batch and process, at most num_samples in all.
-        seed: Of the order.
-        rank: The number of this process.
-        num_processes: How many there are.
-
-    Raises:
-        ValueError: If there would be no batch.
+    `batch_size` counts the images of one process; ValueError if there would be no batch.
     """
 
     def __init__(self, num_samples: int, batch_size: int, seed: int, *, rank: int = 0, num_processes: int = 1) -> None:
@@ -112,22 +96,15 @@ class _EvaluationSamples:
 class TrainingLoader:
     """Load the batches of any epoch, from any batch on; the same stream for any number of workers.
 
-    Args:
-        dataset: The training split.
-        augmentation: Applied to every sample with the key (seed, epoch, index).
-        batch_size: Images a batch and process.
-        seed: Of the order and the augmentation.
-        workers: Loader processes; 0 loads in this one.
-        pin_memory: Whether batches go to pinned memory, for fast copies to a GPU.
-        rank: The number of this process.
-        num_processes: How many share each batch's order.
+    Every sample is augmented with the key (seed, epoch, index). `workers` are loader processes; 0 loads in this one.
+    For the rest see `TrainingSampler`.
     """
 
     def __init__(self, dataset: Dataset, augmentation: Augmentation, *, batch_size: int, seed: int, workers: int,
                  pin_memory: bool, rank: int = 0, num_processes: int = 1) -> None:
         self._sampler = TrainingSampler(len(dataset.names), batch_size, seed, rank=rank, num_processes=num_processes)
-        self._loader = _loader(_TrainingSamples(dataset, augmentation, seed), self._sampler, workers, pin_memory,
-                               persistent=True)
+        self._loader = _make_loader(_TrainingSamples(dataset, augmentation, seed), self._sampler, workers, pin_memory,
+                                    persistent=True)
         self.batches_per_epoch = len(self._sampler)
 
     def batches_left(self, first_image: int) -> int:
@@ -140,7 +117,7 @@ class TrainingLoader:
         Only one epoch is loaded at a time: end or drop an iteration before the next begins.
         """
         self._sampler.epoch, self._sampler.first_image = epoch, first_image
-        return _unwrapped(self._loader)
+        return _unwrap_errors(self._loader)
 
     def close(self) -> None:
         """End the worker processes; left to the end of the process, torch reports them as killed."""
@@ -148,25 +125,19 @@ class TrainingLoader:
             self._loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
 
 
-def evaluation_batches(dataset: Dataset, sizes: Sequence[tuple[int, int]], *, instances: str | None, batch_size: int,
-                       workers: int, pin_memory: bool, rank: int = 0, num_processes: int = 1) -> Iterator[Batch]:
+def load_for_evaluation(dataset: Dataset, sizes: Sequence[tuple[int, int]], *, instances: str | None, batch_size: int,
+                        workers: int, pin_memory: bool, rank: int = 0, num_processes: int = 1) -> Iterator[Batch]:
     """Yield a split once, in order, unaugmented; of several processes each takes its turn of the same batches.
 
-    Args:
-        dataset: The split.
-        sizes: (height, width) of every sample.
-        instances: Where objects come from, "maps" or "components"; None leaves them out.
-        batch_size: Most images in a batch.
-        workers: Loader processes; 0 loads in this one.
-        pin_memory: Whether batches go to pinned memory.
-        rank: The number of this process.
-        num_processes: How many there are.
+    `sizes` are (height, width) of every sample; `instances` says where objects come from, "maps" or "components", None
+    leaves them out; a batch has at most batch_size images.
     """
-    groups = evaluation_groups(sizes, batch_size)[rank::num_processes]
-    return _unwrapped(_loader(_EvaluationSamples(dataset, instances), groups, workers, pin_memory, persistent=False))
+    groups = group_for_evaluation(sizes, batch_size)[rank::num_processes]
+    return _unwrap_errors(_make_loader(_EvaluationSamples(dataset, instances), groups, workers, pin_memory,
+                                       persistent=False))
 
 
-def evaluation_groups(sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
+def group_for_evaluation(sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
     """Return the samples of every batch of an evaluation.
 
     Only neighbours of one size share a batch: padding would reach into the network's output at the border, and a
@@ -181,7 +152,7 @@ def evaluation_groups(sizes: Sequence[tuple[int, int]], batch_size: int) -> list
     return groups
 
 
-def _loader(samples: object, batches: object, workers: int, pin_memory: bool, persistent: bool) -> DataLoader:
+def _make_loader(samples: object, batches: object, workers: int, pin_memory: bool, persistent: bool) -> DataLoader:
     return DataLoader(
         samples,  # type: ignore[arg-type]  # any map serves
         batch_sampler=batches,  # type: ignore[arg-type]
@@ -195,7 +166,7 @@ def _loader(samples: object, batches: object, workers: int, pin_memory: bool, pe
     )
 
 
-def _unwrapped(loader: DataLoader) -> Iterator[Batch]:
+def _unwrap_errors(loader: DataLoader) -> Iterator[Batch]:
     """Iterate, with a worker's UserError as it was raised, without the traceback that the DataLoader adds to it."""
     try:
         yield from loader

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from segtrain.data.class_files import Classes, read_color
-from segtrain.data.color_masks import Color, commonest, from_colors, palette_fault, spelled
-from segtrain.data.images import LOSSY, decode, is_deep, is_lossy, palette_table, to_train_ids
-from segtrain.errors import UserError, did_you_mean, list_first
+from segtrain.data.color_masks import Color, convert_colors, find_palette_fault, list_commonest, to_hex
+from segtrain.data.images import LOSSY, check_sizes, decode, is_deep, is_lossy, list_counts, read_palette, to_train_ids
+from segtrain.errors import UserError, did_you_mean
 from segtrain.labels import IGNORE_INDEX, Label
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
@@ -18,29 +18,16 @@ BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 
 @dataclass(frozen=True)
 class MaskRule:
-    """How the pixels of a mask become train ids.
-
-    Attributes:
-        labels: The classes.
-        has_colors: Whether their colours are those of the masks.
-        void_values: Values of an index mask that are void.
-        void_colors: Colours of a colour mask that are void.
-        void_given: Whether the user set it; else it is the default.
-        binary: Whether 0 is the first class, and 1 or 255 the second.
-        threshold: The brightness from which on a pixel is of the second class, below it of the first.
-        nearest: Whether a colour that is not in the table becomes the nearest one that is; a number does so up to
-            that distance in RGB.
-        palette: What counts in a palette image, "index" or "colors"; None: the index, unless its colour contradicts.
-    """
+    """How the pixels of a mask become train ids; the settings without a comment are those of dataset=folder."""
 
     labels: tuple[Label, ...]
-    has_colors: bool
-    void_values: tuple[int, ...]
-    void_colors: tuple[Color, ...]
-    void_given: bool
+    has_colors: bool  # whether the labels' colours are those of the masks
+    void_values: tuple[int, ...]  # of an index mask
+    void_colors: tuple[Color, ...]  # of a colour mask
+    void_given: bool  # whether the user set it; else it is the default
     binary: bool = False
     threshold: int | None = None
-    nearest: bool | int = False
+    nearest_colors: bool | int = False
     palette: str | None = None
 
 
@@ -56,24 +43,10 @@ class _Pixels:
     palette: np.ndarray | None = None
 
 
-def mask_rule(classes: Classes, void: Sequence[int | str | Sequence[int]] | None, *, binary: bool = False,
-              threshold: int | None = None, nearest_colors: bool | int = False,
-              palette: str | None = None) -> MaskRule:
-    """Settle what is void, and check that the settings fit the classes.
-
-    Args:
-        classes: As read from the class file.
-        void: Each a value of an index mask, a colour (#rrggbb or [r, g, b]), or the name of a class that is not to be
-            learned; None is [255], or nothing for a binary mask or a threshold.
-        binary: See MaskRule.
-        threshold: Likewise, 1..255.
-        nearest_colors: Likewise.
-        palette: Likewise.
-
-    Raises:
-        UserError: Names the key at fault and the remedy.
-        ValueError: If an argument is out of range.
-    """
+def make_mask_rule(classes: Classes, void: Sequence[int | str | Sequence[int]] | None, *, binary: bool = False,
+                   threshold: int | None = None, nearest_colors: bool | int = False,
+                   palette: str | None = None) -> MaskRule:
+    """Settle what is void, and check that the settings of dataset=folder fit the classes."""
     if threshold is not None and not 1 <= threshold <= 255:
         raise ValueError(f"threshold={threshold} must be from 1 to 255")
     if nearest_colors is not True and nearest_colors < 0:
@@ -105,7 +78,7 @@ def mask_rule(classes: Classes, void: Sequence[int | str | Sequence[int]] | None
             raise UserError(f"dataset.void holds {label.label_id}, the value of the class {label.name}: it is one or "
                             f"the other. To leave the class out, write its name: dataset.void=[{label.name}].")
         if classes.has_colors and label.color in colors:
-            raise UserError(f"dataset.void holds {spelled(label.color)}, the colour of the class {label.name}: it is "
+            raise UserError(f"dataset.void holds {to_hex(label.color)}, the colour of the class {label.name}: it is "
                             "one or the other.")
     if not labels:
         raise UserError("dataset.void names every class: leave some to learn.")
@@ -120,49 +93,50 @@ def mask_rule(classes: Classes, void: Sequence[int | str | Sequence[int]] | None
 
 
 def read_target(path: Path, rule: MaskRule) -> np.ndarray:
-    """Read a mask as train ids.
-
-    Returns:
-        uint8 (H, W), 0..K-1 or 255 for void.
+    """Read a mask as train ids, uint8 (H, W), 0..K-1 or 255 for void.
 
     Raises:
         UserError: If the file cannot be read, or a value or colour is neither a class nor void; it names the file,
             what was found with its pixel counts, and the remedy.
     """
     if rule.threshold is not None:
-        return _above(decode(path, _brightness), rule, path)
-    pixels = decode(path, _pixels)
-    values = pixels.values if pixels.palette is None else _from_palette(pixels.values, pixels.palette, rule, path)
+        return _cut(decode(path, _read_brightness), rule.threshold, rule, path)
+    pixels = decode(path, _read_pixels)
+    values = pixels.values if pixels.palette is None else _convert_palette(pixels.values, pixels.palette, rule, path)
     if values.ndim == 3 and not _is_grey(values, rule):
         if not rule.has_colors:
-            raise UserError(f"{path} is a colour mask ({commonest(values)}), but the class file does not give each "
-                            "class its colour: add the column color (#rrggbb) or r, g and b, or save masks of one "
+            raise UserError(f"{path} is a colour mask ({list_commonest(values)}), but the class file does not give "
+                            "each class its colour: add the column color (#rrggbb) or r, g and b, or save masks of one "
                             "class number a pixel.")
-        return from_colors(values, rule.labels, rule.void_colors, path, nearest=rule.nearest,
-                           remark=f"{LOSSY}. " if pixels.lossy else "")
+        return convert_colors(values, rule.labels, rule.void_colors, path, nearest=rule.nearest_colors,
+                              remark=f"{LOSSY}. " if pixels.lossy else "")
     values = values[..., 0] if values.ndim == 3 else values
     if values.size and (values.max() > IGNORE_INDEX or values.min() < 0):
         raise UserError(f"{path} holds values from {values.min()} to {values.max()}, but class numbers are 0 to 254: "
                         "instance maps belong to dataset.instance_maps, and coloured masks are saved as RGB.")
     values = values.astype(np.uint8)
-    return _from_two(values, rule, path) if rule.binary else _from_values(values, pixels.lossy, rule, path)
+    return _convert_two(values, rule, path) if rule.binary else _convert_values(values, pixels.lossy, rule, path)
+
+
+def read_mask_and_instances(
+    mask: Path, rule: MaskRule, instance_map: Path | None, seam: int | None = None, seam_color: Color | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read a mask, and the map of its objects if there is one; see `read_target` and `read_instances`."""
+    target = read_target(mask, rule)
+    if instance_map is None:
+        return target, None
+    instances = read_instances(instance_map, seam, seam_color)
+    check_sizes(target, mask, instances, instance_map, "instance map")
+    return target, instances
 
 
 def read_instances(path: Path, seam: int | None = None, seam_color: Color | None = None) -> np.ndarray:
-    """Read an instance map: 8 or 16 bits grey, a palette's index, or R + 256 G + 65536 B.
-
-    Args:
-        path: The file.
-        seam: A number that means none, as 0 does.
-        seam_color: Likewise a colour.
+    """Read an instance map: 8 or 16 bits grey, a palette's index, or R + 256 G + 65536 B; 0 and the seam mean none.
 
     Returns:
         int32 (H, W): 1..number of objects, 0 = none. Numbers are made small; their order is kept.
-
-    Raises:
-        UserError: If the file cannot be read, or holds a number below 0.
     """
-    values = decode(path, _pixels).values.astype(np.int64)
+    values = decode(path, _read_pixels).values.astype(np.int64)
     if values.ndim == 3:
         numbers = values[..., 0] + 256 * values[..., 1] + 65536 * values[..., 2]
         numbers[(values == (seam_color or BLACK)).all(-1)] = 0
@@ -174,28 +148,28 @@ def read_instances(path: Path, seam: int | None = None, seam_color: Color | None
     return (places.reshape(numbers.shape) + (found[0] > 0)).astype(np.int32)
 
 
-def _pixels(image: Image.Image) -> _Pixels:
+def _read_pixels(image: Image.Image) -> _Pixels:
     lossy = is_lossy(image)
     if is_deep(image) and not image.mode.startswith("I"):
         raise ValueError("a coloured mask needs 8 bits a channel")
     if image.mode == "P":
-        return _Pixels(np.array(image), lossy, palette_table(image))
+        return _Pixels(np.array(image), lossy, read_palette(image))
     if image.mode in ("1", "L") or image.mode.startswith("I"):
         values = np.array(image)
         return _Pixels(values.astype(np.uint8) if values.dtype == bool else values, lossy)
     if image.mode == "F":
-        raise ValueError("real numbers are no classes, save whole ones")
+        raise ValueError("real numbers are not classes, save whole ones")
     return _Pixels(np.array(image.convert("L" if image.mode == "LA" else "RGB")), lossy)
 
 
-def _from_palette(values: np.ndarray, palette: np.ndarray, rule: MaskRule, path: Path) -> np.ndarray:
+def _convert_palette(values: np.ndarray, palette: np.ndarray, rule: MaskRule, path: Path) -> np.ndarray:
     """Return what counts of a palette image: its index or its colours."""
     used = {int(index): tuple(palette[index].tolist()) for index in np.flatnonzero(np.bincount(values.ravel()))}
     if rule.palette == "colors" or (rule.binary and set(used.values()) <= {BLACK, WHITE}):
         return palette[values]
     if rule.palette == "index":
         return values
-    fault = palette_fault(values, palette, rule.labels) if rule.has_colors else None
+    fault = find_palette_fault(values, palette, rule.labels) if rule.has_colors else None
     if fault is not None:
         raise UserError(f"{path} {fault}: say what counts, dataset.palette=colors or index.")
     is_inverted = (used.get(0), used.get(1)) == (WHITE, BLACK)
@@ -205,7 +179,7 @@ def _from_palette(values: np.ndarray, palette: np.ndarray, rule: MaskRule, path:
     return values
 
 
-def _brightness(image: Image.Image) -> np.ndarray:
+def _read_brightness(image: Image.Image) -> np.ndarray:
     if image.mode == "F" or is_deep(image):
         raise ValueError("a threshold counts in 8 bits")
     return np.array(image.convert("L"))
@@ -218,33 +192,32 @@ def _is_grey(values: np.ndarray, rule: MaskRule) -> bool:
     return bool((values[..., 0] == values[..., 1]).all() and (values[..., 1] == values[..., 2]).all())
 
 
-def _above(values: np.ndarray, rule: MaskRule, path: Path) -> np.ndarray:
-    threshold = rule.threshold or 0
+def _cut(values: np.ndarray, threshold: int, rule: MaskRule, path: Path) -> np.ndarray:
     if values.size and 0 < values.max() <= 1 < threshold:
         raise UserError(f"{path} holds 0 and 1, all of them below dataset.threshold={threshold}: "
                         "use dataset.binary=true for it.")
-    target = (values >= threshold).astype(np.uint8)
-    if rule.void_values:
-        target[np.isin(values, rule.void_values)] = IGNORE_INDEX
-    return target
+    return _make_target(values >= threshold, values, rule)
 
 
-def _from_two(values: np.ndarray, rule: MaskRule, path: Path) -> np.ndarray:
+def _convert_two(values: np.ndarray, rule: MaskRule, path: Path) -> np.ndarray:
     counts = np.bincount(values.ravel(), minlength=256)
     other = [value for value in np.flatnonzero(counts).tolist() if value not in (0, 1, 255, *rule.void_values)]
     if other or (counts[1] and counts[255] and not {1, 255} & set(rule.void_values)):
         shown = other or [1, 255]
-        found = list_first([f"{value} ({counts[value]} pixels)" for value in shown])
-        raise UserError(f"{path} holds {found}, but with dataset.binary=true a mask holds 0 for "
+        raise UserError(f"{path} holds {list_counts(shown, counts)}, but with dataset.binary=true a mask holds 0 for "
                         f"{rule.labels[0].name}, and 1 or 255 for {rule.labels[1].name}, not both: correct the mask, "
                         "or cut it with dataset.threshold=128 instead.")
-    target = (values > 0).astype(np.uint8)
+    return _make_target(values > 0, values, rule)
+
+
+def _make_target(is_second: np.ndarray, values: np.ndarray, rule: MaskRule) -> np.ndarray:
+    target = is_second.astype(np.uint8)
     if rule.void_values:
         target[np.isin(values, rule.void_values)] = IGNORE_INDEX
     return target
 
 
-def _from_values(values: np.ndarray, lossy: bool, rule: MaskRule, path: Path) -> np.ndarray:
+def _convert_values(values: np.ndarray, lossy: bool, rule: MaskRule, path: Path) -> np.ndarray:
     counts = np.bincount(values.ravel(), minlength=256)
     held = set(np.flatnonzero(counts).tolist())
     if len(rule.labels) == 2 and held == {0, 255} and not rule.void_given:
@@ -253,14 +226,10 @@ def _from_values(values: np.ndarray, lossy: bool, rule: MaskRule, path: Path) ->
                         "with dataset.void=[255].")
     if lossy and len(held) > 1:
         remedy = ", or cut it at a brightness with dataset.threshold=128" if len(rule.labels) == 2 else ""
-        raise UserError(f"{path} is a mask of {len(held)} different values, {_most(counts)}, saved lossily. "
+        commonest = list_counts(np.argsort(-counts, kind="stable")[:len(held)], counts)
+        raise UserError(f"{path} is a mask of {len(held)} different values, {commonest}, saved lossily. "
                         f"{LOSSY}{remedy}.")
     known = {*rule.void_values, *(label.label_id for label in rule.labels)}
     void = ",".join(map(str, sorted({*rule.void_values, *(held - known)})[:8]))
     return to_train_ids(values, rule.labels, rule.void_values, path,
                         f"Correct the mask or the class file, or say what is void: dataset.void=[{void}].")
-
-
-def _most(counts: np.ndarray) -> str:
-    order = np.argsort(-counts, kind="stable")[:5]
-    return "the commonest " + ", ".join(f"{value} ({counts[value]} pixels)" for value in order if counts[value])

@@ -13,26 +13,17 @@ def split_off(names: Sequence[str], split: str, val_fraction: float, test_fracti
     """Return the names of one split.
 
     The groups are put in an order that only their own names and the seed decide. The first of them are val: as many as
-    come nearest to the fraction of all images; the next are test, likewise. The order of the files plays no part.
+    come nearest to the fraction of all images; the next are test, by the same rule. The order of files does not matter.
 
-    Args:
-        names: All of them.
-        split: "train", "val", or "test" where it has a fraction.
-        val_fraction: The share of val, between 0 and 1.
-        test_fraction: The share of test; None: there is none.
-        group: A regular expression with one group, searched in each name: images for which it gives the same text (the
-            frames of a video) stay together. None: each image is a group of its own.
-        seed: Another seed, another split.
-
-    Raises:
-        UserError: Names the key at fault and the remedy.
+    `group` is a regular expression with one group, searched in each name: images for which it gives the same text (the
+    frames of a video) stay together. None: each image is a group of its own. Without test_fraction there is no test.
     """
     fractions = [val_fraction] if test_fraction is None else [val_fraction, test_fraction]
     splits = ["train", "val", "test"][:len(fractions) + 1]
     if split not in splits:
         raise UserError(f"dataset.split={split}: dataset.val_fraction makes the splits train and val, "
                         "dataset.test_fraction makes test.")
-    of = {name: _group_of(name, pattern) for pattern in [_compile(group)] for name in names}
+    of = {name: _find_group(name, pattern) for pattern in [_compile(group)] for name in names}
     sizes = Counter(of.values())
     if len(sizes) < len(splits):
         raise UserError(f"{len(splits)} splits need {len(splits)} groups of images at least, but all {len(names)} are "
@@ -42,11 +33,11 @@ def split_off(names: Sequence[str], split: str, val_fraction: float, test_fracti
     for number, (name, fraction) in enumerate(zip(splits[1:], fractions, strict=True), 1):
         spare = len(splits) - 1 - number  # groups that the splits after this one need, besides train's one
         free = order[len(taken):len(order) - 1 - spare]
-        taken |= dict.fromkeys(_first_groups(free, sizes, fraction * len(names)), name)
+        taken |= dict.fromkeys(_take_groups(free, sizes, fraction * len(names)), name)
     return [name for name in names if taken.get(of[name], "train") == split]
 
 
-def _first_groups(order: Sequence[str], sizes: Counter[str], wanted: float) -> Sequence[str]:
+def _take_groups(order: Sequence[str], sizes: Counter[str], wanted: float) -> Sequence[str]:
     """Return as many of the first groups, at least one, as come nearest to a number of images."""
     taken, best, distance = 0, 1, float("inf")
     for number, name in enumerate(order, 1):
@@ -69,7 +60,7 @@ def _compile(group: str | None) -> re.Pattern[str] | None:
     return pattern
 
 
-def _group_of(name: str, pattern: re.Pattern[str] | None) -> str:
+def _find_group(name: str, pattern: re.Pattern[str] | None) -> str:
     if pattern is None:
         return name
     found = pattern.search(name)

@@ -14,22 +14,15 @@ from segtrain.metrics.instances import count_instances, label_components, mean_i
 
 @dataclass(frozen=True)
 class DatasetStatistics:
-    """The statistics of a split of N images and K classes.
+    """The statistics of a split."""
 
-    Attributes:
-        sizes: (height, width) of every image.
-        class_pixels: The pixels of each of the K classes.
-        image_pixels: For each class, the labelled pixels of the images that show it.
-        class_sizes: Mean pixels of an object by class name, for the classes that have instances, None for one that
-            never occurs; None where instances are not counted. A dataset with instance maps may fix them.
-        remarks: What the dataset has to tell the user.
-    """
-
-    sizes: list[tuple[int, int]]
-    class_pixels: list[int]
-    image_pixels: list[int]
+    sizes: list[tuple[int, int]]  # (height, width) of every image
+    class_pixels: list[int]  # the pixels of each class
+    image_pixels: list[int]  # for each class, the labelled pixels of the images that show it
+    # Mean pixels of an object by class name, for the classes that have instances, None for one that never occurs; None
+    # where instances are not counted. A dataset with instance maps may fix them.
     class_sizes: dict[str, float | None] | None
-    remarks: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)  # what the dataset has to tell the user
 
 
 def compute_statistics(dataset: Dataset, instances: str | None, *, may_be_void: bool = False) -> DatasetStatistics:
@@ -43,9 +36,7 @@ def compute_statistics(dataset: Dataset, instances: str | None, *, may_be_void: 
         may_be_void: Whether a split is accepted in which no pixel has a class.
 
     Raises:
-        UserError: In the first process. It names the first file at fault: unreadable, of another size than its mask,
-            with a label that is not a class, without the instance map asked for; or says that no pixel of the split
-            has a class.
+        UserError: In the first process. It names the first file at fault, or says that no pixel has a class.
     """
     found = _read_all(dataset, instances, may_be_void) if process_group.is_main() else None
     found = process_group.broadcast(found)
@@ -58,7 +49,7 @@ def compute_statistics(dataset: Dataset, instances: str | None, *, may_be_void: 
 
 def _read_all(dataset: Dataset, instances: str | None, may_be_void: bool) -> DatasetStatistics:
     check_instances(dataset.labels, instances)
-    class_ids = instance_classes(dataset.labels)
+    class_ids = list_instance_classes(dataset.labels)
     sizes: list[tuple[int, int]] = []
     pixel_counts = np.zeros((len(dataset.names), len(dataset.labels)), dtype=np.int64)
     objects: list[np.ndarray] = []
@@ -70,7 +61,7 @@ def _read_all(dataset: Dataset, instances: str | None, may_be_void: bool) -> Dat
             found = find_instances(sample.target, sample.instances, dataset.labels, instances, dataset.locate(index))
             objects.append(count_instances(sample.target, sample.target, found, class_ids))
     if not may_be_void and not pixel_counts.any():
-        raise UserError(all_void(len(dataset.names), dataset.locate(0)))
+        raise UserError(describe_all_void(len(dataset.names), dataset.locate(0)))
     class_sizes = None
     if instances is not None:
         means = mean_instance_sizes(np.concatenate(objects))
@@ -79,18 +70,11 @@ def _read_all(dataset: Dataset, instances: str | None, may_be_void: bool) -> Dat
         class_sizes = dataset.class_sizes or class_sizes
     image_pixels = (pixel_counts > 0).T @ pixel_counts.sum(1)
     return DatasetStatistics(sizes, pixel_counts.sum(0).tolist(), image_pixels.tolist(), class_sizes,
-                  dataset.remarks())
+                             dataset.remarks())
 
 
 def check_sample(sample: Sample, labels: tuple[Label, ...], file: str) -> np.ndarray:
-    """Check that a sample can be trained on.
-
-    Returns:
-        The pixels of each train id, int64 (256,).
-
-    Raises:
-        UserError: If it is too small, or its target holds a value that is not a train id; it names the file.
-    """
+    """Check the size and the train ids of a sample; return the pixels of each train id, int64 (256,)."""
     height, width = sample.target.shape
     if min(height, width) < 32:
         raise UserError(f"{file} is {width}x{height}: images need at least 32x32 pixels, enlarge or remove it.")
@@ -109,31 +93,27 @@ def check_counts(counts: np.ndarray, labels: tuple[Label, ...], file: str) -> No
 
 def check_instances(labels: tuple[Label, ...], instances: str | None) -> None:
     """Raise UserError if instances are asked for and no class has any."""
-    if instances is not None and not instance_classes(labels):
+    if instances is not None and not list_instance_classes(labels):
         raise UserError(f"dataset.instances={instances}: no class of this dataset has_instances; mark those that have "
                         "in the class file, or set dataset.instances=null.")
 
 
-def all_void(num_images: int, first: str) -> str:
+def describe_all_void(num_images: int, first: str) -> str:
     """Say that a split has nothing to learn from."""
     return (f"no pixel of the {num_images} images has a class, the first is {first}: "
             "every target is void, there is nothing to learn or to score.")
 
 
-def instance_classes(labels: tuple[Label, ...]) -> list[int]:
+def list_instance_classes(labels: tuple[Label, ...]) -> list[int]:
     """Return the train ids of the classes whose objects can be counted."""
     return [label.train_id for label in labels if label.has_instances]
 
 
 def find_instances(target: np.ndarray, own: np.ndarray | None, labels: tuple[Label, ...], instances: str,
                    file: str) -> np.ndarray:
-    """Return a target's instance map, int32 (H, W), from where dataset.instances says; `own` is the dataset's.
-
-    Raises:
-        UserError: If maps are asked for and the sample has none.
-    """
+    """Return a target's instance map, int32 (H, W), from where dataset.instances says; `own` is the dataset's."""
     if instances == "components":
-        return label_components(target, instance_classes(labels))
+        return label_components(target, list_instance_classes(labels))
     if own is None:
         raise UserError(f"dataset.instances=maps, but {file} has no instance map: "
                         "use dataset.instances=components or null.")

@@ -18,29 +18,16 @@ PROBE_LABELS = (100, 200)  # neither is one that a transform would fill with, an
 
 
 class Augmentation:
-    """Apply albumentations transforms whose randomness comes from the sample's own key.
-
-    Args:
-        transforms: By their names in the config; applied in this order to the image and its target alike.
-    """
+    """Apply albumentations transforms, by their names in the config, with randomness from the sample's own key."""
 
     def __init__(self, transforms: Mapping[str, A.BasicTransform]) -> None:
         self._transforms = transforms
         self._compose = A.Compose(list(transforms.values())) if transforms else None
 
     def __call__(self, image: np.ndarray, target: np.ndarray, key: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Transform one sample.
+        """Transform an image, uint8 (H, W, C), and its target, uint8 (H, W), alike; both get the same new size.
 
-        Args:
-            image: uint8 (H, W, C).
-            target: uint8 (H, W) train ids.
-            key: Non-negative numbers, e.g. (seed, epoch, index): equal keys give equal results, in any process.
-
-        Returns:
-            The image and target, uint8, of one new size.
-
-        Raises:
-            UserError: If a transform cannot do what it is told, as a crop larger than the image.
+        The key has non-negative numbers, e.g. (seed, epoch, index): equal keys give equal results, in any process.
         """
         if self._compose is None:
             return image, target
@@ -105,17 +92,7 @@ def _fault(image: Any, target: Any) -> str | None:
 
 
 def pad_to(image: np.ndarray, target: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pad a sample at the right and bottom; the padding of the target is void.
-
-    Args:
-        image: uint8 (H, W, C).
-        target: uint8 (H, W).
-        height: New height, at least H.
-        width: New width, at least W.
-
-    Returns:
-        uint8 (height, width, C), zeros added; uint8 (height, width), 255 added.
-    """
+    """Pad an image (H, W, C) with zeros and its target (H, W) with void, at the right and bottom, to a larger size."""
     bottom, right = height - target.shape[0], width - target.shape[1]
     if bottom == right == 0:
         return image, target
@@ -145,14 +122,7 @@ class Normalize:
         self._channels_last = channels_last
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Normalise a batch.
-
-        Args:
-            images: uint8 (N, H, W, C), 0..255.
-
-        Returns:
-            float32 (N, C, H, W), channels_last in memory if asked for.
-        """
+        """Normalise a batch, uint8 (N, H, W, C), to float32 (N, C, H, W), channels_last in memory if asked for."""
         layout = torch.channels_last if self._channels_last else torch.contiguous_format
         inputs = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=layout)
         return inputs.mul_(self._scale).add_(self._shift)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from segtrain.data.base import Dataset
-from segtrain.data.loading import Batch, evaluation_batches, evaluation_groups
-from segtrain.data.statistics import DatasetStatistics, instance_classes
+from segtrain.data.loading import Batch, group_for_evaluation, load_for_evaluation
+from segtrain.data.statistics import DatasetStatistics, list_instance_classes
 from segtrain.data.transforms import Normalize
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
@@ -86,7 +86,7 @@ def score_split(
     """
     started = time.perf_counter()
     num_classes = len(data.labels)
-    class_ids, categories = instance_classes(data.labels), number_categories(data.labels)
+    class_ids, categories = list_instance_classes(data.labels), number_categories(data.labels)
     confusion = torch.zeros(num_classes + 1, num_classes + 1, dtype=torch.int64, device=device)
     counts: list[Tensor] = []
     sums: list[Tensor] = []
@@ -95,9 +95,9 @@ def score_split(
     examples: list[tuple[int, np.ndarray]] = []
     indices: list[int] = []  # of this process's images, to which the lists belong
     rank, num_processes = process_group.rank(), process_group.world_size()
-    batches = evaluation_batches(data, statistics.sizes, instances=instances, batch_size=batch_size, workers=workers,
-                                 pin_memory=device.type == "cuda", rank=rank, num_processes=num_processes)
-    groups = evaluation_groups(statistics.sizes, batch_size)
+    batches = load_for_evaluation(data, statistics.sizes, instances=instances, batch_size=batch_size, workers=workers,
+                                  pin_memory=device.type == "cuda", rank=rank, num_processes=num_processes)
+    groups = group_for_evaluation(statistics.sizes, batch_size)
     predict = make_predict_fn(network, normalize, settings, device=device, precision=precision, batch_size=batch_size)
     with tqdm(total=sum(map(len, groups[rank::num_processes])), desc="validating", unit="image", leave=False,
               disable=None if process_group.is_main() else True) as bar:

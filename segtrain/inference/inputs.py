@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from segtrain.data.discovery import files_below, is_list, read_lines
+from segtrain.data.discovery import is_list, list_files, read_lines
 from segtrain.data.images import IMAGE_SUFFIXES
 from segtrain.data.label_files import MARKER
 from segtrain.errors import UserError, list_first
@@ -61,7 +61,7 @@ def find_inputs(given: str, own: Path) -> tuple[list[Item], list[str]]:
         return folder == own or (folder / MARKER).is_file()
 
     if path.is_dir():
-        folder, files = path, select(files_below(path, KEY))
+        folder, files = path, select(list_files(path, KEY))
     elif path.is_file():
         folder, files = (path.parent, [path]) if not is_list(given) else _read_list(path)
     elif glob.has_magic(given):

@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from segtrain.data.base import Dataset
 from segtrain.data.images import read_mask
-from segtrain.data.label_files import UNKNOWN, other_labels, predicted_ids
-from segtrain.data.statistics import check_counts, find_instances, instance_classes
+from segtrain.data.label_files import UNKNOWN, list_other_labels, map_predicted_ids
+from segtrain.data.statistics import check_counts, find_instances, list_instance_classes
 from segtrain.data.threads import map_in_order
 from segtrain.errors import UserError, list_first
 from segtrain.metrics.categories import number_categories
@@ -37,10 +37,10 @@ def count_predictions(data: Dataset, paths: Sequence[Path], instances: str | Non
     Raises:
         UserError: If pairs are at fault; it names the first, and holds the files of all.
     """
-    table, num_classes = predicted_ids(data, written), len(data.labels)
-    others = other_labels(data)
+    table, num_classes = map_predicted_ids(data, written), len(data.labels)
+    others = list_other_labels(data)
     num_predicted = num_classes + len(others)
-    class_ids, categories = instance_classes(data.labels), number_categories([*data.labels, *others])
+    class_ids, categories = list_instance_classes(data.labels), number_categories([*data.labels, *others])
     ids: np.ndarray = np.where(table == UNKNOWN, num_predicted, table).astype(np.int16)
     classes = (f"label ids 0..{max(label.label_id for label in data.file_labels)}" if data.file_labels
                else f"train ids 0..{num_classes - 1} (255 is no class)")

@@ -15,10 +15,10 @@ from segtrain.config.instantiate import without_download
 from segtrain.config.schema import Config, ConvertTask, Settled
 from segtrain.data.camvid import CAMVID, CAMVID_VOID
 from segtrain.data.cityscapes import CITYSCAPES
-from segtrain.data.label_files import FileForm, file_form
-from segtrain.data.voc import VOC, mask_palette
+from segtrain.data.label_files import FileForm, make_file_form
+from segtrain.data.voc import VOC, make_mask_palette
 from segtrain.errors import UserError
-from segtrain.labels import Label, default_color
+from segtrain.labels import Label, make_up_color
 from segtrain.models.keras_weights import convert_keras
 from segtrain.run import checkpoint
 from segtrain.run.results import write_config, write_json
@@ -76,20 +76,20 @@ def find_classes(cfg: Settled[Any]) -> tuple[Sequence[Label], FileForm]:
     """
     try:
         data = build.dataset(without_download(cfg), cfg.dataset.split, targets_only=True)
-        return data.labels, file_form(data)
+        return data.labels, make_file_form(data)
     except UserError:
         pass
     num_classes = cfg.dataset.num_classes
     for target, labels, form in (("camvid.CamVid", CAMVID, FileForm()),
                                  ("camvid.CamVid", (*CAMVID, CAMVID_VOID), FileForm()),
                                  ("cityscapes.Cityscapes", CITYSCAPES, FileForm(label_ids=True)),
-                                 ("voc.Voc", VOC, FileForm(palette=mask_palette(VOC)))):
+                                 ("voc.Voc", VOC, FileForm(palette=make_mask_palette(VOC)))):
         has_own = cfg.dataset.arguments.get("classes") is not None  # a class file, as dataset=voc may have
         if cfg.dataset.target == f"segtrain.data.{target}" and len(labels) == num_classes and not has_own:
             return labels, form
     log.warning("warning: the dataset's classes are not known here: names and colours are made up, the class numbers "
                 "are right.")
-    made_up = [Label(f"class {number}", number, number, default_color(number)) for number in range(num_classes)]
+    made_up = [Label(f"class {number}", number, number, make_up_color(number)) for number in range(num_classes)]
     return made_up, FileForm()
 
 

@@ -8,8 +8,8 @@ from segtrain.config import build
 from segtrain.config.schema import Config, EvaluateTask
 from segtrain.data.base import Dataset
 from segtrain.data.class_identity import match_classes
-from segtrain.data.label_files import prediction_path, write_prediction
-from segtrain.data.statistics import DatasetStatistics, all_void, compute_statistics
+from segtrain.data.label_files import locate_prediction, write_prediction
+from segtrain.data.statistics import DatasetStatistics, compute_statistics, describe_all_void
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.inference.evaluator import draw_worst, score_split
@@ -79,11 +79,11 @@ def _read_split(cfg: Config[EvaluateTask], data: Dataset) -> DatasetStatistics:
     statistics = compute_statistics(data, cfg.dataset.instances, may_be_void=True)
     if cfg.task.save_predictions:
         for index in range(len(data.names)):
-            prediction_path(Path("predictions"), data, index)  # refuses a bad name now, not after an hour
+            locate_prediction(Path("predictions"), data, index)  # refuses a bad name now, not after an hour
     if not any(statistics.class_pixels):
         if not cfg.task.save_predictions:
-            raise UserError(f"{all_void(len(data.names), data.locate(0))} task.save_predictions=true writes the "
-                            "predictions, without scores.")
+            raise UserError(f"{describe_all_void(len(data.names), data.locate(0))} task.save_predictions=true writes "
+                            "the predictions, without scores.")
         statistics.remarks.append("no pixel of the split has a class: predictions are written, and all scores are "
                                   "null.")
     return statistics

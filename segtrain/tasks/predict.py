@@ -8,7 +8,7 @@ from typing import Any
 import pooch
 
 from segtrain.config.schema import Config, PredictTask
-from segtrain.data.label_files import file_values
+from segtrain.data.label_files import map_file_values
 from segtrain.errors import UserError
 from segtrain.inference.forward import InferenceSettings
 from segtrain.inference.inputs import Item, find_inputs, select_shard
@@ -46,7 +46,7 @@ def run(cfg: Config[PredictTask], run_dir: Path) -> None:
     predictor = Predictor(trained.network, trained.normalize, settings, device=trained.device,
                           precision=trained.cfg.runtime.precision, batch_size=cfg.train.batch_size,
                           num_classes=len(trained.labels), in_channels=trained.in_channels)
-    values = file_values(trained.labels, trained.file_form)
+    values = map_file_values(trained.labels, trained.file_form)
     classes = [{"name": label.name, "value": int(values[label.train_id]), "color": list(label.color)}
                for label in trained.labels]
     claim_folder(output, {

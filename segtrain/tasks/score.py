@@ -13,8 +13,8 @@ import torch
 from segtrain.config import build
 from segtrain.config.schema import Config, ScoreTask
 from segtrain.data.base import Dataset
-from segtrain.data.label_files import find_predictions, other_labels, read_written_classes
-from segtrain.data.statistics import all_void, check_instances
+from segtrain.data.label_files import find_predictions, list_other_labels, read_written_classes
+from segtrain.data.statistics import check_instances, describe_all_void
 from segtrain.errors import UserError, did_you_mean
 from segtrain.inference.evaluator import image_rows, split_results
 from segtrain.inference.saved_predictions import count_predictions
@@ -47,12 +47,12 @@ def run(cfg: Config[ScoreTask], run_dir: Path) -> float | None:
     started = time.perf_counter()
     confusion, objects = count_predictions(data, paths, cfg.dataset.instances, read_written_classes(folder))
     if not confusion[:, :-1].any():
-        raise UserError(all_void(len(paths), data.locate(0)))
+        raise UserError(describe_all_void(len(paths), data.locate(0)))
     for remark in data.remarks():
         log.warning("warning: %s", remark)
     if objects is not None:
         _log_sizes(data.labels, objects, class_sizes, source)
-    of_split = split_results(data.labels, confusion.sum(0), objects, others=other_labels(data),
+    of_split = split_results(data.labels, confusion.sum(0), objects, others=list_other_labels(data),
                              instances=cfg.dataset.instances, class_sizes=class_sizes, num_images=len(paths), loss=None,
                              seconds=time.perf_counter() - started)
     results = {"task": "score", "dataset": build.dataset_name(cfg), "split": cfg.dataset.split,

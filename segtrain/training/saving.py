@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from segtrain.config import build
-from segtrain.data.label_files import file_form
+from segtrain.data.label_files import make_file_form
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.run import checkpoint
@@ -71,7 +71,7 @@ def _describe(state: TrainingState) -> dict[str, Any]:
             "class_sizes": statistics.class_sizes, "class_pixels": statistics.class_pixels,
             "image_pixels": statistics.image_pixels,
             "labels": [asdict(label) for label in state.train_data.labels],
-            "file_form": asdict(file_form(state.train_data))}
+            "file_form": asdict(make_file_form(state.train_data))}
 
 
 def snapshot(state: TrainingState) -> dict[str, Any]:

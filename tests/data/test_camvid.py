@@ -10,7 +10,17 @@ from helpers import composed, refused
 from made_files import make_image, make_mask, save_image
 
 from segtrain.data.base import Cached, Subset
-from segtrain.data.camvid import CAMVID, CAMVID_VOID, COLORS, MERGES, OFFICIAL, ORIGINAL, SPLITS, CamVid, official_names
+from segtrain.data.camvid import (
+    CAMVID,
+    CAMVID_VOID,
+    COLORS,
+    MERGES,
+    OFFICIAL,
+    ORIGINAL,
+    SPLITS,
+    CamVid,
+    list_official_names,
+)
 from segtrain.data.statistics import compute_statistics
 
 COLOR_OF = {name: color for name, color, _, _ in ORIGINAL}
@@ -87,7 +97,7 @@ def test_index_labels_of_the_original_release(tmp_path):
 
 
 def test_official_splits_are_367_101_233_frames_of_701():
-    names = {split: official_names(split) for split in SPLITS}
+    names = {split: list_official_names(split) for split in SPLITS}
     assert [len(names[split]) for split in SPLITS] == [367, 101, 233]
     assert len({name for each in names.values() for name in each}) == 701
     assert names["train"][0] == "0001TP_006690"
@@ -100,7 +110,7 @@ def test_official_splits_are_367_101_233_frames_of_701():
 
 
 def test_official_splits_are_picked_from_all_folders(tmp_path):
-    names = [name for split in SPLITS for name in official_names(split)]
+    names = [name for split in SPLITS for name in list_official_names(split)]
     release(tmp_path, names[::2], layout="split")
     for name in names[1::2]:
         save_image(tmp_path / "val" / f"{name}.png", make_image())
@@ -108,7 +118,7 @@ def test_official_splits_are_picked_from_all_folders(tmp_path):
     save_image(tmp_path / "val" / "more.png", make_image())
     save_image(tmp_path / "val_labels" / "more_L.png", flat("Sky"))
     for split in SPLITS:
-        assert CamVid(split, str(tmp_path)).names == official_names(split)
+        assert CamVid(split, str(tmp_path)).names == list_official_names(split)
     assert compute_statistics(CamVid("val", str(tmp_path)), None).class_pixels[0] == 1280 * 51
     (tmp_path / "train" / "0001TP_006690.png").unlink()
     with refused("1 of the 367 frames", "split train", "0001TP_006690", tmp_path, "dataset.splits=random"):
@@ -240,7 +250,7 @@ def test_missing_folders_and_labels(tmp_path):
         drawn(tmp_path)
     (tmp_path / "LabeledApproved_full" / "b_P.png").unlink()
     label.unlink()
-    with refused(tmp_path / "701_StillsRaw_full" / "b.png", "no label", "b_L.png"):
+    with refused(tmp_path / "701_StillsRaw_full" / "b.png", "no mask", "b_L.png"):
         drawn(tmp_path)
     save_image(label, flat("Sky", (40, 32)))
     with refused(label, "40x32", "32x40"):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from segtrain.data.base import Dataset, Sample
 from segtrain.data.class_identity import Reordered, match_classes
-from segtrain.data.label_files import MARKER, file_form, predicted_ids, read_written_classes, write_prediction
+from segtrain.data.label_files import MARKER, make_file_form, map_predicted_ids, read_written_classes, write_prediction
 from segtrain.errors import UserError
 from segtrain.labels import Label
 
@@ -56,7 +56,7 @@ def test_predictions_are_written_in_the_order_of_the_dataset(tmp_path):
 def test_colours_of_predictions_follow_their_classes():
     data = Field("soil", "leaf", "root")
     data.prediction_palette = [(1, 1, 1), (2, 2, 2), (3, 3, 3), (9, 9, 9)]
-    assert file_form(Reordered(data, [2, 0, 1])).palette == [[3, 3, 3], [1, 1, 1], [2, 2, 2], [9, 9, 9]]
+    assert make_file_form(Reordered(data, [2, 0, 1])).palette == [[3, 3, 3], [1, 1, 1], [2, 2, 2], [9, 9, 9]]
 
 
 @pytest.mark.parametrize("names", [("soil", "leaf", "stem"), ("soil", "leaf"), ("soil", "leaf", "root", "stem")])
@@ -94,10 +94,10 @@ def test_predictions_say_what_their_values_mean(tmp_path):
     (tmp_path / "predictions").mkdir()
     written = read_written_classes(tmp_path / "predictions")
     assert written == {"root": 0, "soil": 1, "leaf": 2}
-    assert predicted_ids(Field("soil", "leaf", "root"), written)[[0, 1, 2, 255]].tolist() == [2, 0, 1, 3]
-    assert predicted_ids(Field("soil", "leaf", "root"))[[0, 1, 2, 255]].tolist() == [0, 1, 2, 3]
+    assert map_predicted_ids(Field("soil", "leaf", "root"), written)[[0, 1, 2, 255]].tolist() == [2, 0, 1, 3]
+    assert map_predicted_ids(Field("soil", "leaf", "root"))[[0, 1, 2, 255]].tolist() == [0, 1, 2, 3]
     with refused("classes root, soil, leaf", "dataset has soil, leaf, stem"):
-        predicted_ids(Field("soil", "leaf", "stem"), written)
+        map_predicted_ids(Field("soil", "leaf", "stem"), written)
 
 
 @pytest.mark.parametrize("text", [

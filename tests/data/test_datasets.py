@@ -11,8 +11,7 @@ from PIL import Image
 
 from segtrain.data.base import Cached, Subset
 from segtrain.data.camvid import CAMVID, CamVid
-from segtrain.data.class_files import read_classes
-from segtrain.data.discovery import match_files
+from segtrain.data.class_files import read_class_file
 from segtrain.data.folder import Folder
 from segtrain.data.images import read_image, read_mask, to_train_ids
 from segtrain.data.statistics import compute_statistics, find_instances
@@ -195,14 +194,14 @@ def test_unknown_label_is_counted(tmp_path):
 
 
 def test_pairs_nested_folders_of_any_suffix(tmp_path):
-    save_image(tmp_path / "images" / "b" / "x.1.jpg", make_image())
-    save_image(tmp_path / "images" / "a.JPEG", make_image())
-    save_image(tmp_path / "masks" / "b" / "x.1.png", make_mask())
-    save_image(tmp_path / "masks" / "a.PNG", make_mask())
-    names, images, masks = match_files(tmp_path / "images", tmp_path / "masks", "key")
-    assert names == ["a", "b/x.1"]
-    assert [path.name for path in images] == ["a.JPEG", "x.1.jpg"]
-    assert [path.name for path in masks] == ["a.PNG", "x.1.png"]
+    save_image(tmp_path / "train" / "b" / "x.1.jpg", make_image())
+    save_image(tmp_path / "train" / "a.JPEG", make_image())
+    save_image(tmp_path / "trainannot" / "b" / "x.1.png", make_mask())
+    save_image(tmp_path / "trainannot" / "a.PNG", make_mask())
+    data = CamVid("train", str(tmp_path))
+    assert data.names == ["a", "b/x.1"]
+    assert [path.name for path in data.images] == ["a.JPEG", "x.1.jpg"]
+    assert [path.name for path in data.masks] == ["a.PNG", "x.1.png"]
 
 
 def test_files_that_lie_around_are_left_alone(tmp_path):
@@ -343,7 +342,7 @@ def test_folder_refusals(tmp_path):
 def test_class_file_of_names_only(tmp_path):
     path = tmp_path / "c.csv"
     path.write_text("name\nroad\ncar\n\n  \n")
-    labels = read_classes(path)
+    labels = read_class_file(path).labels
     assert [(label.name, label.label_id, label.train_id, label.has_instances) for label in labels] == [
         ("road", 0, 0, False), ("car", 1, 1, False)]
     assert labels[0].color != labels[1].color
@@ -352,7 +351,7 @@ def test_class_file_of_names_only(tmp_path):
 def test_class_file_as_spreadsheets_write_it(tmp_path):
     path = tmp_path / "c.csv"
     path.write_bytes(b'\xef\xbb\xbfname , label_id\r\n"car, parked", 4\r\n\r\n,\r\n"the ""road""",0\r\n')
-    assert [(label.name, label.label_id, label.train_id) for label in read_classes(path)] == [
+    assert [(label.name, label.label_id, label.train_id) for label in read_class_file(path).labels] == [
         ("car, parked", 4, 0), ('the "road"', 0, 1)]
 
 
@@ -382,14 +381,14 @@ def test_bad_class_file(tmp_path, text, parts):
     path = tmp_path / "classes.csv"
     path.write_text(text)
     with refused(path, *parts):
-        read_classes(path)
+        read_class_file(path)
 
 
 def test_class_file_that_is_no_text(tmp_path):
     path = tmp_path / "classes.csv"
     path.write_bytes("name\nroad\n".encode("utf-16"))
     with refused(path, "cannot be read"):
-        read_classes(path)
+        read_class_file(path)
 
 
 # ---- streets

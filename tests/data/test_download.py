@@ -325,7 +325,7 @@ def test_camvid_is_fetched_when_asked_for(served, server, hydra, tmp_path):
 
 
 def test_the_original_camvid_is_fetched_for_another_merge(served, server, tmp_path):
-    names = camvid.official_names("val")
+    names = camvid.list_official_names("val")
     served(camvid, "ORIGINAL_CAMVID", make_tar, {f"{folder}/{name}{ending}.png": content for name in names
                                        for folder, ending, content in (("images", "", IMAGE), ("labels", "_P", MASK))})
     data = CamVid("val", str(tmp_path / "camvid"), merge="linknet", download=True)

@@ -117,6 +117,7 @@ def test_list_from_another_machine(root):
     ("x.jpg\n../../etc/passwd\n", ["line 2", "../../etc/passwd", "below dataset.root"]),
     ("a/../../x.jpg\n", ["line 1", "leads out"]),
     ("/etc/passwd\n", ["etc/passwd, which is not a file"]),
+    ("x.jpg\n.\n", ["line 2", "is a folder"]),
     ("x.jpg m.png\nx.jpg\n", ["line 2", "1 values"]),
     ("x.jpg m.png m.png\n", ["line 1", "3 values"]),
     ("x.jpg,\n", ["line 1", "2 values"]),

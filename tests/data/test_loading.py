@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 
 from segtrain.config import build
 from segtrain.data.base import Cached, Dataset, Sample
-from segtrain.data.loading import Batch, TrainingLoader, TrainingSampler, evaluation_batches
+from segtrain.data.loading import Batch, TrainingLoader, TrainingSampler, load_for_evaluation
 from segtrain.data.statistics import compute_statistics
 from segtrain.data.transforms import Augmentation, Normalize, pad_to
 from segtrain.errors import UserError
@@ -206,7 +206,8 @@ def test_users_error_in_a_worker_is_one_plain_line_and_ends_the_workers_at_once(
         return loader(data, crop_flip(), workers).batches(0)
 
     def evaluation():
-        return evaluation_batches(data, [(40, 48)] * 8, instances=None, batch_size=2, workers=workers, pin_memory=False)
+        return load_for_evaluation(data, [(40, 48)] * 8, instances=None, batch_size=2, workers=workers,
+                                   pin_memory=False)
 
     for batches in (training, evaluation):
         message = None
@@ -264,7 +265,7 @@ def test_workers_end_with_the_process(tmp_path):
 def test_evaluation_keeps_the_order_and_the_sizes(workers):
     sizes = [(32, 40)] * 5 + [(40, 32)] + [(32, 40)] * 2
     data = Numbered(sizes)
-    batches = list(evaluation_batches(data, sizes, instances=None, batch_size=3, workers=workers, pin_memory=False))
+    batches = list(load_for_evaluation(data, sizes, instances=None, batch_size=3, workers=workers, pin_memory=False))
     assert [batch.indices for batch in batches] == [[0, 1, 2], [3, 4], [5], [6, 7]]
     for batch in batches:
         assert batch.instances is None
@@ -277,8 +278,8 @@ def test_evaluation_keeps_the_order_and_the_sizes(workers):
 def test_evaluation_carries_instances(workers):
     data = Numbered([(32, 40)] * 3)
     sizes = compute_statistics(data, None).sizes
-    batches = list(evaluation_batches(data, sizes, instances="components", batch_size=2, workers=workers,
-                                      pin_memory=False))
+    batches = list(load_for_evaluation(data, sizes, instances="components", batch_size=2, workers=workers,
+                                       pin_memory=False))
     for batch in batches:
         assert len(batch.instances) == len(batch.indices)
         for target, instances in zip(batch.targets, batch.instances, strict=True):
@@ -288,8 +289,8 @@ def test_evaluation_carries_instances(workers):
 
 def test_evaluation_without_the_instance_maps_asked_for():
     with pytest.raises(UserError, match="no instance map"):
-        list(evaluation_batches(Numbered([(32, 40)]), [(32, 40)], instances="maps", batch_size=2, workers=0,
-                                pin_memory=False))
+        list(load_for_evaluation(Numbered([(32, 40)]), [(32, 40)], instances="maps", batch_size=2, workers=0,
+                                 pin_memory=False))
 
 
 def test_pinning_keeps_every_field(monkeypatch):

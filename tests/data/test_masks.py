@@ -8,7 +8,7 @@ from PIL import Image
 
 from segtrain.data.class_files import Classes
 from segtrain.data.images import read_mask
-from segtrain.data.masks import mask_rule, read_instances, read_target
+from segtrain.data.masks import make_mask_rule, read_instances, read_target
 from segtrain.labels import Label
 
 ROAD, CAR, SKY = (128, 64, 128), (0, 0, 142), (70, 130, 180)
@@ -28,7 +28,7 @@ def colored(ids, colors=(ROAD, CAR, SKY)):
 
 
 def target(path, classes=THREE, void=None, **settings):
-    found = read_target(path, mask_rule(classes, void, **settings))
+    found = read_target(path, make_mask_rule(classes, void, **settings))
     assert found.dtype == np.uint8
     return found
 
@@ -127,7 +127,7 @@ def test_classes_left_out_are_void_in_every_kind_of_mask(tmp_path):
     expected = np.array([0, 255, 1], np.uint8)[pattern()]
     for name, mask in (("i.png", pattern()), ("c.png", colored(pattern()))):
         np.testing.assert_array_equal(target(save_image(tmp_path / name, mask), void=["car"]), expected)
-    assert mask_rule(THREE, ["car"]).labels == (LABELS[0], Label("sky", 2, 1, SKY))
+    assert make_mask_rule(THREE, ["car"]).labels == (LABELS[0], Label("sky", 2, 1, SKY))
 
 
 # ---- numbers
@@ -157,7 +157,7 @@ def test_bad_void_settings():
                         ([1], ["value of the class car", "dataset.void=[car]"]), (["#804080"], ["colour of the class"]),
                         (["road", "car", "sky"], ["every class"]), ([[1, 2]], ["[1, 2]"])):
         with refused("dataset.void", *parts):
-            mask_rule(THREE, void)
+            make_mask_rule(THREE, void)
 
 
 # ---- two classes
@@ -236,11 +236,11 @@ def test_whatever_is_saved_lossily_is_refused(tmp_path):
 
 def test_bad_settings_for_two_classes():
     with refused("dataset.binary is for two classes", "road, car, sky"):
-        mask_rule(THREE, None, binary=True)
+        make_mask_rule(THREE, None, binary=True)
     with refused("dataset.threshold is for two classes"):
-        mask_rule(THREE, None, threshold=128)
+        make_mask_rule(THREE, None, threshold=128)
     with refused("exclude each other"):
-        mask_rule(TWO, None, threshold=128, binary=True)
+        make_mask_rule(TWO, None, threshold=128, binary=True)
 
 
 # ---- instance maps

@@ -19,7 +19,7 @@ from PIL import Image
 
 from segtrain.data.camvid import CAMVID
 from segtrain.data.cityscapes import CITYSCAPES
-from segtrain.data.doctor.symptoms import blended_share, count_grey_rows, count_mixed_objects, is_plain
+from segtrain.data.doctor.inspection import count_grey_rows, count_mixed_objects, is_plain, measure_blending
 from segtrain.data.streets.dataset import Streets
 from segtrain.errors import UserError
 from segtrain.tasks import doctor as task
@@ -235,7 +235,7 @@ def text_named_as_picture(tree):
     return tree.image(0)
 
 
-@warning("voc", "cut_off", "#808080", "as a JPEG that was cut off", "fetch it anew")
+@warning("voc", "cut_off", "#808080", "as a JPEG that was cut off", "download it again")
 def jpeg_that_ends_early_and_is_closed(tree):
     return cut(tree.image(2), 0.5, b"\xff\xd9")
 
@@ -340,7 +340,7 @@ def mask_transposed(tree):
     return tree.rewrite(1, tree.ids(1).T.copy())
 
 
-@fault("folder voc", "unusable", "EXIF orientation, 6", "turn the mask likewise", "out of the image")
+@fault("folder voc", "unusable", "EXIF orientation, 6", "turn the mask the same way", "out of the image")
 def photo_on_its_side(tree):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -405,7 +405,7 @@ def mask_in_colours(tree):
     return save(tree.mask(1), tree.pixels(1))
 
 
-@fault("folder voc", "unusable", "colours that are no class", "nearest", "dataset.void", "dataset.nearest_colors")
+@fault("folder voc", "unusable", "colours that are not classes", "nearest", "dataset.void", "dataset.nearest_colors")
 def mask_in_other_colours(tree):
     return save(tree.mask(1), tree.pixels(1))
 
@@ -614,8 +614,8 @@ for name, text, words in (
         ("class_file_without_names", "label_id,color\n0,#000000\n", ["header must be name"]),
         ("class_file_of_nothing", "", ["lists no class"]),
         ("class_file_of_a_header", "name,label_id\n", ["lists no class"]),
-        ("classes_of_one_name", "name\nroad\nroad\n", ["the name road stands there twice", "its own"]),
-        ("classes_of_one_number", "name,label_id\nroad,1\ncar,1\n", ["the label_id 1 stands there twice", "its own"]),
+        ("classes_of_one_name", "name\nroad\nroad\n", ["the name road occurs twice", "its own"]),
+        ("classes_of_one_number", "name,label_id\nroad,1\ncar,1\n", ["the label_id 1 occurs twice", "its own"]),
         ("class_of_no_number", "name,label_id\nroad,x\n", ["line 2", "whole number from 0 to 254"]),
         ("class_of_no_colour", "name,color\nroad,red\n", ["line 2", "#ff8000"]),
         ("class_file_in_other_letters", "name\nstraße\n", ["cannot be read"])):
@@ -741,7 +741,7 @@ def split_that_is_missing(tree):
 # instance maps
 
 
-@fault("cityscapes", "unusable", "one size")
+@fault("cityscapes", "unusable", "at the image's size")
 def instances_of_another_size(tree):
     return save(tree.mask(1, "instanceIds"), tree.ids(1).astype(np.uint16)[:-1])
 
@@ -847,14 +847,14 @@ def test_grey_rows_are_those_at_the_bottom():
 def test_blended_counts_values_in_between():
     target = np.zeros((200, 9), np.uint8)
     target[:, 4:] = 6
-    assert blended_share(target) == 0
+    assert measure_blending(target) == 0
     target[:50, 4] = 3  # in 50 rows three triples see a boundary, one a value in between; in 150 rows two do
-    assert blended_share(target) == 50 / (50 * 3 + 150 * 2 + 2)
-    assert blended_share(target[:20, :]) is None
+    assert measure_blending(target) == 50 / (50 * 3 + 150 * 2 + 2)
+    assert measure_blending(target[:20, :]) is None
     target[:, 4:] = 1  # neighbours have nothing between them
-    assert blended_share(target) is None
+    assert measure_blending(target) is None
     target[:, 4:] = 255
-    assert blended_share(target) is None
+    assert measure_blending(target) is None
 
 
 def test_plain_targets_have_equal_rows_or_columns():

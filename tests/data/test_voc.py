@@ -9,7 +9,7 @@ from helpers import composed, refused
 from made_files import make_image, make_mask, save_image
 from PIL import Image
 
-from segtrain.data.color_masks import from_colors, pack, to_rows
+from segtrain.data.color_masks import convert_colors, find_rows, pack
 from segtrain.data.statistics import compute_statistics
 from segtrain.data.voc import VOC, Voc
 from segtrain.errors import UserError
@@ -207,16 +207,16 @@ def test_bad_masks_are_named(tmp_path):
 def test_colours_are_found_in_a_table():
     table = [(255, 0, 0), (0, 0, 0), (0, 0, 255)]
     colours = np.array([[[0, 0, 255], [255, 0, 0]], [[0, 1, 0], [0, 0, 0]], [[0, 1, 0], [255, 255, 255]]], np.uint8)
-    rows, unknown = to_rows(colours, table)
+    rows, unknown = find_rows(colours, table)
     assert rows.dtype == np.uint8
     assert rows.tolist() == [[2, 0], [255, 1], [255, 255]]
     assert unknown == {(0, 1, 0): 2, (255, 255, 255): 1}
-    assert to_rows(colours[:1], table)[1] == {}
+    assert find_rows(colours[:1], table)[1] == {}
     assert pack(colours)[:2].tolist() == [[0xff, 0xff0000], [0x100, 0]]
     labels = (Label("a", 9, 0, (0, 0, 255)), Label("b", 3, 1, (255, 0, 0)))
     how = {"path": "x", "nearest": False, "remark": ""}
-    assert from_colors(colours[:1], labels, [(0, 0, 0)], **how).tolist() == [[0, 1]]
-    assert from_colors(colours[1:2, 1:], labels, [(0, 0, 0)], **how).tolist() == [[255]]
+    assert convert_colors(colours[:1], labels, [(0, 0, 0)], **how).tolist() == [[0, 1]]
+    assert convert_colors(colours[1:2, 1:], labels, [(0, 0, 0)], **how).tolist() == [[255]]
 
 
 def test_alpha_of_colour_masks_is_dropped(tmp_path):

@@ -18,7 +18,7 @@ from helpers import mostly_slow
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from segtrain.data.loading import TrainingSampler, evaluation_groups
+from segtrain.data.loading import TrainingSampler, group_for_evaluation
 from segtrain.distributed import process_group
 
 CPU = ("runtime.workers=0", "runtime.threads=1", "runtime.device=cpu")
@@ -137,9 +137,9 @@ def test_processes_share_out_the_batches_of_one():
 
 def test_only_neighbours_of_one_size_share_a_batch():
     sizes = [(32, 32)] * 5 + [(32, 40)] * 2 + [(32, 32)]
-    groups = evaluation_groups(sizes, 2)
+    groups = group_for_evaluation(sizes, 2)
     assert groups == [[0, 1], [2, 3], [4], [5, 6], [7]]
-    assert evaluation_groups(sizes, 1) == [[index] for index in range(8)]
+    assert group_for_evaluation(sizes, 1) == [[index] for index in range(8)]
 
 
 # ---- one run directory

@@ -14,7 +14,7 @@ from torch import nn
 
 from segtrain.data.base import Cached, Subset
 from segtrain.data.cityscapes import CITYSCAPES, Cityscapes
-from segtrain.data.label_files import prediction_path, write_prediction
+from segtrain.data.label_files import locate_prediction, write_prediction
 from segtrain.data.statistics import compute_statistics
 from segtrain.data.transforms import Normalize
 from segtrain.data.voc import VOC, Voc
@@ -228,7 +228,7 @@ def test_a_prediction_never_leaves_its_folder(tmp_path, name):
     data = Memory([make_sample(np.zeros((32, 32), np.uint8))])
     data.names = [name]
     with refused("leads out", name):
-        prediction_path(tmp_path / "run" / "predictions", data, 0)
+        locate_prediction(tmp_path / "run" / "predictions", data, 0)
     with refused("leads out"):
         write_prediction(tmp_path / "run" / "predictions", data, 0, np.zeros((32, 32), np.int64))
     assert not list(tmp_path.rglob("*.png"))
@@ -331,7 +331,7 @@ def test_options_that_make_no_sense_are_refused(segtrain, trained, tmp_path, cap
 
 def test_counts_are_written_in_four_characters():
     assert [format_count(count) for count in (0, 7, 950, 999, 1000, 1234, 9949, 9950, 34_567, 999_499, 999_500,
-                                             1_200_000, 123_456_789, 3_400_000_000)] == [
+                                              1_200_000, 123_456_789, 3_400_000_000)] == [
         "0", "7", "950", "999", "1.0K", "1.2K", "9.9K", "10K", "35K", "999K", "1.0M", "1.2M", "123M", "3.4G"]
     assert max(len(format_count(10**power + offset)) for power in range(17) for offset in (-1, 0, 49)) <= 4
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from segtrain.data.camvid import CAMVID
 from segtrain.data.cityscapes import CITYSCAPES
-from segtrain.data.label_files import FileForm, file_values
+from segtrain.data.label_files import FileForm, map_file_values
 from segtrain.errors import UserError
 from segtrain.inference import video
 from segtrain.inference.forward import InferenceSettings
@@ -422,8 +422,8 @@ def test_a_checkpoint_keeps_what_its_dataset_wants_in_files():
              "config": {"dataset": {"num_classes": len(CITYSCAPES)}}}
     labels, found = read_classes(saved, Path("best.pt"))
     assert (labels, found) == (CITYSCAPES, form)
-    assert file_values(labels, found)[:19].tolist() == [label.label_id for label in CITYSCAPES]
-    assert file_values(CAMVID, FileForm())[:11].tolist() == list(range(11))
+    assert map_file_values(labels, found)[:19].tolist() == [label.label_id for label in CITYSCAPES]
+    assert map_file_values(CAMVID, FileForm())[:11].tolist() == list(range(11))
     saved["labels"] = saved["labels"][:5]
     with pytest.raises(UserError, match="its table of classes is not that of 19 classes"):
         read_classes(saved, Path("best.pt"))

@@ -1,8 +1,8 @@
 """What is wrong with a dataset, as findings: errors, with which training would fail, and warnings."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from segtrain.data.base import Dataset
-from segtrain.data.doctor.hashes import differing_bits, find_equal, nearest_hash
-from segtrain.data.doctor.inspection import Content, Split, class_pixels, usable_samples
+from segtrain.data.doctor.hashes import find_equal, find_nearest_hash
+from segtrain.data.doctor.inspection import Content, Split, count_class_pixels
 from segtrain.data.images import IMAGE_SUFFIXES
-from segtrain.data.statistics import all_void
+from segtrain.data.statistics import describe_all_void
 
 ERROR, WARNING = "error", "warning"
 BLENDED = 0.15  # of the boundaries: interpolation leaves 0.17 and more, drawn masks have 0.1 at most
@@ -21,21 +21,13 @@ BLENDED = 0.15  # of the boundaries: interpolation leaves 0.17 and more, drawn m
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One thing that is wrong, with its file or key in the message."""
 
-    Attributes:
-        severity: ERROR or WARNING.
-        kind: A word that findings of one kind share.
-        splits: Where it was found.
-        message: What it is, with its file or key.
-        files: All files concerned.
-    """
-
-    severity: str
-    kind: str
-    splits: list[str]
+    severity: str  # ERROR or WARNING
+    kind: str  # a word that findings of one kind share
+    splits: list[str]  # where it was found
     message: str
-    files: list[str]
+    files: list[str] = field(default_factory=list)  # all that are concerned
 
 
 def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
@@ -49,124 +41,108 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
 
 def check_split(split: Split, crop: Sequence[int]) -> list[Finding]:
     """Return what is wrong within one split; `crop` is the height and width of dataset.crop."""
-    def finding(severity: str, kind: str, message: str, files: Iterable[str] = ()) -> Finding:
-        return Finding(severity, kind, [split.name], message, list(files))
-
-    found = [finding(ERROR, "unusable", seen.fault, [seen.file]) for seen in split.seen if seen.fault is not None]
-    used = usable_samples(split)
+    found = [Finding(ERROR, "unusable", [split.name], seen.fault, [seen.file]) for seen in split.seen
+             if seen.fault is not None]
+    used = split.usable
     if used and not any(content.labelled for _, content in used):
-        return [*found, finding(ERROR, "all_void", all_void(len(used), used[0][0].file))]
-    found += [finding(WARNING, "void", f"{seen.file} is void in every pixel: remove it, or label it.", [seen.file])
-              for seen, content in used if not content.labelled]
-    found += [finding(WARNING, "flat", f"{seen.image} has hardly any contrast: look whether it is blank.",
-                      [seen.image]) for seen, content in used if content.near_hash is None]
-    pixels = dict(zip([label.name for label in split.labels], class_pixels(split), strict=True))
+        return [*found, Finding(ERROR, "all_void", [split.name], describe_all_void(len(used), used[0][0].file))]
+    warnings = [*_check_samples(split), *_check_classes(split), *(("remark", text, []) for text in split.remarks),
+                *_check_sizes(split, crop), *_check_orientation(split), *_check_kinds(split), *_find_duplicates(split)]
+    return [*found, *(Finding(WARNING, kind, [split.name], text, files) for kind, text, files in warnings)]
+
+
+_Warnings = Iterator[tuple[str, str, list[str]]]  # kind, message and files of each
+
+
+def _check_samples(split: Split) -> _Warnings:
+    """Find files that can be read, and look as if they were damaged, or as if nothing could be learnt from them."""
+    for seen, content in split.usable:
+        if not content.labelled:
+            yield "void", f"{seen.file} is void in every pixel: remove it, or label it.", [seen.file]
+        if content.near_hash is None:
+            yield "flat", f"{seen.image} has hardly any contrast: look whether it is blank.", [seen.image]
+        if content.grey_rows >= max(8, content.size[0] // 16):
+            yield "cut_off", (f"{seen.image} is grey, #808080, in its lowest {content.grey_rows} of {content.size[0]} "
+                              "rows, as a JPEG that was cut off: download it again, or remove it."), [seen.image]
+        if content.blended is not None and content.blended > BLENDED:
+            yield "interpolated", (f"{seen.file} has values in between at {100 * content.blended:.0f} % of the "
+                                   "boundaries of its classes, as a mask that was resized with interpolation: save it "
+                                   "again, resized with nearest."), [seen.file]
+        if content.mixed_objects:
+            yield "mixed_objects", (f"{content.mixed_objects} of the {content.num_objects} objects in the instance map "
+                                    f"of {seen.file} lie on several classes, a tenth or more outside their own: look "
+                                    "whether the map belongs to this mask."), [seen.file]
+
+
+def _check_classes(split: Split) -> _Warnings:
+    pixels = dict(zip([label.name for label in split.labels], count_class_pixels(split), strict=True))
     shown = [name for name, count in pixels.items() if count]
-    effect = "it cannot be learnt" if split.name == "train" else "it is not scored"
-    if 2 * len(used) < len(split.seen):
+    if 2 * len(split.usable) < len(split.seen):
         pass  # what most images are refused for comes first: the few others say little about the classes
     elif len(shown) == 1 and len(pixels) > 1:
-        first = used[0][0].file
-        found.append(finding(WARNING, "one_class", f"every labelled pixel of {split.name} is {shown[0]}, the first "
-                             f"mask is {first}: there is nothing to tell apart; look how the masks are saved, and "
-                             "what is void.", [first]))
+        first = split.usable[0][0].file
+        yield "one_class", (f"every labelled pixel of {split.name} is {shown[0]}, the first mask is {first}: there is "
+                            "nothing to tell apart; look how the masks are saved, and what is void."), [first]
     elif shown:
-        found += [finding(WARNING, "absent_class", f"no pixel of {split.name} is of the class {name}: {effect}.")
-                  for name, count in pixels.items() if not count]
-    found += [finding(WARNING, "remark", remark) for remark in split.remarks]
-    return [*found, *_sizes(split, crop), *_same_within(split), *_suspicious(split), *_kinds(split)]
+        effect = "it cannot be learnt" if split.name == "train" else "it is not scored"
+        for name, count in pixels.items():
+            if not count:
+                yield "absent_class", f"no pixel of {split.name} is of the class {name}: {effect}.", []
+    for group in find_equal([label.color for label in split.labels]):
+        yield "same_color", (f"the classes {' and '.join(split.labels[place].name for place in group)} have the same "
+                             "colour: no image tells them apart; give each its own in the class file."), []
 
 
-def _sizes(split: Split, crop: Sequence[int]) -> list[Finding]:
-    used = usable_samples(split)
-    found = []
-    sizes = Counter(content.size for _, content in used)
+def _check_sizes(split: Split, crop: Sequence[int]) -> _Warnings:
+    sizes = Counter(content.size for content in split.contents)
     if len(sizes) > 1:
         (height, width), count = sizes.most_common(1)[0]
-        other = [seen.file for seen, content in used if content.size != (height, width)]
-        found.append(Finding(
-            WARNING, "sizes", [split.name], f"the images of {split.name} have {len(sizes)} sizes: {count} are "
-            f"{width}x{height}, {len(other)} are not, the first is {other[0]}. Validation takes those of one size at "
-            "once.", other))
-    small = [seen.image for seen, content in used if content.size[0] < crop[0] or content.size[1] < crop[1]]
+        other = [seen.file for seen, content in split.usable if content.size != (height, width)]
+        yield "sizes", (f"the images of {split.name} have {len(sizes)} sizes: {count} are {width}x{height}, "
+                        f"{len(other)} are not, the first is {other[0]}. Validation takes those of one size at once."
+                        ), other
+    small = [seen.image for seen, content in split.usable if content.size[0] < crop[0] or content.size[1] < crop[1]]
     if small and split.name == "train":
-        found.append(Finding(
-            WARNING, "smaller_than_crop", [split.name], f"{len(small)} of {len(used)} images are smaller than "
-            f"dataset.crop={list(crop)} and padded with void in training, the first is {small[0]}.", small))
-    return found
+        yield "smaller_than_crop", (f"{len(small)} of {len(split.usable)} images are smaller than dataset.crop="
+                                    f"{list(crop)} and padded with void in training, the first is {small[0]}."), small
 
 
-def _suspicious(split: Split) -> list[Finding]:
-    """Return files that can be read, and look as if they had been damaged before."""
-    def finding(kind: str, message: str, files: list[str]) -> Finding:
-        return Finding(WARNING, kind, [split.name], message, files)
-
-    found = []
-    for seen, content in usable_samples(split):
-        if content.grey_rows >= max(8, content.size[0] // 16):
-            found.append(finding("cut_off", f"{seen.image} is grey, #808080, in its lowest {content.grey_rows} of "
-                                 f"{content.size[0]} rows, as a JPEG that was cut off: fetch it anew, or remove it.",
-                                 [seen.image]))
-        if content.blended is not None and content.blended > BLENDED:
-            found.append(finding("interpolated", f"{seen.file} has values in between at {100 * content.blended:.0f} % "
-                                 "of the boundaries of its classes, as a mask that was resized with interpolation: "
-                                 "save it anew, resized with nearest.", [seen.file]))
-        if content.mixed_objects:
-            found.append(finding("mixed_objects", f"{content.mixed_objects} of the {content.num_objects} objects in "
-                                 f"the instance map of {seen.file} lie on several classes, a tenth or more outside "
-                                 "their own: look whether the map belongs to this mask.", [seen.file]))
-    names: dict[tuple[int, int, int], list[str]] = {}
-    for label in split.labels:
-        names.setdefault(label.color, []).append(label.name)
-    found += [finding("same_color", f"the classes {' and '.join(doubled)} have the same colour: no image tells them "
-                      "apart; give each its own in the class file.", []) for doubled in names.values()
-              if len(doubled) > 1]
-    turned = [seen for seen, _ in usable_samples(split) if seen.orientation != 1]
+def _check_orientation(split: Split) -> _Warnings:
+    turned = [seen for seen, _ in split.usable if seen.orientation != 1]
     if turned:
-        found.append(finding("exif", f"{len(turned)} images of {split.name} are turned or mirrored as their EXIF "
-                             f"orientation says, the first is {turned[0].image} ({turned[0].orientation}): their masks "
-                             "must show the upright view; look at them, or save the images upright.",
-                             [seen.image for seen in turned]))
-    return found
+        yield "exif", (f"{len(turned)} images of {split.name} are turned or mirrored as their EXIF orientation says, "
+                       f"the first is {turned[0].image} ({turned[0].orientation}): their masks must show the upright "
+                       "view; look at them, or save the images upright."), [seen.image for seen in turned]
 
 
-def _kinds(split: Split) -> list[Finding]:
-    """Return the files whose mode or bits are not those of most others, whatever their format."""
-    found = []
-    for what in ("image", "mask"):
-        kinds = {seen.image if what == "image" else seen.file: kind.partition(", ")[2]
-                 for seen, _ in usable_samples(split)
-                 if (kind := seen.image_kind if what == "image" else seen.mask_kind) is not None}
+def _check_kinds(split: Split) -> _Warnings:
+    """Find the files whose mode or bits are not those of most others, ignoring the format."""
+    images = {seen.image: seen.image_kind for seen, _ in split.usable if seen.image_kind is not None}
+    masks = {seen.file: seen.mask_kind for seen, _ in split.usable if seen.mask_kind is not None}
+    for what, described in (("image", images), ("mask", masks)):
+        kinds = {file: kind.partition(", ")[2] for file, kind in described.items()}
         counts = Counter(kinds.values())
         if len(counts) > 1:
             usual, count = counts.most_common(1)[0]
             files = [file for file, kind in kinds.items() if kind != usual]
-            found.append(Finding(
-                WARNING, f"{what}_kinds", [split.name], f"{count} {what}s of {split.name} are {usual}, {len(files)} "
-                f"are not, the first is {files[0]} ({kinds[files[0]]}): look whether they show the same.", files))
-    return found
+            yield f"{what}_kinds", (f"{count} {what}s of {split.name} are {usual}, {len(files)} are not, the first is "
+                                    f"{files[0]} ({kinds[files[0]]}): look whether they show the same."), files
 
 
-def _same_within(split: Split) -> list[Finding]:
-    used = usable_samples(split)
-    found = []
+def _find_duplicates(split: Split) -> _Warnings:
+    used = split.usable
     for group in find_equal([content.image_digest for _, content in used]):
         files = [used[place][0].image for place in group]
         masks = "with the same mask" if len({used[place][1].target_digest for place in group}) == 1 else (
             "with different masks, which contradict each other")
-        found.append(Finding(WARNING, "duplicate", [split.name], f"{' and '.join(files)} are the same image, {masks}: "
-                             "keep one of them.", files))
-    return found
+        yield "duplicate", f"{' and '.join(files)} are the same image, {masks}: keep one of them.", files
 
 
 # ---- files that no sample uses
 
 
 def find_unused_files(datasets: Sequence[Dataset]) -> list[Finding]:
-    """Return the images that lie among the masks and belong to no sample: masks without an image.
-
-    Only datasets that tell the files of their samples can be asked.
-    """
+    """Return the images that lie among the masks and belong to no sample: masks without an image."""
     used: set[Path] = set()
     endings: dict[Path, set[str]] = {}  # by folder, what masks are called behind their samples: "", "_mask", "_L"
     for dataset in datasets:
@@ -193,36 +169,31 @@ def find_unused_files(datasets: Sequence[Dataset]) -> list[Finding]:
 
 
 def compare_splits(splits: Sequence[Split], near_distance: int | None) -> tuple[list[Finding], list[dict[str, Any]]]:
-    """Look for images of one split that stand in another, too.
-
-    Args:
-        splits: In their order, train first: each is compared with those before it.
-        near_distance: Most bits in which the hashes of near-duplicates differ; None: only the same images are found.
+    """Look for images of one split that stand in another, too; each is compared with those before it, train first.
 
     Returns:
-        The findings; and for each pair of splits a summary: how many images of one are in the other.
+        The findings; and for each pair of splits a summary: how many images of one are in the other. With
+        near_distance None only the same images are found, else near-duplicates, whose hashes differ in so many bits.
     """
     findings: list[Finding] = []
     leaks: list[dict[str, Any]] = []
     for first, second in combinations(splits, 2):
-        exact = _exact(first, second)
-        near = [] if near_distance is None else _near(first, second, near_distance)
-        total = len(second.usable)
-        count = sum(len(finding.files) - 1 for finding in exact) + len(near)
+        exact = _find_copies(first, second)
+        near = [] if near_distance is None else _find_near_duplicates(first, second, near_distance)
+        total, copies = len(second.usable), sum(len(finding.files) - 1 for finding in exact)
         findings += exact + near
-        leaks.append({"of": second.name, "in": first.name, "images": total,
-                      "exact": sum(len(finding.files) - 1 for finding in exact),
+        leaks.append({"of": second.name, "in": first.name, "images": total, "exact": copies,
                       "near": None if near_distance is None else len(near), "near_distance": near_distance,
-                      "share": count / total if total else None})
+                      "share": (copies + len(near)) / total if total else None})
     return findings, leaks
 
 
-def _exact(first: Split, second: Split) -> list[Finding]:
+def _find_copies(first: Split, second: Split) -> list[Finding]:
     """Return a finding for each image of the first split that is in the second; its files start with that image."""
-    known = {content.image_digest: (seen.image, content.target_digest) for seen, content in usable_samples(first)}
+    known = {content.image_digest: (seen.image, content.target_digest) for seen, content in first.usable}
     copies: dict[bytes, list[str]] = {}
     contradicted: set[bytes] = set()
-    for seen, content in usable_samples(second):
+    for seen, content in second.usable:
         if content.image_digest in known:
             copies.setdefault(content.image_digest, []).append(seen.image)
             if content.target_digest != known[content.image_digest][1]:
@@ -234,18 +205,17 @@ def _exact(first: Split, second: Split) -> list[Finding]:
             for key, files in copies.items()]
 
 
-def _near(first: Split, second: Split, most: int) -> list[Finding]:
-    same_images = {content.image_digest for content in first.usable}
-    hashed = [(seen.image, content.near_hash) for seen, content in usable_samples(first)
-              if content.near_hash is not None]
+def _find_near_duplicates(first: Split, second: Split, most: int) -> list[Finding]:
+    same_images = {content.image_digest for content in first.contents}
+    hashed = [(seen.image, content.near_hash) for seen, content in first.usable if content.near_hash is not None]
     if not hashed:
         return []
     hashes = np.array([near_hash for _, near_hash in hashed], dtype=np.uint64)
     found = []
-    for seen, content in usable_samples(second):
+    for seen, content in second.usable:
         if content.near_hash is None or content.image_digest in same_images:
             continue
-        place, distance = nearest_hash(content.near_hash, hashes)
+        place, distance = find_nearest_hash(content.near_hash, hashes)
         if distance <= most:
             found.append(Finding(
                 WARNING, "near_duplicate", [first.name, second.name], f"{seen.image} ({second.name}) looks like "
@@ -259,11 +229,11 @@ def find_unlearnt_classes(splits: Sequence[Split]) -> list[Finding]:
     train = next((split for split in splits if split.name == "train" and split.usable), None)
     if train is None:
         return []
-    absent = [label for label, count in zip(train.labels, class_pixels(train), strict=True) if not count]
+    absent = [label for label, count in zip(train.labels, count_class_pixels(train), strict=True) if not count]
     found = []
     for split in splits:
         for label in absent:
-            files = [seen.file for seen, content in usable_samples(split) if label.train_id in content.pixels]
+            files = [seen.file for seen, content in split.usable if label.train_id in content.pixels]
             if files:
                 found.append(Finding(
                     WARNING, "unlearnt_class", ["train", split.name], f"no image of train shows the class "
@@ -275,11 +245,9 @@ def find_unlearnt_classes(splits: Sequence[Split]) -> list[Finding]:
 def find_same_masks(splits: Sequence[Split], near_distance: int) -> list[Finding]:
     """Return masks that are the same, pixel by pixel, for images that are not; plain masks may well be.
 
-    Args:
-        splits: All of them; the masks may lie in one or in several.
-        near_distance: Most bits in which the hashes of images differ that count as one.
+    Images count as the same whose hashes differ in at most near_distance bits.
     """
-    used = [(split.name, seen, content) for split in splits for seen, content in usable_samples(split)
+    used = [(split.name, seen, content) for split in splits for seen, content in split.usable
             if not content.is_plain]
     found = []
     for group in find_equal([content.target_digest for _, _, content in used]):
@@ -297,4 +265,4 @@ def find_same_masks(splits: Sequence[Split], near_distance: int) -> list[Finding
 def _alike(one: Content, other: Content, near_distance: int) -> bool:
     if one.near_hash is None or other.near_hash is None:
         return one.image_digest == other.image_digest
-    return differing_bits(one.near_hash, other.near_hash) <= near_distance
+    return (one.near_hash ^ other.near_hash).bit_count() <= near_distance

@@ -14,18 +14,13 @@ def hash_array(array: np.ndarray) -> bytes:
     return hashlib.blake2b(array.tobytes(), digest_size=16, key=str(array.shape).encode()).digest()
 
 
-def difference_hash(image: np.ndarray) -> int | None:
+def compute_difference_hash(image: np.ndarray) -> int | None:
     """Return the 64 bits of the difference hash (dHash): of 8x9 grey cells, which is darker than its right neighbour.
 
-    It changes by a few bits where an image is saved as JPEG, made smaller, brighter or darker.
+    It changes by a few bits where an image, uint8 (H, W, 3), is saved as JPEG, made smaller, brighter or darker. None
+    for an image of hardly any contrast, which has nothing to compare.
 
     Source: Krawetz, "Kind of like that" (The Hacker Factor Blog, 2013).
-
-    Args:
-        image: uint8 (H, W, 3) RGB.
-
-    Returns:
-        0..2^64-1; None for an image of hardly any contrast, which has nothing to compare.
     """
     # Shrunk first: the mean is the same, and there is less to turn grey.
     cells = cv2.cvtColor(cv2.resize(image, (9, 8), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.int16)
@@ -36,24 +31,18 @@ def difference_hash(image: np.ndarray) -> int | None:
 
 
 def find_equal(keys: Sequence[Hashable]) -> list[list[int]]:
-    """Return the places of equal keys, a list for each key that occurs at least twice; None is no key."""
+    """Return the places of equal keys, a list for each key that occurs at least twice."""
     places: dict[Hashable, list[int]] = {}
     for place, key in enumerate(keys):
-        if key is not None:
-            places.setdefault(key, []).append(place)
+        places.setdefault(key, []).append(place)
     return [found for found in places.values() if len(found) > 1]
 
 
-def nearest_hash(own: int, others: np.ndarray) -> tuple[int, int]:
+def find_nearest_hash(own: int, others: np.ndarray) -> tuple[int, int]:
     """Return the place of the nearest of some hashes, uint64 (N,) with N > 0, and how many bits differ."""
     distances = BITS[(others ^ np.uint64(own)).view(np.uint16).reshape(-1, 4)].sum(1)
     place = int(distances.argmin())
     return place, int(distances[place])
-
-
-def differing_bits(one: int, other: int) -> int:
-    """Return how many bits of two hashes differ."""
-    return (one ^ other).bit_count()
 
 
 # How many bits are set in each number of 16 bits; numpy's bitwise_count is newer than the oldest numpy we run with.

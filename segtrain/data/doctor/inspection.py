@@ -1,57 +1,43 @@
 """Read a split once, past all its faults, and keep of each sample what fits in a few hundred bytes."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from segtrain.data.base import Dataset, Sample
-from segtrain.data.color_masks import pack, spelled
-from segtrain.data.doctor.hashes import difference_hash, hash_array
-from segtrain.data.doctor.symptoms import blended_share, count_grey_rows, count_mixed_objects, is_plain
-from segtrain.data.images import decode, is_deep, orientation
+from segtrain.data.color_masks import pack
+from segtrain.data.doctor.hashes import compute_difference_hash, hash_array
+from segtrain.data.images import decode, is_deep, read_orientation
 from segtrain.data.statistics import check_sample, find_instances
 from segtrain.data.threads import map_in_order
 from segtrain.errors import UserError
 from segtrain.labels import IGNORE_INDEX, Label
 
 MOST_VALUES = 64  # different values kept of one file; a JPEG mask has thousands
+GREY = 128  # the brightness that decoders give to what is missing of a JPEG
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a sample that can be trained on holds.
+    """What a sample that can be trained on holds."""
 
-    Attributes:
-        size: (height, width).
-        pixels: The pixels of each train id that occurs.
-        sums: Of each channel's values 0..255, (red, green, blue).
-        squares: Of their squares.
-        image_digest: The same for images that are the same, pixel by pixel.
-        target_digest: Likewise for targets.
-        near_hash: The image's difference_hash.
-        is_plain: Whether the target is so simple that others may be the same.
-        grey_rows: Rows at the bottom of the image that look as if its file were cut off.
-        blended: The share of the target's boundaries that look interpolated; None where that cannot be said.
-        mixed_objects: Objects of the instance map that lie on several classes.
-        num_objects: All its objects.
-    """
-
-    size: tuple[int, int]
-    pixels: dict[int, int]
-    sums: tuple[int, ...]
-    squares: tuple[int, ...]
-    image_digest: bytes
+    size: tuple[int, int]  # (height, width)
+    pixels: dict[int, int]  # of each train id that occurs
+    sums: tuple[int, ...]  # of each channel's values 0..255, (red, green, blue)
+    squares: tuple[int, ...]  # the sums of their squares
+    image_digest: bytes  # the same for images that are the same, pixel by pixel
     target_digest: bytes
-    near_hash: int | None
-    is_plain: bool
-    grey_rows: int
-    blended: float | None
-    mixed_objects: int
+    near_hash: int | None  # the image's compute_difference_hash
+    is_plain: bool  # whether the target is so simple that others may be the same
+    grey_rows: int  # at the bottom of the image, as if its file were cut off
+    blended: float | None  # the share of the target's boundaries that look interpolated
+    mixed_objects: int  # objects of the instance map that lie on several classes
     num_objects: int
 
     @property
@@ -62,27 +48,16 @@ class Content:
 
 @dataclass(frozen=True)
 class Seen:
-    """One sample.
+    """One sample. What its dataset does not tell of its files is None, 1 or empty."""
 
-    Attributes:
-        file: The name that its dataset gives it in messages.
-        image: The image's file, or `file` where the dataset does not tell.
-        image_kind: As "PNG, RGB, 8 bits"; None where the dataset does not tell its files.
-        orientation: How the image is turned to stand upright, 1..8 as in EXIF; 1 is not at all.
-        mask_kind: Likewise.
-        values: Pixels by the values of the mask's file, before any table; empty where the dataset does not tell.
-        content: None where the sample cannot be used.
-        fault: Why it cannot be used.
-    """
-
-    file: str
-    image: str
-    image_kind: str | None
-    orientation: int
+    file: str  # the name that its dataset gives it in messages
+    image: str  # the image's file, or `file`
+    image_kind: str | None  # as "PNG, RGB, 8 bits"
+    orientation: int  # how the image is turned to stand upright, 1..8 as in EXIF; 1 is not at all
     mask_kind: str | None
-    values: dict[str, int]
-    content: Content | None
-    fault: str | None = None
+    values: dict[str, int]  # pixels by the values of the mask's file, before any table
+    content: Content | None  # None where the sample cannot be used
+    fault: str | None = None  # why not
 
 
 @dataclass
@@ -95,24 +70,19 @@ class Split:
     remarks: list[str] = field(default_factory=list)
 
     @property
-    def usable(self) -> list[Content]:
-        """The samples without a fault."""
-        return [content for _, content in usable_samples(self)]
+    def usable(self) -> list[tuple[Seen, Content]]:
+        """The samples without a fault, with what they hold."""
+        return [(seen, seen.content) for seen in self.seen if seen.content is not None]
 
-
-def usable_samples(split: Split) -> list[tuple[Seen, Content]]:
-    """Return the samples without a fault, with what they hold."""
-    return [(seen, seen.content) for seen in split.seen if seen.content is not None]
+    @property
+    def contents(self) -> list[Content]:
+        """What the samples without a fault hold."""
+        return [content for _, content in self.usable]
 
 
 def read_split(dataset: Dataset, instances: str | None) -> Iterator[Seen]:
-    """Look at every sample, on all cores, in their order; no image is kept.
-
-    Args:
-        dataset: The split.
-        instances: The setting dataset.instances.
-    """
-    yield from map_in_order(lambda index: _look(dataset, index, instances), len(dataset.names))
+    """Look at every sample, on all cores, in their order; no image is kept. `instances` is dataset.instances."""
+    return map_in_order(lambda index: _look(dataset, index, instances), len(dataset.names))
 
 
 def _look(dataset: Dataset, index: int, instances: str | None) -> Seen:
@@ -124,15 +94,22 @@ def _look(dataset: Dataset, index: int, instances: str | None) -> Seen:
         counts = check_sample(sample, dataset.labels, file)
         if instances == "maps":
             find_instances(sample.target, sample.instances, dataset.labels, instances, file)
-        content = _content(sample, counts)
+        content = _measure(sample, counts)
     except UserError as error:
         fault = str(error)
-    return Seen(file, file if image is None else str(image), None if image is None else describe_file(image),
-                1 if image is None else read_orientation(image), None if mask is None else describe_file(mask),
-                {} if mask is None else count_file_values(mask), content, fault)
+    return Seen(file, str(image or file), _try(image, describe_image, None), _try(image, read_orientation, 1),
+                _try(mask, describe_image, None), _try(mask, count_file_values, {}), content, fault)
 
 
-def _content(sample: Sample, counts: np.ndarray) -> Content:
+def _try(path: Path | None, convert: Callable[[Image.Image], T], default: T) -> T:
+    """Decode a file, before anything is made of it; what cannot be opened is reported by whoever reads the sample."""
+    try:
+        return default if path is None else decode(path, convert)
+    except UserError:
+        return default
+
+
+def _measure(sample: Sample, counts: np.ndarray) -> Content:
     levels = np.arange(256)
     channels = [np.bincount(sample.image[..., channel].ravel(), minlength=256) for channel in range(3)]
     mixed = (0, 0) if sample.instances is None else count_mixed_objects(sample.target, sample.instances)
@@ -140,90 +117,108 @@ def _content(sample: Sample, counts: np.ndarray) -> Content:
         (sample.target.shape[0], sample.target.shape[1]),
         {int(train_id): int(counts[train_id]) for train_id in np.flatnonzero(counts)},
         tuple(int(channel @ levels) for channel in channels), tuple(int(channel @ levels**2) for channel in channels),
-        hash_array(sample.image), hash_array(sample.target), difference_hash(sample.image),
-        is_plain(sample.target), count_grey_rows(sample.image), blended_share(sample.target), *mixed)
+        hash_array(sample.image), hash_array(sample.target), compute_difference_hash(sample.image),
+        is_plain(sample.target), count_grey_rows(sample.image), measure_blending(sample.target), *mixed)
 
 
-# ---- files, before anything is made of them
+def describe_image(image: Image.Image) -> str:
+    """Return what an image file is, as "PNG, RGB, 8 bits"."""
+    bits = 1 if image.mode == "1" else 16 if is_deep(image) else 32 if image.mode == "F" else 8
+    return f"{image.format}, {image.mode}, {bits} bit{'s' * (bits > 1)}"
 
 
-
-
-def describe_file(path: Path) -> str | None:
-    """Return what an image file is, as "PNG, RGB, 8 bits"; None for what cannot be opened."""
-    try:
-        return decode(path, _describe)
-    except UserError:
-        return None  # whoever reads the sample reports it
-
-
-def read_orientation(path: Path) -> int:
-    """Return how an image is turned to stand upright, 1..8 as in EXIF; 1 for what cannot be opened."""
-    try:
-        return decode(path, orientation)
-    except UserError:
-        return 1
-
-
-def count_file_values(path: Path) -> dict[str, int]:
+def count_file_values(image: Image.Image) -> dict[str, int]:
     """Count the values of a mask: numbers of grey and palette images, "#rrggbb" of others; the commonest 64."""
-    try:
-        found = decode(path, lambda image: np.array(
-            image if image.mode in ("1", "L", "P") or image.mode.startswith("I") else image.convert("RGB")))
-    except UserError:
-        return {}
-    if found.ndim == 3:
-        numbers, counts = np.unique(pack(found), return_counts=True)
-        names = [spelled((number >> 16, number >> 8 & 255, number & 255)) for number in numbers.tolist()]
-    elif found.dtype in (np.uint8, bool):
-        every = np.bincount(found.ravel())
-        numbers = np.flatnonzero(every)
-        counts, names = every[numbers], [str(number) for number in numbers.tolist()]
+    is_index = image.mode in ("1", "L", "P") or image.mode.startswith("I")
+    found = np.array(image if is_index else image.convert("RGB"))
+    if found.dtype in (np.uint8, bool) and is_index:
+        all_counts = np.bincount(found.ravel())  # much faster than np.unique
+        numbers = np.flatnonzero(all_counts)
+        counts = all_counts[numbers]
     else:
-        numbers, counts = np.unique(found, return_counts=True)
-        names = [str(number) for number in numbers.tolist()]
+        numbers, counts = np.unique(found if is_index else pack(found), return_counts=True)
+    names = [str(number) if is_index else f"#{number:06x}" for number in numbers.tolist()]
     return dict(Counter(dict(zip(names, counts.tolist(), strict=True))).most_common(MOST_VALUES))
 
 
-def _describe(image: Image.Image) -> str:
-    bits = 1 if image.mode == "1" else 16 if is_deep(image) else 32 if image.mode == "F" else 8
-    return f"{image.format}, {image.mode}, {bits} bit{'s' * (bits > 1)}"
+# ---- what pixels tell of what happened to a file before: it was cut off, resized, or mixed up with another
+
+
+def count_grey_rows(image: np.ndarray) -> int:
+    """Count the rows at the bottom of an image, uint8 (H, W, 3), that are of the grey of missing JPEG data."""
+    other = np.flatnonzero((image != GREY).any((1, 2)))
+    return len(image) - (int(other[-1]) + 1 if len(other) else 0)
+
+
+def measure_blending(target: np.ndarray) -> float | None:
+    """Return the share of class boundaries, between classes that are not neighbours, with a class in between.
+
+    Interpolation writes 4 where 2 meets 6, all along. Masks as people draw them have hardly any such pixels. None for a
+    target, uint8 (H, W) train ids, with fewer than 100 boundary pixels to judge from.
+    """
+    total = between = 0
+    for lines in (target, target.T):
+        left, middle, right = (lines[:, start:lines.shape[1] - 2 + start].astype(np.int16) for start in range(3))
+        apart = (np.abs(left - right) > 1) & (left != IGNORE_INDEX) & (middle != IGNORE_INDEX) & (right != IGNORE_INDEX)
+        total += int(np.count_nonzero(apart))
+        between += int(np.count_nonzero(apart & ((left < middle) == (middle < right)) & (left != middle)
+                                        & (middle != right)))
+    return between / total if total >= 100 else None
+
+
+def is_plain(target: np.ndarray) -> bool:
+    """Return whether all rows or all columns of a target are the same, as of images that show one or two classes."""
+    return bool((target == target[:1]).all() or (target == target[:, :1]).all())
+
+
+def count_mixed_objects(target: np.ndarray, instances: np.ndarray) -> tuple[int, int]:
+    """Count the objects of an instance map of which a tenth or more is not of their commonest class; and all objects.
+
+    Void pixels of the target, uint8 (H, W), are left out.
+    """
+    inside = (instances > 0) & (target != IGNORE_INDEX)
+    pairs, counts = np.unique(instances[inside].astype(np.int64) * 256 + target[inside], return_counts=True)
+    objects, places = np.unique(pairs // 256, return_inverse=True)
+    totals, most = np.zeros(len(objects), np.int64), np.zeros(len(objects), np.int64)
+    np.add.at(totals, places, counts)
+    np.maximum.at(most, places, counts)
+    return int(np.count_nonzero(10 * most <= 9 * totals)), len(objects)
 
 
 # ---- sums over a split
 
 
-def class_pixels(split: Split) -> list[int]:
+def count_class_pixels(split: Split) -> list[int]:
     """Return the pixels of each class."""
-    return [sum(content.pixels.get(label.train_id, 0) for content in split.usable) for label in split.labels]
+    return [sum(content.pixels.get(label.train_id, 0) for content in split.contents) for label in split.labels]
 
 
-def image_pixels(split: Split) -> list[int]:
+def count_image_pixels(split: Split) -> list[int]:
     """Return, for each class, the labelled pixels of the images that show it."""
-    return [sum(content.labelled for content in split.usable if label.train_id in content.pixels)
+    return [sum(content.labelled for content in split.contents if label.train_id in content.pixels)
             for label in split.labels]
 
 
 def summarize(split: Split) -> dict[str, Any]:
     """Return what was found in a split as plain values."""
-    sizes = Counter(f"{content.size[1]}x{content.size[0]}" for content in split.usable)
-    pixels = dict(zip([label.name for label in split.labels], class_pixels(split), strict=True))
+    sizes = Counter(f"{content.size[1]}x{content.size[0]}" for content in split.contents)
+    pixels = dict(zip([label.name for label in split.labels], count_class_pixels(split), strict=True))
     return {
         "num_images": len(split.seen),
-        "num_usable": len(split.usable),
+        "num_usable": len(split.contents),
         "sizes": dict(sizes.most_common()),
         "image_files": dict(Counter(seen.image_kind for seen in split.seen if seen.image_kind).most_common()),
         "mask_files": dict(Counter(seen.mask_kind for seen in split.seen if seen.mask_kind).most_common()),
         "class_pixels": pixels,
-        "class_images": {label.name: sum(label.train_id in content.pixels for content in split.usable)
+        "class_images": {label.name: sum(label.train_id in content.pixels for content in split.contents)
                          for label in split.labels},
         "absent_classes": [name for name, count in pixels.items() if not count],
-        "void_pixels": sum(content.pixels.get(IGNORE_INDEX, 0) for content in split.usable),
-        "mask_values": mask_values(split.seen),
+        "void_pixels": sum(content.pixels.get(IGNORE_INDEX, 0) for content in split.contents),
+        "mask_values": collect_mask_values(split.seen),
     }
 
 
-def mask_values(samples: list[Seen]) -> dict[str, dict[str, Any]]:
+def collect_mask_values(samples: list[Seen]) -> dict[str, dict[str, Any]]:
     """Return the values of mask files with their pixels, images and first file, the commonest first."""
     found: dict[str, dict[str, Any]] = {}
     for seen in samples:

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from segtrain.data.color_masks import spelled
+from segtrain.data.color_masks import to_hex
 from segtrain.data.doctor.findings import Finding
-from segtrain.data.doctor.inspection import Split, class_pixels, image_pixels, mask_values
+from segtrain.data.doctor.inspection import Split, collect_mask_values, count_class_pixels, count_image_pixels
 from segtrain.labels import IGNORE_INDEX
 from segtrain.losses import compute_class_weights
 from segtrain.terminal import percent, table
@@ -19,54 +19,55 @@ SHOWN = 5  # findings of a kind, and files of a finding; the report has them all
 def recommend(train: Split) -> dict[str, Any]:
     """Return what to set, from the training split: crop, mean, std, class weights by class name, and what is void.
 
-    What there is nothing to compute from is None.
+    A value without data to compute it from is None.
     """
     names = [label.name for label in train.labels]
-    pixels, around = class_pixels(train), image_pixels(train)
+    pixels, around = count_class_pixels(train), count_image_pixels(train)
     weights = {}
     for kind in ("enet", "median_frequency"):
         found = compute_class_weights(kind, pixels, around) if any(pixels) else None
         weights[kind] = None if found is None else dict(zip(names, found.tolist(), strict=True))
-    mean, std = _mean_std(train)
-    return {"crop": _crop(train), "mean": mean, "std": std, "class_weights": weights, "void": _void(train)}
+    mean, std = _compute_mean_std(train)
+    return {"crop": _recommend_crop(train), "mean": mean, "std": std, "class_weights": weights,
+            "void": _find_void(train)}
 
 
-def _crop(train: Split) -> list[int] | None:
+def _recommend_crop(train: Split) -> list[int] | None:
     """Return the largest crop (height, width) that fits into every image, its sides multiples of 32."""
-    if not train.usable:
+    if not train.contents:
         return None
-    sides = [min(content.size[axis] for content in train.usable) for axis in (0, 1)]
+    sides = [min(content.size[axis] for content in train.contents) for axis in (0, 1)]
     scale = min(1.0, math.sqrt(MOST_PIXELS / math.prod(sides)))
     return [max(STEP, int(side * scale) // STEP * STEP) for side in sides]
 
 
-def _mean_std(train: Split) -> tuple[list[float] | None, list[float] | None]:
+def _compute_mean_std(train: Split) -> tuple[list[float] | None, list[float] | None]:
     """Return mean and standard deviation of x/255 over all pixels, for red, green and blue."""
-    count = sum(math.prod(content.size) for content in train.usable)
+    count = sum(math.prod(content.size) for content in train.contents)
     if not count:
         return None, None
     mean, std = [], []
     for channel in range(3):
-        total = sum(content.sums[channel] for content in train.usable)
-        squares = sum(content.squares[channel] for content in train.usable)
+        total = sum(content.sums[channel] for content in train.contents)
+        squares = sum(content.squares[channel] for content in train.contents)
         mean.append(round(total / count / 255, 4))
         std.append(round(math.sqrt(squares * count - total * total) / count / 255, 4))  # whole numbers: no cancellation
     return mean, std
 
 
-def _void(train: Split) -> dict[str, Any]:
+def _find_void(train: Split) -> dict[str, Any]:
     """Return the share of void, the values of mask files that became void, and those that may have to.
 
-    The latter stand in refused masks only and are no class: they belong into dataset.void or the table of classes.
+    The latter occur in refused masks only and are not classes: they belong in dataset.void or the table of classes.
     """
-    total = sum(math.prod(content.size) for content in train.usable)
-    void = sum(content.pixels.get(IGNORE_INDEX, 0) for content in train.usable)
-    classes = {value for label in train.labels for value in (str(label.label_id), spelled(label.color))}
-    known = set(mask_values([seen for seen in train.seen if seen.content is not None]))
-    refused = mask_values([seen for seen in train.seen if seen.content is None])
+    total = sum(math.prod(content.size) for content in train.contents)
+    void = sum(content.pixels.get(IGNORE_INDEX, 0) for content in train.contents)
+    classes = {value for label in train.labels for value in (str(label.label_id), to_hex(label.color))}
+    known = set(collect_mask_values([seen for seen in train.seen if seen.content is not None]))
+    refused = collect_mask_values([seen for seen in train.seen if seen.content is None])
     return {
         "index": IGNORE_INDEX, "share": void / total if total else None,
-        # without void, values that are no class have been given a meaning: the 255 of a black and white mask
+        # without void, values that are not classes have a meaning: the 255 of a black and white mask
         "values": sorted(int(value) for value in known - classes if value.isdigit()) if void else [],
         "only_in_refused": {value: entry for value, entry in refused.items() if value not in known | classes},
     }
@@ -74,7 +75,7 @@ def _void(train: Split) -> dict[str, Any]:
 
 def format_tables(results: dict[str, Any]) -> str:
     """Write what was found in the splits: files, classes, duplicates, and what to set."""
-    parts = [_files(results), _classes(results), _leaks(results), _advice(results)]
+    parts = [_format_files(results), _format_classes(results), _format_leaks(results), _format_advice(results)]
     parts += [f"{split} is left out: {why}" for split, why in results["left_out"].items()]
     return "\n".join(f"{part}\n" for part in parts if part)
 
@@ -100,22 +101,22 @@ def format_findings(findings: Sequence[Finding]) -> str:
     return "\n".join(lines)
 
 
-def _files(results: dict[str, Any]) -> str:
+def _format_files(results: dict[str, Any]) -> str:
     rows = [["split", "images", "usable", "void %", "sizes", "images are", "masks are"]]
     for name, split in results["splits"].items():
         void, labelled = split["void_pixels"], sum(split["class_pixels"].values())
         share = void / (void + labelled) if void + labelled else None
         rows.append([name, str(split["num_images"]), str(split["num_usable"]), percent(share),
-                     *(_counted(split[key]) for key in ("sizes", "image_files", "mask_files"))])
+                     *(_show_counts(split[key]) for key in ("sizes", "image_files", "mask_files"))])
     return table(rows, left=(0, 4, 5, 6)) if len(rows) > 1 else ""
 
 
-def _counted(counts: dict[str, int]) -> str:
+def _show_counts(counts: dict[str, int]) -> str:
     first = "; ".join(f"{count} x {what}" for what, count in list(counts.items())[:3])
     return (f"{first}; {len(counts) - 3} more" if len(counts) > 3 else first) or "n/a"
 
 
-def _classes(results: dict[str, Any]) -> str:
+def _format_classes(results: dict[str, Any]) -> str:
     splits, advice = results["splits"], results["advice"]
     if not splits:
         return ""
@@ -132,7 +133,7 @@ def _classes(results: dict[str, Any]) -> str:
     return "\n".join([table(rows), *few])
 
 
-def _leaks(results: dict[str, Any]) -> str:
+def _format_leaks(results: dict[str, Any]) -> str:
     lines = []
     for leak in results["leaks"]:
         if not leak["images"]:
@@ -144,7 +145,7 @@ def _leaks(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _advice(results: dict[str, Any]) -> str:
+def _format_advice(results: dict[str, Any]) -> str:
     advice = results["advice"]
     if advice is None:
         return ""

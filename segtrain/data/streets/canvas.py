@@ -14,27 +14,17 @@ TRAIN_IDS = {label.name: label.train_id for label in CAMVID} | {"Void": IGNORE_I
 
 @dataclass
 class Canvas:
-    """An image in the making.
-
-    Attributes:
-        camera: Where it is seen from.
-        light: How it is lit.
-        noise: float32 (N, N) fractal noise for textures.
-        shadow: float32, of the finished image's size: how much of the sun is blocked on the ground.
-        pixels: float32 (H, W, 4): red, green, blue and the number of the painted object in the tables below; the
-            backdrop provides them.
-        classes, depths, grains: Per object: its train id, its depth in metres (NaN: the ground's) and the strength of
-            its surface texture.
-    """
+    """An image in the making."""
 
     camera: Camera
     light: Light
-    noise: np.ndarray
-    shadow: np.ndarray
+    noise: np.ndarray  # float32 (N, N) fractal noise for textures
+    shadow: np.ndarray  # float32, of the finished image's size: how much of the sun is blocked on the ground
+    # float32 (H, W, 4): red, green, blue and the number of the object in the tables below; the backdrop provides them
     pixels: np.ndarray = field(init=False)
-    classes: list[int] = field(default_factory=list)
-    depths: list[float] = field(default_factory=list)
-    grains: list[float] = field(default_factory=list)
+    classes: list[int] = field(default_factory=list)  # the train id of each object
+    depths: list[float] = field(default_factory=list)  # in metres; NaN: the ground's
+    grains: list[float] = field(default_factory=list)  # the strength of the surface texture
 
     def begin(self, name: str, depth: float = np.nan, grain: float = 0.04) -> int:
         """Start a new object: what is painted from now on belongs to it. Return its number."""
@@ -46,7 +36,7 @@ class Canvas:
     def fill(self, polygons: np.ndarray, color: np.ndarray) -> None:
         """Fill one convex polygon (N, 2) or several (P, N, 2), in pixels."""
         value = (*color.tolist(), len(self.classes) - 1)
-        points = fixed_point(polygons)
+        points = to_fixed_point(polygons)
         for polygon in points if points.ndim == 3 else (points,):
             cv2.fillConvexPoly(self.pixels, polygon, value, shift=4)
 
@@ -87,21 +77,15 @@ class Canvas:
         return 1.0 - float(self.shadow[int(min(max(row, 0), height - 1)), int(min(max(column, 0), width - 1))])
 
 
-def fixed_point(points: np.ndarray) -> np.ndarray:
+def to_fixed_point(points: np.ndarray) -> np.ndarray:
     """Convert pixels to the fixed-point integers, with 4 fractional bits, that OpenCV draws with."""
     return np.rint(points * 16).astype(np.int32)
 
 
-def fractal(rng: np.random.Generator, size: int, persistence: float) -> np.ndarray:
-    """Draw noise of several scales, zero mean, unit deviation.
+def draw_noise(rng: np.random.Generator, size: int, persistence: float) -> np.ndarray:
+    """Draw noise of several scales, zero mean, unit deviation: float32 (size, size), a power of two of at least 8.
 
-    Args:
-        rng: Source of randomness.
-        size: Side, a power of two of at least 8.
-        persistence: Amplitude of each octave relative to the next coarser one: small is soft, 1 is rough.
-
-    Returns:
-        float32 (size, size).
+    `persistence` is the amplitude of each octave relative to the next coarser one: small is soft, 1 is rough.
     """
     total, amplitude, cells = np.zeros((size, size), np.float32), 1.0, 4
     while cells <= size:
@@ -128,11 +112,11 @@ def pick(rng: np.random.Generator, palette: tuple[tuple[float, float, float], ..
     return np.array([channel * factor + 0.07 * (t - 0.5) for channel, t in zip(base, tint, strict=True)])
 
 
-def tinted(color: np.ndarray, tone: np.ndarray) -> np.ndarray:
+def tint(color: np.ndarray, tone: np.ndarray) -> np.ndarray:
     """Multiply a colour (C,) by a map of brightness (H, W): float32 (C, H, W)."""
-    return planar(color) * tone.astype(np.float32, copy=False)
+    return to_planes(color) * tone.astype(np.float32, copy=False)
 
 
-def planar(color: np.ndarray) -> np.ndarray:
+def to_planes(color: np.ndarray) -> np.ndarray:
     """Shape a colour (C,) so that it meets the planes of an image: float32 (C, 1, 1)."""
     return color.astype(np.float32)[:, None, None]

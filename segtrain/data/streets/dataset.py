@@ -9,16 +9,7 @@ from segtrain.errors import UserError
 class Streets(Dataset):
     """Street scenes drawn from (seed, split, index), with CamVid's classes and an instance map each.
 
-    Args:
-        split: "train" or "val".
-        height: Pixels, from 32 to 8192.
-        width: Pixels, from 32 to 8192.
-        num_train: Images of the training split, at most a million.
-        num_val: Images of the validation split.
-        seed: Of the drawings; another seed is another dataset.
-
-    Raises:
-        ValueError: For sizes and numbers out of range.
+    The splits are "train" and "val"; another seed is another dataset. ValueError for a number out of range.
     """
 
     def __init__(self, split: str, height: int = 128, width: int = 192, num_train: int = 160, num_val: int = 32,

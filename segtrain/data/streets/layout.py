@@ -20,14 +20,15 @@ from segtrain.data.streets.world import FAR, NEAR, Street, draw_distance
 
 def lay_out(rng: np.random.Generator, street: Street) -> list[Thing]:
     """Choose all that stands on and beside the road."""
-    things = [_distant(rng, x) for x in rng.uniform(-80, 80, 9)]
+    things = [_choose_distant(rng, x) for x in rng.uniform(-80, 80, 9)]
     for side in (-1, 1):
-        things += _houses(rng, street, side) + _greenery(rng, street, side) + _fences(rng, street, side)
-        things += _furniture(rng, street, side) + _parked(rng, street, side) + _people(rng, street, side)
-    return _without_collisions(things + _traffic(rng, street))
+        for choose in (_choose_houses, _choose_greenery, _choose_fences, _choose_furniture, _choose_parked,
+                       _choose_people):
+            things += choose(rng, street, side)
+    return _drop_collisions(things + _choose_traffic(rng, street))
 
 
-def _without_collisions(things: list[Thing]) -> list[Thing]:
+def _drop_collisions(things: list[Thing]) -> list[Thing]:
     """Drop the vehicles and bicycles that would stand inside an earlier one."""
     kept, taken = [], np.empty((0, 4))
     for thing in things:
@@ -41,7 +42,7 @@ def _without_collisions(things: list[Thing]) -> list[Thing]:
     return kept
 
 
-def _distant(rng: np.random.Generator, x: float) -> Thing:
+def _choose_distant(rng: np.random.Generator, x: float) -> Thing:
     """Choose a tree or a house at the end of the view."""
     z, size = rng.uniform(130, 170), (rng.uniform(10, 26), rng.uniform(5, 18), 12.0)
     if rng.random() < 0.5:
@@ -49,7 +50,7 @@ def _distant(rng: np.random.Generator, x: float) -> Thing:
     return Thing(paint_building, x, z, size)
 
 
-def _houses(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
+def _choose_houses(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
     """Choose the row of houses on one side (-1: left, 1: right)."""
     green = street.greens[side > 0]
     front = street.half + street.pavements[side > 0] + (rng.uniform(3, 9) if green else 0.0)
@@ -58,7 +59,7 @@ def _houses(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
     while start < FAR:
         length, height = rng.uniform(7, 19), style_height * rng.uniform(0.7, 1.35)
         middle, setback = start + length / 2, (0.0, 0.0, 0.6)[rng.integers(3)]
-        inside = street.free(start) and street.free(start + length) and street.free(middle)
+        inside = street.is_free(start) and street.is_free(start + length) and street.is_free(middle)
         if inside and start + length > NEAR + 2 and rng.random() > gaps:
             size = (rng.uniform(7, 11), height, length)
             houses.append(Thing(paint_building, side * (front + setback), middle, size, bias=length / 2))
@@ -70,7 +71,7 @@ def _houses(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
     return houses
 
 
-def _greenery(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
+def _choose_greenery(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
     """Choose the trees of one side: many in a park, a few along houses."""
     green = street.greens[side > 0]
     edge = street.half + street.pavements[side > 0]
@@ -83,12 +84,12 @@ def _greenery(rng: np.random.Generator, street: Street, side: int) -> list[Thing
             height = rng.uniform(4.5, 11)
             x, kind = edge + rng.uniform(1.5, 7) if green else edge - rng.uniform(0.5, 1.0), style
             size = (height * rng.uniform(0.55, 0.85), height, 3.0)
-        if street.free(z):
+        if street.is_free(z):
             trees.append(Thing(paint_tree, side * x, z, size, style=kind))
     return trees
 
 
-def _fences(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
+def _choose_fences(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
     """Choose a fence behind the pavement of a park, or now and then a railing at the kerb."""
     green = street.greens[side > 0]
     if rng.random() > (0.75 if green else 0.25):
@@ -99,10 +100,10 @@ def _fences(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
     length = 4.0  # short stretches, so that they follow the bend and are sorted well among other things
     starts = np.arange(start, start + rng.uniform(8, 40), length)
     return [Thing(paint_fence, side * x, z, (0.1, height, length), style=style)
-            for z in starts + length / 2 if street.free(z, length / 2)]
+            for z in starts + length / 2 if street.is_free(z, length / 2)]
 
 
-def _furniture(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
+def _choose_furniture(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
     """Choose lamps, signs, bollards, bins and parked bicycles of one side."""
     kerb, room = street.half + 0.4, street.pavements[side > 0] - 0.8
     lamp_height, first, step = rng.uniform(5, 8), rng.uniform(6, 20), rng.uniform(14, 26)
@@ -126,7 +127,7 @@ def _furniture(rng: np.random.Generator, street: Street, side: int) -> list[Thin
     return things
 
 
-def _vehicle(rng: np.random.Generator, x: float, z: float, yaw: float) -> Thing:
+def _choose_vehicle(rng: np.random.Generator, x: float, z: float, yaw: float) -> Thing:
     """Choose a vehicle of any style."""
     style = str(rng.choice(list(VEHICLES), p=(0.35, 0.28, 0.2, 0.12, 0.05)))
     width, height, length = np.array(VEHICLES[style][0]) * rng.uniform(0.93, 1.07, 3)
@@ -134,21 +135,21 @@ def _vehicle(rng: np.random.Generator, x: float, z: float, yaw: float) -> Thing:
                  bias=-length / 2)
 
 
-def _parked(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
+def _choose_parked(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
     """Choose the row of parked cars of one side, if there is one."""
     if rng.random() < 0.55:
         return []
     cars: list[Thing] = []
     z, density = rng.uniform(6, 24), rng.uniform(0.3, 0.9)
     while z < 60 and len(cars) < 7:
-        if rng.random() < density and street.free(z, 3):
+        if rng.random() < density and street.is_free(z, 3):
             yaw = (np.pi if side > 0 else 0.0) + rng.normal(0, 0.04)
-            cars.append(_vehicle(rng, side * (street.half - rng.uniform(0.8, 1.1)), z, yaw))
+            cars.append(_choose_vehicle(rng, side * (street.half - rng.uniform(0.8, 1.1)), z, yaw))
         z += rng.uniform(5.5, 8)
     return cars
 
 
-def _people(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
+def _choose_people(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
     """Choose who walks on one pavement, alone or side by side."""
     people = []
     for _ in range(rng.integers(1, 5)):
@@ -160,16 +161,17 @@ def _people(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
     return people
 
 
-def _traffic(rng: np.random.Generator, street: Street) -> list[Thing]:
+def _choose_traffic(rng: np.random.Generator, street: Street) -> list[Thing]:
     """Choose what moves on the road; one keeps to the left."""
     lane, things = street.half / 2, []
     if rng.random() < 0.6:
-        things.append(_vehicle(rng, -lane, draw_distance(rng, 12, 50), rng.normal(0, 0.05)))
+        things.append(_choose_vehicle(rng, -lane, draw_distance(rng, 12, 50), rng.normal(0, 0.05)))
     for z in [draw_distance(rng, 7, 70) for _ in range(rng.integers(0, 4))]:
-        things.append(_vehicle(rng, lane, z, np.pi + rng.normal(0, 0.06)))
+        things.append(_choose_vehicle(rng, lane, z, np.pi + rng.normal(0, 0.06)))
     if street.crossing[0] < FAR and rng.random() < 0.6:
         middle = sum(street.crossing) / 2
-        things.append(_vehicle(rng, rng.uniform(-2, 2) * street.half, middle, np.pi / 2 * (-1, 1)[rng.integers(2)]))
+        x, yaw = rng.uniform(-2, 2) * street.half, np.pi / 2 * (-1, 1)[rng.integers(2)]
+        things.append(_choose_vehicle(rng, x, middle, yaw))
     for _ in range(rng.integers(0, 6)):
         side, z = (-1, 1)[rng.integers(2)], draw_distance(rng, 6, 32)
         yaw = rng.normal(0, 0.35) if rng.random() < 0.6 else rng.uniform(0.9, 2.2)

@@ -14,10 +14,10 @@ from segtrain.data.streets.canvas import (
     STONE,
     Canvas,
     pick,
-    planar,
-    tinted,
+    tint,
+    to_planes,
 )
-from segtrain.data.streets.shapes import Sprite, Thing, block, inset, panel
+from segtrain.data.streets.shapes import Sprite, Thing, paint_block, place_in, project_panel
 from segtrain.data.streets.world import NEAR
 
 
@@ -37,26 +37,20 @@ def paint_building(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> No
     if rng.random() < 0.5:
         chimney = Thing(paint_building, ridge, (near + far) / 2, (1, 1, 1))
         top = height + rise
-        block(canvas, chimney, (0.5, -0.8, 0.8, top - 1), (0.5, -0.8, 0.8, top + 1.3), wall * 0.8)
-    quad = panel(canvas, thing.x, near, far, height)
+        paint_block(canvas, chimney, (0.5, -0.8, 0.8, top - 1), (0.5, -0.8, 0.8, top + 1.3), wall * 0.8)
+    quad = project_panel(canvas, thing.x, near, far, height)
     shade = canvas.light.shade((-side, 0, 0), lit=rng.uniform(0.5, 1.0))
     if near > 70:  # too far to tell windows apart
         canvas.fill(quad, wall * shade * 0.8)
         return
-    canvas.texture(quad, _facade(canvas, rng, wall, shade, max(1, int(height // 3)), max(2, int(length // 2.5))))
+    canvas.texture(quad, _draw_facade(canvas, rng, wall, shade, max(1, int(height // 3)), max(2, int(length // 2.5))))
 
 
-def _facade(canvas: Canvas, rng: np.random.Generator, wall: np.ndarray, shade: np.ndarray, floors: int,
-            bays: int) -> np.ndarray:
+def _draw_facade(canvas: Canvas, rng: np.random.Generator, wall: np.ndarray, shade: np.ndarray, floors: int,
+                 bays: int) -> np.ndarray:
     """Draw the front of a house: a grid of windows over a ground floor of shops or of doors.
 
-    Args:
-        canvas: Gives the noise and the light.
-        rng: Source of randomness.
-        wall: (3,) colour of the wall.
-        shade: (3,) light on it.
-        floors: Number of rows of windows, including the ground floor.
-        bays: Number of windows in a row.
+    `wall` is the colour (3,) of the wall, `shade` the light on it; there are `floors` rows of `bays` windows.
 
     Returns:
         float32 (4, 12 * floors, 10 * bays), colour and opacity.
@@ -79,11 +73,11 @@ def _facade(canvas: Canvas, rng: np.random.Generator, wall: np.ndarray, shade: n
         glazed[-rows : -rows + 3] = 0
     texture = 1 + 0.10 * cv2.resize(canvas.patch(rng, 48, 48), (cell.shape[1], cell.shape[0]))
     tile = np.ones((4, *cell.shape), np.float32)
-    tile[:3] = tinted(wall * shade, cell * texture)
+    tile[:3] = tint(wall * shade, cell * texture)
     if rng.random() < 0.5:
-        tile[:3, -rows : -rows + 3] = planar(pick(rng, CLOTH + SIGNS) * shade)
+        tile[:3, -rows : -rows + 3] = to_planes(pick(rng, CLOTH + SIGNS) * shade)
     panes = np.repeat(np.repeat(rng.uniform(0.3, 1.6, (floors, bays)), rows, 0), columns, 1)
-    tile[:3] += glazed * (tinted(GLASS + 0.22 * rng.random() * canvas.light.ambient, panes) - tile[:3])
+    tile[:3] += glazed * (tint(GLASS + 0.22 * rng.random() * canvas.light.ambient, panes) - tile[:3])
     return tile
 
 
@@ -111,7 +105,7 @@ def paint_tree(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     opacity = np.where(inside, np.clip(0.45 + 0.35 * noise, 0.2, 1) if thing.style == "bare" else 1, np.float32(0))
     sun_side = ACROSS * canvas.light.sun[0] + UP * 0.7 - 0.2 * canvas.light.sun[2]
     brightness = np.clip(1 + 0.22 * sun_side + 0.3 * lumps + 0.2 * noise, 0.2, 2)
-    tile = tinted(np.append(leaves * sprite.light, 1), opacity)
+    tile = tint(np.append(leaves * sprite.light, 1), opacity)
     tile[:3] *= brightness
     box = np.array(((-width / 2, foot), (width / 2, foot), (width / 2, height), (-width / 2, height)))
     if thing.style == "bare":
@@ -125,10 +119,6 @@ def _paint_branches(sprite: Sprite, rng: np.random.Generator, foot: float, thing
     for x in rng.uniform(-0.36, 0.36, 6) * width:
         tip = (x, foot + (height - foot) * rng.uniform(0.5, 0.85))
         sprite.stroke(((0, foot), (x * 0.4, foot + 0.4 * (tip[1] - foot)), tip), 0.012 * height, bark)
-
-
-# Per style of fence: how many bars a stretch has, and how much of its length they cover.
-FENCES = {"boards": (20, 0.9), "railing": (24, 0.25), "pickets": (18, 0.6)}
 
 
 def paint_sign(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
@@ -171,21 +161,25 @@ def paint_lamp(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     sprite.stroke(((0.75 * reach, top + 0.28), (1.25 * reach, top + 0.28)), 0.22, color * 1.2)
 
 
+# Per style of fence: how many bars a stretch has, and how much of its length they cover.
+FENCES = {"boards": (20, 0.9), "railing": (24, 0.25), "pickets": (18, 0.6)}
+
+
 def paint_fence(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     """Paint a stretch of fence; between its bars the background is seen, but labelled as fence."""
     canvas.begin("Fence", thing.z, grain=0.08)
     _, height, length = thing.size
-    quad = panel(canvas, thing.x, thing.z - length / 2, thing.z + length / 2, height)
+    quad = project_panel(canvas, thing.x, thing.z - length / 2, thing.z + length / 2, height)
     color = pick(rng, METAL if thing.style == "railing" else STONE + LEAVES)
     lit = canvas.sunshine(canvas.camera.project(thing.foot))
     color = color * canvas.light.shade((-np.sign(thing.x), 0.3, -0.3), lit)
     opacity = 1.0 if thing.style == "boards" else 0.12  # a little of the colour everywhere marks the whole panel
-    canvas.texture(quad, tinted(np.append(color, 1) * opacity, np.ones((2, 2))), threshold=opacity / 2)
+    canvas.texture(quad, tint(np.append(color, 1) * opacity, np.ones((2, 2))), threshold=opacity / 2)
     count, share = FENCES[thing.style]
     left = np.arange(count) / count
     bars = np.stack((left, left + share / count, np.full(count, 0.04), np.full(count, 0.97)), 1)
-    canvas.fill(inset(quad, bars), color)
-    canvas.fill(inset(quad, ((0, 1, 0.12, 0.22), (0, 1, 0.84, 0.95))), color * 0.85)
+    canvas.fill(place_in(quad, bars), color)
+    canvas.fill(place_in(quad, ((0, 1, 0.12, 0.22), (0, 1, 0.84, 0.95))), color * 0.85)
 
 
 def paint_clutter(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
@@ -193,9 +187,9 @@ def paint_clutter(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> Non
     canvas.begin("Void", thing.z, grain=0.06)
     (width, height, length), color = thing.size, pick(rng, CLOTH)
     back, front = -length / 2, length / 2
-    faces = block(canvas, thing, (width * 0.45, back, front, 0), (width / 2, back, front, height), color)
+    faces = paint_block(canvas, thing, (width * 0.45, back, front, 0), (width / 2, back, front, height), color)
     if "back" in faces:
-        canvas.fill(inset(faces["back"], ((0.0, 1.0, 0.86, 1.0), (0.2, 0.8, 0.3, 0.6))), color * 0.4)
+        canvas.fill(place_in(faces["back"], ((0.0, 1.0, 0.86, 1.0), (0.2, 0.8, 0.3, 0.6))), color * 0.4)
 
 
 # Per style of vehicle: (width, height, length), the height of the bonnet relative to the whole, and where the cabin
@@ -218,24 +212,24 @@ def paint_vehicle(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> Non
     width, height, length = thing.size
     color, half, back, front = pick(rng, PAINT + STONE[:2]), width / 2, -length / 2, length / 2
     waist = bonnet * height
-    block(canvas, thing, (half * 0.9, back + 0.3, front - 0.3, 0.0), (half * 0.9, back + 0.1, front - 0.1, 0.4),
-          np.array((0.04, 0.04, 0.045)))
-    body = block(canvas, thing, (half, back, front, 0.28), (half * 0.97, back + 0.06, front - 0.1, waist), color)
+    paint_block(canvas, thing, (half * 0.9, back + 0.3, front - 0.3, 0.0), (half * 0.9, back + 0.1, front - 0.1, 0.4),
+                np.array((0.04, 0.04, 0.045)))
+    body = paint_block(canvas, thing, (half, back, front, 0.28), (half * 0.97, back + 0.06, front - 0.1, waist), color)
     for side in ("left", "right"):
         if side in body:
             _paint_wheels(canvas, thing, -half if side == "left" else half)
-    cabin = block(canvas, thing, (half * 0.95, back + foot_back * length, back + foot_front * length, waist),
-                  (half * 0.78, back + roof_back * length, back + roof_front * length, height), color)
+    cabin = paint_block(canvas, thing, (half * 0.95, back + foot_back * length, back + foot_front * length, waist),
+                        (half * 0.78, back + roof_back * length, back + roof_front * length, height), color)
     glass = GLASS * rng.uniform(0.6, 1.6) + 0.12 * canvas.light.ambient * rng.random()
     for name, quad in cabin.items():
         if name in ("left", "right"):
-            canvas.fill(inset(quad, ((0.07, 0.50, 0.12, 0.84), (0.54, 0.93, 0.12, 0.84))), glass)
+            canvas.fill(place_in(quad, ((0.07, 0.50, 0.12, 0.84), (0.54, 0.93, 0.12, 0.84))), glass)
         elif name != "top":
-            canvas.fill(inset(quad, ((0.07, 0.93, 0.12, 0.86),)), glass)
+            canvas.fill(place_in(quad, ((0.07, 0.93, 0.12, 0.86),)), glass)
     for name, lamp in (("back", (0.55, 0.05, 0.05)), ("front", (0.9, 0.9, 0.8))):
         if name in body and thing.z < 45:
-            canvas.fill(inset(body[name], ((0.03, 0.18, 0.55, 0.85), (0.82, 0.97, 0.55, 0.85))), np.array(lamp))
-            canvas.fill(inset(body[name], ((0.36, 0.64, 0.3, 0.5),)), canvas.light.ambient * (0.7, 0.7, 0.5))
+            canvas.fill(place_in(body[name], ((0.03, 0.18, 0.55, 0.85), (0.82, 0.97, 0.55, 0.85))), np.array(lamp))
+            canvas.fill(place_in(body[name], ((0.36, 0.64, 0.3, 0.5),)), canvas.light.ambient * (0.7, 0.7, 0.5))
 
 
 def _paint_wheels(canvas: Canvas, thing: Thing, x: float) -> None:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from segtrain.data.camvid import CAMVID
-from segtrain.data.streets.canvas import LEAVES, STONE, Canvas, fixed_point, fractal, pick, planar, tinted
+from segtrain.data.streets.canvas import LEAVES, STONE, Canvas, draw_noise, pick, tint, to_fixed_point, to_planes
 from segtrain.data.streets.layout import lay_out
 from segtrain.data.streets.objects import paint_bonnet, paint_building, paint_tree
 from segtrain.data.streets.shapes import Thing
@@ -23,14 +23,7 @@ GROUND = ("Road", "Pavement", "Tree")  # the classes of the kinds of ground; gra
 def draw_scene(
     seed: int, split: str, index: int, height: int = 128, width: int = 192
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw one street scene; the same arguments always give the same scene.
-
-    Args:
-        seed: Seed of the whole dataset.
-        split: Name of the split; each has its own scenes.
-        index: Number of the scene in its split.
-        height: Rows, at least 32.
-        width: Columns, at least 32.
+    """Draw one street scene, of at least 32x32 pixels; the same arguments always give the same scene.
 
     Returns:
         The image, uint8 (height, width, 3), RGB; the target, uint8 (height, width), train ids in the order of
@@ -40,13 +33,13 @@ def draw_scene(
     rng = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(split.encode()), index]))
     street, light = draw_street(rng), draw_light(rng)
     camera = draw_camera(rng, street.half, (height * SUPERSAMPLE, width * SUPERSAMPLE))
-    canvas = Canvas(camera, light, fractal(rng, 256, 0.75), np.zeros((height, width), np.float32))
+    canvas = Canvas(camera, light, draw_noise(rng, 256, 0.75), np.zeros((height, width), np.float32))
     # Along any line of sight both terms grow; the second one tells what is abreast apart, the outer being farther.
     things = sorted(lay_out(rng, street), key=lambda t: -(t.z + t.bias + 1.5 * abs(t.x - camera.x)))
-    boxes = np.array([_box(thing) for thing in things])
+    boxes = np.array([_find_box(thing) for thing in things])
     _cast_shadows(canvas, things, boxes)
     _paint_backdrop(canvas, rng, street)
-    for thing, visible in zip(things, _in_view(camera, boxes), strict=True):
+    for thing, visible in zip(things, _find_visible(camera, boxes), strict=True):
         if visible:
             thing.paint(canvas, thing, rng)
     if rng.random() < 0.3:
@@ -54,7 +47,7 @@ def draw_scene(
     return _finish(canvas, rng)
 
 
-def _box(thing: Thing) -> np.ndarray:
+def _find_box(thing: Thing) -> np.ndarray:
     """Return the corners of the box (8, 3) around a thing, those on the ground first."""
     width, height, length = thing.size
     corners = UNIT_BOX * (width / 2, height, length / 2)
@@ -63,7 +56,7 @@ def _box(thing: Thing) -> np.ndarray:
     return thing.to_world(corners)
 
 
-def _in_view(camera: Camera, boxes: np.ndarray) -> np.ndarray:
+def _find_visible(camera: Camera, boxes: np.ndarray) -> np.ndarray:
     """Return which boxes (T, 8, 3) the camera may see: bool (T,)."""
     across = camera.project(boxes)[..., 0] / camera.size[1]
     margin = 2 * camera.focal[0] / np.maximum(boxes[..., 2], NEAR)  # the arms of lamps reach out of their boxes
@@ -75,7 +68,7 @@ def _cast_shadows(canvas: Canvas, things: list[Thing], boxes: np.ndarray) -> Non
     sun = canvas.light.sun
     flat = boxes * (1, 0, 1) - boxes[..., 1:2] * np.array((sun[0], 0.0, sun[2])) / sun[1]
     scale = np.array(canvas.shadow.shape[::-1]) / canvas.camera.size[::-1]
-    for thing, outline in zip(things, fixed_point(canvas.camera.project(flat) * scale), strict=True):
+    for thing, outline in zip(things, to_fixed_point(canvas.camera.project(flat) * scale), strict=True):
         darkness = 0.6 if thing.paint is paint_tree else 0.9
         cv2.fillConvexPoly(canvas.shadow, cv2.convexHull(outline), darkness, shift=4)
 
@@ -87,16 +80,16 @@ def _paint_backdrop(canvas: Canvas, rng: np.random.Generator, street: Street) ->
     x, z = canvas.camera.ground(height, width)
     top = int(np.count_nonzero(np.isinf(z)))
     backdrop[3] = canvas.begin("Sky", depth=0.0, grain=0.0)
-    backdrop[:3] = _sky(canvas, rng, height, width)
+    backdrop[:3] = _draw_sky(canvas, rng, height, width)
     numbers = [canvas.begin(name, grain=0.02) for name in GROUND]
-    backdrop[:3, top:], kinds = _ground(canvas, rng, street, x[top:], np.minimum(z[top:], 400))
+    backdrop[:3, top:], kinds = _draw_ground(canvas, rng, street, x[top:], np.minimum(z[top:], 400))
     backdrop[3, top:] = np.array(numbers, np.float32).take(kinds)
     size = canvas.camera.size[::-1]
     canvas.pixels = cv2.resize(cv2.merge([*backdrop]), size, interpolation=cv2.INTER_LINEAR)
     canvas.pixels[..., 3] = cv2.resize(backdrop[3], size, interpolation=cv2.INTER_NEAREST)
 
 
-def _sky(canvas: Canvas, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+def _draw_sky(canvas: Canvas, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Draw a gradient with clouds: float32 (3, height, width)."""
     zenith = np.array(((0.35, 0.52, 0.80), (0.62, 0.68, 0.74), (0.85, 0.87, 0.88), (0.45, 0.42, 0.50))[rng.integers(4)])
     low = zenith + (np.array((0.92, 0.88, 0.82)) - zenith) * rng.uniform(0.3, 1.0)
@@ -109,16 +102,11 @@ def _sky(canvas: Canvas, rng: np.random.Generator, height: int, width: int) -> n
     return (clear + cover * (white - clear)) * min(1.15, 0.35 + 0.75 * bright)
 
 
-def _ground(canvas: Canvas, rng: np.random.Generator, street: Street, x: np.ndarray,
-            z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _draw_ground(canvas: Canvas, rng: np.random.Generator, street: Street, x: np.ndarray,
+                 z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Draw the road with its markings and wear, the pavements with their kerbs, and what lies beyond.
 
-    Args:
-        canvas: Gives the noise, the shadows and the light.
-        rng: Source of randomness.
-        street: The ground plan.
-        x: float32 (H, W), the place on the ground behind each pixel.
-        z: float32 (H, 1), likewise.
+    The place on the ground behind each pixel is x, float32 (H, W), and z, float32 (H, 1).
 
     Returns:
         Colours, float32 (3, H, W), and what is there, (H, W), indices into `GROUND`.
@@ -134,25 +122,25 @@ def _ground(canvas: Canvas, rng: np.random.Generator, street: Street, x: np.ndar
                               borderMode=cv2.BORDER_WRAP) for scale in map(np.float32, (4.0, 30.0)))
     tone = 1 + 0.07 * coarse + 0.07 * fine / (1 + 20 * pixel)  # texture finer than a pixel averages out
     asphalt = -0.25 * (coarse > rng.uniform(0.9, 2.0)) - 0.06 * np.cos(x * 3.5)  # newer patches and wheel tracks
-    joints = _stripe((z % 0.9) - 0.45, 0.03, pixel) + _stripe((x % 0.7) - 0.35, 0.02, pixel)
-    kerb = 0.25 * _stripe(outside - 0.1, 0.1, pixel) - 0.4 * _stripe(outside - 0.01, 0.04, pixel)  # top, shaded face
+    joints = _cover((z % 0.9) - 0.45, 0.03, pixel) + _cover((x % 0.7) - 0.35, 0.02, pixel)
+    kerb = 0.25 * _cover(outside - 0.1, 0.1, pixel) - 0.4 * _cover(outside - 0.01, 0.04, pixel)  # top, shaded face
     slabs = kerb - rng.uniform(0, 0.3) * joints
     tone += np.where(road, asphalt, np.where(paved, slabs, 0.15 * fine))
     colors = (pick(rng, STONE[1:2]) * 0.75, pick(rng, STONE[:3]) * 0.85, pick(rng, LEAVES) * 1.3)
     ground = np.array(colors, np.float32).T.take(kinds, axis=1) * tone
 
     worn = np.clip(0.8 + 0.25 * coarse, 0.1, 1) * (road & ~side_street)
-    stop = _stripe(z - street.crossing[0] + 1.5, 0.18, pixel) * (x < 0)
-    dashes = _stripe(x, street.dash, pixel) * (z % 6 < 3.5)
+    stop = _cover(z - street.crossing[0] + 1.5, 0.18, pixel) * (x < 0)
+    dashes = _cover(x, street.dash, pixel) * (z % 6 < 3.5)
     for coverage, color in ((np.maximum(stop, dashes), np.array((0.8, 0.8, 0.78))),
-                            (_stripe(outside + 0.35, 0.06, pixel), street.kerb_line)):
-        ground += coverage * worn * (planar(color) - ground)
+                            (_cover(outside + 0.35, 0.06, pixel), street.kerb_line)):
+        ground += coverage * worn * (to_planes(color) - ground)
 
-    sunshine = tinted(canvas.light.direct * canvas.light.sun[1], 1 - canvas.shadow[-len(x):])
-    return ground * (sunshine + planar(canvas.light.ambient)), kinds
+    sunshine = tint(canvas.light.direct * canvas.light.sun[1], 1 - canvas.shadow[-len(x):])
+    return ground * (sunshine + to_planes(canvas.light.ambient)), kinds
 
 
-def _stripe(distance: np.ndarray, half: float, pixel: np.ndarray) -> np.ndarray:
+def _cover(distance: np.ndarray, half: float, pixel: np.ndarray) -> np.ndarray:
     """Return how much of each pixel a painted line covers, from the distance to its middle and the size of a pixel."""
     return np.clip((half - np.abs(distance)) / pixel + 0.5, 0, np.minimum(1, 2 * half / pixel))
 
@@ -170,7 +158,7 @@ def _finish(canvas: Canvas, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
     depth = np.array(canvas.depths, np.float32).take(numbers)
     depth = np.where(np.isnan(depth), np.minimum(canvas.camera.ground(height, width)[1], 300), depth)
     haze = 1 - np.exp(-depth / np.float32(draw_distance(rng, 60, 900)))
-    air = planar(canvas.light.ambient + 0.35 * canvas.light.direct) * np.float32(0.9)
+    air = to_planes(canvas.light.ambient + 0.35 * canvas.light.direct) * np.float32(0.9)
     image += haze * (air - image)
 
     target = np.array(canvas.classes, np.uint8).take(numbers)
@@ -184,7 +172,7 @@ def _finish(canvas: Canvas, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
 def _expose(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Turn light into what a cheap camera records: float32 (3, H, W) to uint8 (H, W, 3)."""
     balance = 1 + rng.normal(0, 0.03, 3)
-    image = np.clip(image * planar(balance * rng.uniform(0.8, 1.3)), 0, 1) ** np.float32(rng.uniform(0.7, 1.1))
+    image = np.clip(image * to_planes(balance * rng.uniform(0.8, 1.3)), 0, 1) ** np.float32(rng.uniform(0.7, 1.1))
     contrast, blur, noise = rng.uniform(0.75, 1.15), rng.uniform(0, 0.7), rng.uniform(0.005, 0.035)
     image = cv2.merge([*((image - 0.45) * contrast + 0.45)])
     if blur > 0.25:
@@ -194,14 +182,9 @@ def _expose(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _number_instances(target: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Number the visible objects 1, 2, ...; those too small to be told become void in `target`, in place.
+    """Number the visible objects 1, 2, ... in int32 (H, W), 0 elsewhere, from the numbers of the painted objects.
 
-    Args:
-        target: uint8 (H, W) train ids.
-        numbers: int32 (H, W) numbers of the painted objects.
-
-    Returns:
-        int32 (H, W), 0 where there is no such object.
+    Those too small to recognise become void in `target`, in place.
     """
     counted = np.where(HAS_INSTANCES[target], numbers, 0)  # 0 is the sky's number
     kept = np.bincount(counted.ravel()) >= MIN_INSTANCE_PIXELS

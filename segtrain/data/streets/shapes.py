@@ -14,24 +14,15 @@ from segtrain.data.streets.canvas import Canvas
 
 @dataclass(frozen=True)
 class Thing:
-    """One object of a scene.
-
-    Attributes:
-        paint: Draws it on a canvas.
-        x, z: Its middle on the ground.
-        size: (width, height, length) along x, y and z.
-        yaw: Turn around the vertical in radians; 0 looks away from the camera.
-        style: Which variant of it `paint` draws.
-        bias: Metres by which it is painted as if it stood farther away than its middle.
-    """
+    """One object of a scene."""
 
     paint: Callable[[Canvas, "Thing", np.random.Generator], None]
-    x: float
+    x: float  # its middle on the ground
     z: float
-    size: tuple[float, float, float]
-    yaw: float = 0.0
-    style: str = ""
-    bias: float = 0.0
+    size: tuple[float, float, float]  # (width, height, length) along x, y and z
+    yaw: float = 0.0  # turn around the vertical in radians; 0 looks away from the camera
+    style: str = ""  # which variant of it `paint` draws
+    bias: float = 0.0  # metres by which it is painted as if it stood farther away than its middle
 
     @property
     def foot(self) -> np.ndarray:
@@ -39,7 +30,7 @@ class Thing:
         return np.array((self.x, 0.0, self.z))
 
     def to_world(self, local: np.ndarray) -> np.ndarray:
-        """Turn and moves points (..., 3) from its own axes into the world."""
+        """Turn and move points (..., 3) from its own axes into the world."""
         cosine, sine = np.cos(self.yaw), np.sin(self.yaw)
         turn = np.array(((cosine, 0.0, -sine), (0.0, 1.0, 0.0), (sine, 0.0, cosine)))
         return local @ turn + self.foot
@@ -63,36 +54,26 @@ QUARTER_TURN = np.array((-1, 1))
 SIDES = np.array(((-1,), (-1,), (1,), (1,)))
 
 
-def panel(canvas: Canvas, x: float, near: float, far: float, height: float) -> np.ndarray:
+def project_panel(canvas: Canvas, x: float, near: float, far: float, height: float) -> np.ndarray:
     """Project an upright panel along the road: its corners (4, 2) in pixels, from its near bottom round to its top."""
     return canvas.camera.project(np.array(((x, 0, near), (x, 0, far), (x, height, far), (x, height, near))))
 
 
-def inset(quad: np.ndarray, rectangles: ArrayLike) -> np.ndarray:
-    """Place rectangles in a quadrilateral.
+def place_in(quad: np.ndarray, rectangles: ArrayLike) -> np.ndarray:
+    """Place rectangles in a quadrilateral (4, 2), whose corners start at the bottom left, counter-clockwise.
 
-    Args:
-        quad: (4, 2): bottom left, bottom right, top right, top left.
-        rectangles: (P, 4): left, right, bottom and top of each, relative to the quadrilateral.
-
-    Returns:
-        (P, 4, 2), corners in the order of `quad`.
+    Rectangles (P, 4) are left, right, bottom and top, relative to it; their corners (P, 4, 2) come in its order.
     """
     edges = np.asarray(rectangles)[..., None]
     u, v = edges.take((0, 1, 1, 0), 1), edges.take((2, 2, 3, 3), 1)
     return (1 - v) * ((1 - u) * quad[0] + u * quad[1]) + v * ((1 - u) * quad[3] + u * quad[2])
 
 
-def block(canvas: Canvas, thing: Thing, base: tuple[float, float, float, float],
-          top: tuple[float, float, float, float], color: np.ndarray) -> dict[str, np.ndarray]:
-    """Paint the visible faces of a solid with a rectangular base and a rectangular top.
+def paint_block(canvas: Canvas, thing: Thing, base: tuple[float, float, float, float],
+                top: tuple[float, float, float, float], color: np.ndarray) -> dict[str, np.ndarray]:
+    """Paint the visible faces of a solid with a rectangular base and top, at the place and turn of a thing.
 
-    Args:
-        canvas: Where to paint.
-        thing: Gives the place and the turn.
-        base: (half width, back, front, height over the ground).
-        top: The same of the top.
-        color: (3,) colour before lighting.
+    Base and top are (half width, back, front, height over the ground).
 
     Returns:
         The corners (4, 2) in pixels of each visible face by its name.
@@ -126,7 +107,7 @@ class Sprite:
 
     def disc(self, center: tuple[float, float], radii: tuple[float, float], color: np.ndarray, sides: int = 12) -> None:
         """Fill a regular polygon: a disc when it has many sides, and a triangle with three points upwards."""
-        self.polygon(center + _ring(sides) * radii, color)
+        self.polygon(center + _make_ring(sides) * radii, color)
 
     def stroke(self, points: Sequence[tuple[float, float]], width: float, color: np.ndarray) -> None:
         """Draw a line through points."""
@@ -142,7 +123,7 @@ class Sprite:
 
 
 @cache
-def _ring(sides: int) -> np.ndarray:
+def _make_ring(sides: int) -> np.ndarray:
     """Return the corners (sides, 2) of a regular polygon around the origin."""
     angles = np.arange(sides) * (2 * np.pi / sides) + np.pi / 2
     return np.stack((np.cos(angles), np.sin(angles)), 1)

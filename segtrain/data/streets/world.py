@@ -12,23 +12,14 @@ FAR = 85.0  # metres: the last house
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera over a road that bends sideways by `curve` * z**2.
+    """A pinhole camera over a road that bends sideways by `curve` * z**2."""
 
-    Attributes:
-        size: (height, width) of the canvas in pixels.
-        horizon: (column, row) of the vanishing point, relative to the canvas.
-        focal: (horizontal, vertical) focal length, relative to the canvas.
-        x: Sideways position.
-        height: Height over the ground.
-        curve: Bend of the road, 1/metre.
-    """
-
-    size: tuple[int, int]
-    horizon: tuple[float, float]
-    focal: tuple[float, float]
-    x: float
-    height: float
-    curve: float
+    size: tuple[int, int]  # (height, width) of the canvas in pixels
+    horizon: tuple[float, float]  # (column, row) of the vanishing point, relative to the canvas
+    focal: tuple[float, float]  # (horizontal, vertical) focal length, relative to the canvas
+    x: float  # sideways position
+    height: float  # over the ground
+    curve: float  # 1/metre
 
     @cached_property
     def scale(self) -> np.ndarray:
@@ -71,17 +62,11 @@ def draw_distance(rng: np.random.Generator, low: float, high: float) -> float:
 
 @dataclass(frozen=True)
 class Light:
-    """The weather of one scene.
+    """The weather of one scene."""
 
-    Attributes:
-        sun: Unit vector towards the sun.
-        ambient: Colour (3,) of the light from the whole sky.
-        direct: Colour (3,) of the light from the sun.
-    """
-
-    sun: tuple[float, float, float]
-    ambient: np.ndarray
-    direct: np.ndarray
+    sun: tuple[float, float, float]  # unit vector towards it
+    ambient: np.ndarray  # colour (3,) of the light from the whole sky
+    direct: np.ndarray  # colour (3,) of the light from the sun
 
     def shade(self, normal: tuple[float, float, float], lit: float = 1.0) -> np.ndarray:
         """Return the light (3,) on a surface with a normal of any length, `lit` of whose sunshine is not blocked."""
@@ -101,25 +86,16 @@ def draw_light(rng: np.random.Generator) -> Light:
 
 @dataclass(frozen=True)
 class Street:
-    """The ground plan of a scene, in metres.
+    """The ground plan of a scene, in metres."""
 
-    Attributes:
-        half: Half the width of the road.
-        pavements: Widths of the left and of the right pavement.
-        greens: Whether there is grass beyond the left and beyond the right pavement.
-        crossing: (near, far) ends of a side street, beyond `FAR` where there is none.
-        dash: Half the width of the dashed middle line, 0 where there is none.
-        kerb_line: Colour (3,) of the lines along the kerbs.
-    """
+    half: float  # half the width of the road
+    pavements: tuple[float, float]  # widths of the left and of the right one
+    greens: tuple[bool, bool]  # whether there is grass beyond the left and beyond the right pavement
+    crossing: tuple[float, float]  # (near, far) ends of a side street, beyond `FAR` where there is none
+    dash: float  # half the width of the dashed middle line, 0 where there is none
+    kerb_line: np.ndarray  # colour (3,) of the lines along the kerbs
 
-    half: float
-    pavements: tuple[float, float]
-    greens: tuple[bool, bool]
-    crossing: tuple[float, float]
-    dash: float
-    kerb_line: np.ndarray
-
-    def free(self, z: float, margin: float = 0.0) -> bool:
+    def is_free(self, z: float, margin: float = 0.0) -> bool:
         """Return whether a place along the road is outside the side street."""
         return not self.crossing[0] - margin < z < self.crossing[1] + margin
 
