@@ -14,7 +14,7 @@ from torch import nn
 
 from segtrain import losses
 from segtrain.config.check import settle_values
-from segtrain.config.instantiate import call, guarded, locate, takes
+from segtrain.config.instantiate import call, guarded, locate, target_parameters
 from segtrain.config.overrides import walk
 from segtrain.config.schema import Config, DatasetSection, Settled, TaskT
 from segtrain.data.base import Cached, Dataset, Subset
@@ -44,7 +44,7 @@ def dataset(cfg: Config[Any], split: str, *, targets_only: bool = False) -> Data
     """
     node = {"_target_": cfg.dataset.target, **cfg.dataset.arguments}
     given: dict[str, Any] = {"split": split}
-    if takes(node, "targets_only", "dataset"):
+    if "targets_only" in target_parameters(node, "dataset"):
         given["targets_only"] = targets_only
     with process_group.main_first():  # it may have to download the data
         built = call(node, "dataset", known=DatasetSection.model_fields, given=given)
@@ -162,7 +162,7 @@ def optimizer(cfg: Config[Any], network: nn.Module, device: torch.device) -> tor
     With train.encoder_lr or train.weight_decay_on=kernels they come in groups; that of optim.lr is the first.
     """
     node = dict(cfg.optim)
-    if device.type == "cuda" and "fused" in inspect.signature(locate(str(node.get("_target_")), "optim")).parameters:
+    if device.type == "cuda" and "fused" in target_parameters(node, "optim"):
         node.setdefault("fused", True)
     kernels_only = cfg.train.weight_decay_on == "kernels"
     parameters = group_parameters(network, freeze_encoder=cfg.train.freeze_encoder, encoder_lr=cfg.train.encoder_lr,
@@ -245,16 +245,16 @@ def settle(cfg: Config[TaskT], on: torch.device, *, num_classes: int, cached_in_
         pixels = train_steps * cfg.train.batch_size * cfg.train.accumulate * math.prod(cfg.dataset.crop)
         compiles = on.type == "cuda" and _can_compile() and pixels >= COMPILE_FROM_PIXELS
     fills = {f"augmentation.{name}.fill_mask": IGNORE_INDEX for name, node in cfg.augmentation.items()
-             if isinstance(node, dict) and "fill_mask" not in node and _fills_targets(node)}
+             if isinstance(node, dict) and "fill_mask" not in node and _fills_targets(node, f"augmentation.{name}")}
     return settle_values(cfg, fills | {
         "dataset.num_classes": num_classes, "dataset.std": std, "runtime.precision": precision,
         "runtime.device": on.type if process_group.is_started() else str(on),  # which one is this process's own matter
         "runtime.workers": workers, "runtime.sync_batchnorm": sync_batchnorm, "runtime.compile": compiles})
 
 
-def _fills_targets(node: dict[str, Any]) -> bool:
+def _fills_targets(node: dict[str, Any], key: str) -> bool:
     """Return whether a transform fills pixels of the target that it uncovers, with class 0 if it is left to itself."""
-    parameter = inspect.signature(locate(str(node.get("_target_")), "augmentation")).parameters.get("fill_mask")
+    parameter = target_parameters(node, key).get("fill_mask")
     return parameter is not None and parameter.default not in (None, IGNORE_INDEX)
 
 

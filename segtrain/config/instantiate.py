@@ -63,10 +63,10 @@ def call(node: Mapping[str, Any], key: str, *, given: Mapping[str, Any] | None =
     return guarded(key, lambda: target(**arguments, **given), node)
 
 
-def takes(node: Mapping[str, Any], argument: str, key: str) -> bool:
-    """Return whether a node's target has an argument of that name, as far as its signature shows."""
+def target_parameters(node: Mapping[str, Any], key: str) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a node's target; none where it has no target, or that has no signature."""
     path = node.get("_target_")
-    return isinstance(path, str) and argument in (_parameters(locate(path, key)) or ())
+    return (_parameters(locate(path, key)) if isinstance(path, str) else None) or {}
 
 
 def nested(value: Any, key: str) -> Any:
