@@ -20,13 +20,12 @@ class UnknownNameError(ValueError):
 class SegmentationNetwork(nn.Module):
     """The interface of every network here.
 
-    Two further arguments mean the same in all networks that have them. `pretrained` is what `load_pretrained` loads
-    into the encoder, None to start from scratch. With `keras_compatible` a network computes what its Keras original
-    computes, so that the original's weights can be used; the parameters are the same either way.
-
     Args:
         num_classes: Classes to tell apart, K.
         in_channels: Channels of the images, C.
+        pretrained: What `load_pretrained` loads into the encoder, where a network has one; None starts from scratch.
+        keras_compatible: Compute what the network's Keras original computes, so that the original's weights can be
+            used; the parameters are the same either way. Excludes `pretrained`.
 
     Shape:
         - images: (N, C, H, W), float, normalised so that zero is the mean colour; any H and W >= 32. Where a network
@@ -38,20 +37,18 @@ class SegmentationNetwork(nn.Module):
             forward, if the height or the width is below 32.
     """
 
-    def __init__(self, num_classes: int, in_channels: int):
+    def __init__(
+        self, num_classes: int, in_channels: int, pretrained: str | None = None, keras_compatible: bool = False
+    ):
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, not {num_classes}")
         if in_channels < 1:
             raise ValueError(f"in_channels must be at least 1 (3 for colour images), not {in_channels}")
-
-
-def check_keras_compatible(keras_compatible: bool, pretrained: str | None) -> None:
-    """Raise ValueError for torchvision's weights in a network that computes as Keras does."""
-    if keras_compatible and pretrained is not None:
-        raise ValueError(
-            "keras_compatible=true excludes pretrained weights: set pretrained=null, or keras_compatible=false"
-        )
+        if keras_compatible and pretrained is not None:
+            raise ValueError(
+                "keras_compatible=true excludes pretrained weights: set pretrained=null, or keras_compatible=false"
+            )
 
 
 def check_size(images: Tensor) -> None:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from segtrain.models.blocks import (
     SegmentationNetwork,
     UpConv2d,
-    check_keras_compatible,
     crop_like,
     kaiming_init,
     pad_to_multiple,
@@ -35,7 +34,7 @@ class FCDenseNet(SegmentationNetwork):
     Args:
         depth: Which DenseNet the encoder is: 121, 169 or 201, each torchvision's without final norm and classifier.
         bottleneck_blocks: Layers of a dense block between encoder and decoder, 0 for none (the original offers 32).
-        keras_compatible: The last step of the Keras network, and its constants in BatchNorm. Excludes `pretrained`.
+        keras_compatible: The last step of the Keras network, and its constants in BatchNorm.
 
     Source: Jegou et al., "The one hundred layers Tiramisu: Fully convolutional DenseNets for semantic segmentation",
     CVPR workshops 2017; Huang et al., "Densely connected convolutional networks", CVPR 2017.
@@ -50,12 +49,11 @@ class FCDenseNet(SegmentationNetwork):
         pretrained: str | None = None,
         keras_compatible: bool = False,
     ):
-        super().__init__(num_classes, in_channels)
+        super().__init__(num_classes, in_channels, pretrained, keras_compatible)
         if depth not in DENSENETS:
             raise ValueError(f"unknown depth {depth}: choose one of {', '.join(map(str, DENSENETS))}")
         if not 0 <= bottleneck_blocks <= 1000:
             raise ValueError(f"bottleneck_blocks must be at least 0, at most 1000, not {bottleneck_blocks}")
-        check_keras_compatible(keras_compatible, pretrained)
         self.encoder = DenseNetEncoder(depth, in_channels, pretrained)
         *skips, channels = self.encoder.channels
         self.bottleneck = DenseBlock(channels, bottleneck_blocks)

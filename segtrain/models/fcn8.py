@@ -6,14 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segtrain.models.blocks import (
-    SegmentationNetwork,
-    check_keras_compatible,
-    check_size,
-    crop_like,
-    kaiming_init,
-    use_keras_batch_norm,
-)
+from segtrain.models.blocks import SegmentationNetwork, check_size, crop_like, kaiming_init, use_keras_batch_norm
 from segtrain.models.encoders import VGG16Encoder
 from segtrain.models.pretrained import Normalization, normalization
 
@@ -34,9 +27,8 @@ class FCN8(SegmentationNetwork):
         pretrained: For vgg16_bn, or vgg16 without `batch_norm`; the fully connected layers are not taken over.
         keras_compatible: `dropout` is the probability to keep a feature, in (0, 1]; the last scores are repeated 8x8
             times and cut to the middle, which shifts them by up to three pixels if the size is not divisible by 8; the
-            learned enlargements start at random; BatchNorm has Keras's eps and momentum. Excludes `pretrained`. By
-            default the last scores are enlarged bilinearly and keep their place, and the learned enlargements start as
-            bilinear ones.
+            learned enlargements start at random; BatchNorm has Keras's eps and momentum. By default the last scores are
+            enlarged bilinearly and keep their place, and the learned enlargements start as bilinear ones.
 
     Source: Long et al., "Fully convolutional networks for semantic segmentation", CVPR 2015. Layers as in "FastFCN8".
     """
@@ -52,7 +44,7 @@ class FCN8(SegmentationNetwork):
         pretrained: str | None = None,
         keras_compatible: bool = False,
     ):
-        super().__init__(num_classes, in_channels)
+        super().__init__(num_classes, in_channels, pretrained, keras_compatible)
         if fc_channels < 1:
             raise ValueError(f"fc_channels must be at least 1 (4096 as in VGG16), not {fc_channels}")
         drop = 1 - dropout if keras_compatible else dropout
@@ -61,7 +53,6 @@ class FCN8(SegmentationNetwork):
             raise ValueError(f"dropout must be {wanted}, not {dropout}")
         if pretrained is not None and separable:
             raise ValueError("separable=true has no pretrained weights: set pretrained=null, or separable=false")
-        check_keras_compatible(keras_compatible, pretrained)
 
         conv = SeparableConv2d if separable else nn.Conv2d
         self.encoder = VGG16Encoder(in_channels, conv=conv, batch_norm=batch_norm, pretrained=pretrained)

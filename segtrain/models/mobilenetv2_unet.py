@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from segtrain.models.blocks import (
     SegmentationNetwork,
     UpConv2d,
-    check_keras_compatible,
     crop_like,
     kaiming_init,
     pad_to_multiple,
@@ -26,7 +25,7 @@ class MobileNetV2UNet(SegmentationNetwork):
     convolutions of stride 2 right and bottom only; here they are padded on all sides, as torchvision's weights want it.
 
     Args:
-        keras_compatible: The padding of the Keras network, and its constants in BatchNorm. Excludes `pretrained`.
+        keras_compatible: The padding of the Keras network, and its constants in BatchNorm.
 
     Source: Sandler et al., "MobileNetV2: Inverted residuals and linear bottlenecks", CVPR 2018; Ronneberger et al.,
     "U-Net: Convolutional networks for biomedical image segmentation", MICCAI 2015; the decoder's steps are those of
@@ -36,8 +35,7 @@ class MobileNetV2UNet(SegmentationNetwork):
     def __init__(
         self, num_classes: int, in_channels: int = 3, pretrained: str | None = None, keras_compatible: bool = False
     ):
-        super().__init__(num_classes, in_channels)
-        check_keras_compatible(keras_compatible, pretrained)
+        super().__init__(num_classes, in_channels, pretrained, keras_compatible)
         self.encoder = MobileNetV2Encoder(in_channels, pretrained)
         *skips, channels = self.encoder.channels
         self.decoder = nn.ModuleList()
