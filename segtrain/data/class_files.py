@@ -18,15 +18,21 @@ from segtrain.files import MAX_BYTES, read_text
 from segtrain.labels import IGNORE_INDEX, Label, make_up_color
 
 COLUMNS = ("name", "label_id", "color", "has_instances")
-# What the tools call the same thing: COCO, CVAT, Mapillary, Label Studio.
+# What the tools call the same thing: COCO, CVAT, Mapillary, Label Studio, Roboflow.
 SYNONYMS = {
     "name": ("name", "label", "title", "class"),
-    "label_id": ("label_id", "id", "value"),
+    "label_id": ("label_id", "id", "value", "pixel value"),
     "color": ("color", "colour", "color_rgb"),
     "has_instances": ("has_instances", "isthing", "instances"),
 }
 _COLUMN = {synonym: column for column, synonyms in SYNONYMS.items() for synonym in synonyms}
-LISTS = ("classes", "categories", "names", "labels")  # under which a file may hold its classes
+LISTS = ("classes", "categories", "names", "labels", "label_map")  # under which a file may hold its classes
+# Lines of text files with several values, as all lines of a file have them: CamVid's, RUGD's, and value and name.
+LINES = tuple(re.compile(pattern) for pattern in (
+    r"(?P<color>\d{1,3}\s+\d{1,3}\s+\d{1,3})\s+(?P<name>\S.*)",
+    r"(?P<label_id>\d{1,5})\s+(?P<name>\D.*?)\s+(?P<color>\d{1,3}\s+\d{1,3}\s+\d{1,3})",
+    r"(?P<label_id>\d{1,5})(?:\s*[:,;]\s*|\s+)(?P<name>\D.*)"))
+LONGEST_LINE = 1000  # that is compared with them, for they take long on longer ones
 T = TypeVar("T")
 
 
@@ -58,7 +64,8 @@ def read_class_file(path: Path) -> Classes:
     - .json, .yaml: a list of names, or of mappings with these keys (or id, isthing: COCO); a mapping from names to
       colours, values or such mappings, or from values to names; all of it may stand under classes, categories, names
       or labels. Other keys are left alone: label tools write many;
-    - .txt: CVAT's labelmap.txt (label:color_rgb:parts:actions), or a name a line (labelme's labels.txt).
+    - .txt: CVAT's labelmap.txt (label:color_rgb:parts:actions); a name a line (labelme's labels.txt); or, on every
+      line, colour and name (64 128 64 Animal), value, name and colour (3 tree 0 102 0), or value and name (3 tree).
 
     Raises:
         UserError: If the file is missing or not of this kind; the message names file, place and remedy.
@@ -77,6 +84,8 @@ def read_class_file(path: Path) -> Classes:
     labels = tuple(_make_label(row, number) for number, row in enumerate(rows))
     if not labels:
         raise UserError(f"{path} lists no class: write one a row, under the header: {','.join(COLUMNS)}")
+    if len(labels) > IGNORE_INDEX:
+        raise UserError(f"{path} lists {len(labels)} classes: a network is trained for at most {IGNORE_INDEX}.")
     for column in ("name", "label_id"):
         doubled = _find_doubled(getattr(label, column) for label in labels)
         if doubled:
@@ -136,12 +145,18 @@ def _check_header(path: Path, columns: list[str]) -> None:
 
 
 def _read_lines(path: Path, text: str) -> list[_Row]:
-    """Read CVAT's label map (name:r,g,b:parts:actions), or one name a line; __ignore__ is labelme's void."""
+    """Read the kinds of text file that `read_class_file` names; __ignore__ is labelme's void."""
+    lines = [(f"{path}, line {number}", line.strip()) for number, line in enumerate(text.splitlines(), 1)
+             if line.strip() and not line.lstrip().startswith("#")]
+    for pattern in LINES:
+        found = [pattern.fullmatch(line) if len(line) <= LONGEST_LINE else None for _, line in lines]
+        if found and all(found):
+            return [_Row(where, match.groupdict()) for (where, _), match in zip(lines, found, strict=True) if match]
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for where, line in lines:
         name, *more = (part.strip() for part in line.split(":"))
-        if line.strip() and not line.lstrip().startswith("#") and name != "__ignore__":
-            rows.append(_Row(f"{path}, line {number}", {"name": name, "color": more[0] if more else None}))
+        if name != "__ignore__":
+            rows.append(_Row(where, {"name": name, "color": more[0] if more else None}))
     return rows
 
 
@@ -233,8 +248,8 @@ def _make_label(row: _Row, train_id: int) -> Label:
                         "YAML reads yes, no, on and off as truth values unless they are in quotes.")
     given = _get_or(row.values.get("label_id"), train_id)
     label_id = _parse_number(given)
-    if label_id is None or label_id >= IGNORE_INDEX:
-        raise UserError(f"{where}: label_id {_show(given)} must be a whole number from 0 to 254 (255 is void).")
+    if label_id is None or label_id > 65535:
+        raise UserError(f"{where}: label_id {_show(given)} must be a whole number from 0 to 65535.")
     color = read_color(_get_or(row.values.get("color"), [*make_up_color(train_id)]))
     if color is None:
         raise UserError(f"{where}: color {_show(row.values['color'])} must look like #ff8000 or 255,128,0.")
@@ -251,10 +266,10 @@ def _get_or(value: Any, default: Any) -> Any:
 
 
 def _parse_number(value: Any) -> int | None:
-    """Return a whole number of at most three digits, from a number or its text; else None."""
-    if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,3}\s*", value):
+    """Return a whole number of at most five digits, from a number or its text; else None."""
+    if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,5}\s*", value):
         return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 999 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 99_999 else None
 
 
 def _show(value: Any) -> str:

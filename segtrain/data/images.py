@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from segtrain.data.color_masks import find_palette_fault
+from segtrain.data.file_kinds import count_extra_bands, explain_file
 from segtrain.errors import UserError, list_first
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.metrics.confusion import count_values
@@ -26,9 +27,9 @@ T = TypeVar("T")
 def read_image(path: Path, bits: int | None = None) -> np.ndarray:
     """Read an image as uint8 (H, W, 3) RGB, turned upright as its EXIF orientation says: masks are drawn on that view.
 
-    Grey becomes three equal channels, alpha is dropped, CMYK and palettes are converted, 16 bits are scaled to 8.
-    `bits` are those of 16 that are used: 12 scales 0..4095 to 0..255. None takes all 16, and refuses an image that uses
-    at most 12 of them.
+    Grey becomes three equal channels, a palette its colours; transparency is dropped, a colour profile is not applied.
+    16 bits are scaled to 8: `bits` are those that are used, 12 scales 0..4095 to 0..255. None takes all 16, and refuses
+    an image that does not use the highest. CMYK, real numbers and bands beyond three are refused.
     """
     return decode(path, lambda image: _to_rgb(image, path, bits))
 
@@ -64,7 +65,7 @@ def check_sizes(image: np.ndarray, image_path: Path, mask: np.ndarray, mask_path
 
 def to_train_ids(mask: np.ndarray, labels: Sequence[Label], void: Sequence[int], path: Path,
                  remedy: str = "Correct the mask or the class table.") -> np.ndarray:
-    """Turn the values of a mask, uint8 (H, W), into train ids, uint8 (H, W), 0..K-1 or 255.
+    """Turn the values of a mask, 0..255 in uint8 or 0..65535 (H, W), into train ids, uint8 (H, W), 0..K-1 or 255.
 
     Args:
         mask: Values as in the file.
@@ -76,19 +77,21 @@ def to_train_ids(mask: np.ndarray, labels: Sequence[Label], void: Sequence[int],
     Raises:
         UserError: If a value is neither a class nor void; it names the file, the values and their pixel counts.
     """
-    table = np.full(256, IGNORE_INDEX, dtype=np.uint8)
-    known = np.zeros(256, dtype=bool)
-    known[list(void)] = True
+    size = 256 if mask.dtype == np.uint8 else 2**16
+    table = np.full(size, IGNORE_INDEX, dtype=np.uint8)
+    known = np.zeros(size, dtype=bool)
+    known[[value for value in void if value < size]] = True
     for label in labels:
-        table[label.label_id] = label.train_id
-        known[label.label_id] = True
-    counts = count_values(mask)
+        if label.label_id < size:
+            table[label.label_id] = label.train_id
+            known[label.label_id] = True
+    counts = count_values(mask) if size == 256 else np.bincount(mask.ravel(), minlength=size)
     unknown = np.flatnonzero((counts > 0) & ~known)
     if len(unknown):
         classes = _format_ranges([label.label_id for label in labels])
         raise UserError(f"{path} holds the label {list_counts(unknown, counts)}, which is not a class: the classes are "
                         f"{classes}, void is {_format_ranges(void) or 'none'}. {remedy}")
-    return cv2.LUT(mask, table)
+    return cv2.LUT(mask, table) if size == 256 else table[mask]
 
 
 def _format_ranges(values: Sequence[int]) -> str:
@@ -110,7 +113,8 @@ def list_counts(values: Iterable[int], counts: np.ndarray) -> str:
 def decode(path: Path, convert: Callable[[Image.Image], T]) -> T:
     """Open an image and return what `convert` makes of it; every error becomes a UserError: it is the file's fault."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        # From a path, Pillow 13 maps uncompressed files, and so reads grey TIFFs wrongly that are to be turned.
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
             if image.format != "MPO" and getattr(image, "is_animated", False):  # an MPO's first is the photo
                 raise UserError(f"{path} holds {getattr(image, 'n_frames', 'several')} images (frames or pages): "
                                 "save each as a file of its own.")
@@ -121,8 +125,16 @@ def decode(path: Path, convert: Callable[[Image.Image], T]) -> T:
         raise UserError(f"{path} is refused, for its size may be an attack ({_join_lines(error)}): "
                         "cut it into tiles, or remove it.") from error
     except Exception as error:  # broken files raise OSError, SyntaxError, struct.error, zlib.error, ...
-        reason = _explain_path(path) or _join_lines(error)
-        raise UserError(f"{path} cannot be read as an image ({reason}): replace or remove it.") from error
+        reason, remedy = explain_file(path) or (_join_lines(error), "replace or remove it")
+        raise UserError(f"{path} cannot be read as an image ({reason}): {remedy}.") from error
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    """Turn an image as its EXIF orientation says: the one rule for images, masks and instance maps."""
+    image.load()
+    with suppress(Exception):  # unreadable EXIF data is not a reason to refuse the image
+        return ImageOps.exif_transpose(image)
+    return image
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -135,7 +147,9 @@ def is_deep(image: Image.Image) -> bool:
 def is_lossy(image: Image.Image) -> bool:
     """Return whether an image that was opened is of a kind that does not keep the values as they were saved."""
     if image.format == "WEBP":  # its lossless pixels are a chunk of that name
-        return b"VP8L" not in Path(str(getattr(image, "filename", ""))).read_bytes()
+        file = image.fp  # type: ignore[attr-defined]
+        file.seek(0)
+        return b"VP8L" not in file.read()
     return image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg"  # the latter is a TIFF's
 
 
@@ -151,28 +165,20 @@ def _join_lines(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _explain_path(path: Path) -> str | None:
-    """Return what a path is that holds no image for sure."""
-    with suppress(OSError, ValueError):  # a name too long, or with a zero byte
-        if path.is_symlink() and not path.exists():
-            return f"it is a link to {path.readlink()}, which is not there"
-        if path.is_dir():
-            return "it is a folder"
-        return "the file is empty" if path.is_file() and not path.stat().st_size else None
-    return None
-
-
 def _to_rgb(image: Image.Image, path: Path, bits: int | None) -> np.ndarray:
     if image.mode == "F":
         raise UserError(f"{path} is an image of mode F, of real numbers: save it with 8 or 16 bits a channel.")
+    if image.mode == "CMYK":
+        raise UserError(f"{path} is an image of printing inks (CMYK): convert it to RGB with its colour profile.")
+    extra = count_extra_bands(image)
+    if extra > 0:
+        raise UserError(f"{path} has {extra} more bands than its colours, and segtrain reads three: save red, green "
+                        "and blue as an image of their own.")
     if is_deep(image):
         turn = read_orientation(image)
         image = Image.fromarray(_to_8_bits(_read_deep(image, path), path, bits))
         image.getexif()[ORIENTATION] = turn
-    image.load()
-    with suppress(Exception):  # unreadable EXIF data is not a reason to refuse the image
-        image = ImageOps.exif_transpose(image)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(turn_upright(image).convert("RGB"))
 
 
 def _read_deep(image: Image.Image, path: Path) -> np.ndarray:
@@ -191,7 +197,7 @@ def _to_8_bits(values: np.ndarray, path: Path, bits: int | None) -> np.ndarray:
     if lowest < 0 or highest > top:
         raise UserError(f"{path} holds values from {lowest} to {highest}, but {bits or 16} bits hold 0 to {top}: "
                         + ("correct dataset.image_bits." if bits else "save it with 8 or 16 bits a channel."))
-    if bits is None and 0 < highest < 2**12:
+    if bits is None and 0 < highest < 2**15:
         used = max(8, highest.bit_length())
         raise UserError(f"{path} has 16 bits a channel, but its highest value is {highest}, as of {used}-bit data: say "
                         f"how many bits the camera uses, dataset.image_bits={used} or more, up to 16 if the image is "
@@ -203,12 +209,13 @@ def _to_index(image: Image.Image, path: Path, labels: Sequence[Label]) -> np.nda
     if image.mode not in ("L", "P", "1"):
         raise UserError(f"{path} is a mask of mode {image.mode}: save it as one 8-bit class number "
                         "per pixel (grey or palette PNG).")
+    lossy, image = is_lossy(image), turn_upright(image)
     values = np.array(image, dtype=np.uint8)
     if image.mode == "P" and labels:
         fault = find_palette_fault(values, read_palette(image), labels)
         if fault is not None:
             raise UserError(f"{path} {fault}: save it in the order of the classes, or as grey values.")
-    if is_lossy(image) and values.min() != values.max():
+    if lossy and values.min() != values.max():
         raise UserError(f"{path} is saved lossily. {LOSSY}.")
     return values
 

@@ -8,12 +8,23 @@ import numpy as np
 from PIL import Image
 
 from segtrain.data.class_files import Classes, read_color
-from segtrain.data.color_masks import Color, convert_colors, find_palette_fault, list_commonest, to_hex
-from segtrain.data.images import LOSSY, check_sizes, decode, is_deep, is_lossy, list_counts, read_palette, to_train_ids
+from segtrain.data.color_masks import Color, convert_colors, find_palette_fault, list_commonest, pack, to_hex
+from segtrain.data.images import (
+    LOSSY,
+    check_sizes,
+    decode,
+    is_deep,
+    is_lossy,
+    list_counts,
+    read_palette,
+    to_train_ids,
+    turn_upright,
+)
 from segtrain.errors import UserError, did_you_mean
 from segtrain.labels import IGNORE_INDEX, Label
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
+MOST_VALUES = 2**16 - 1
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,7 @@ def make_mask_rule(classes: Classes, void: Sequence[int | str | Sequence[int]] |
     for item in void or ():
         color = None if isinstance(item, int) else read_color(item)
         named = [label for label in labels if label.name == item]
-        if isinstance(item, int) and 0 <= item <= 255:
+        if isinstance(item, int) and 0 <= item <= MOST_VALUES:
             values.append(item)
         elif named:
             labels.remove(named[0])
@@ -69,11 +80,14 @@ def make_mask_rule(classes: Classes, void: Sequence[int | str | Sequence[int]] |
         elif color is not None:
             colors.append(color)
         else:
-            raise UserError(f"dataset.void: {item} is not a value from 0 to 255, a colour (\"#ff8000\") or a class."
+            raise UserError(f"dataset.void: {item} is not a value from 0 to 65535, a colour (\"#ff8000\") or a class."
                             f"{did_you_mean(str(item), [label.name for label in labels])}")
     labels = [Label(label.name, label.label_id, train_id, label.color, label.has_instances)
               for train_id, label in enumerate(labels)]
     for label in labels:
+        if void is None and not two and label.label_id == IGNORE_INDEX:
+            raise UserError(f"255 is the value of the class {label.name}, and of void by default: say what is void, "
+                            "dataset.void=[] for nothing.")
         if not two and label.label_id in values:
             raise UserError(f"dataset.void holds {label.label_id}, the value of the class {label.name}: it is one or "
                             f"the other. To leave the class out, write its name: dataset.void=[{label.name}].")
@@ -82,6 +96,10 @@ def make_mask_rule(classes: Classes, void: Sequence[int | str | Sequence[int]] |
                             "one or the other.")
     if not labels:
         raise UserError("dataset.void names every class: leave some to learn.")
+    if len(labels) == 1:
+        raise UserError(f"{labels[0].name} is the only class, so there is nothing to tell apart: add a row for the "
+                        "rest, such as background, to the class file; for black and white masks set "
+                        "dataset.binary=true.")
     if two and len(labels) != 2:
         raise UserError(f"dataset.{'binary' if binary else 'threshold'} is for two classes, but the class file lists "
                         f"{len(labels)}: {', '.join(label.name for label in labels[:20])}.")
@@ -111,10 +129,11 @@ def read_target(path: Path, rule: MaskRule) -> np.ndarray:
         return convert_colors(values, rule.labels, rule.void_colors, path, nearest=rule.nearest_colors,
                               remark=f"{LOSSY}. " if pixels.lossy else "")
     values = values[..., 0] if values.ndim == 3 else values
-    if values.size and (values.max() > IGNORE_INDEX or values.min() < 0):
-        raise UserError(f"{path} holds values from {values.min()} to {values.max()}, but class numbers are 0 to 254: "
+    largest = MOST_VALUES if rule.binary else max(IGNORE_INDEX, *(label.label_id for label in rule.labels),
+                                                  *rule.void_values)
+    if values.size and (values.max() > largest or values.min() < 0):
+        raise UserError(f"{path} holds values from {values.min()} to {values.max()}, but classes end at {largest}: "
                         "instance maps belong to dataset.instance_maps, and coloured masks are saved as RGB.")
-    values = values.astype(np.uint8)
     return _convert_two(values, rule, path) if rule.binary else _convert_values(values, pixels.lossy, rule, path)
 
 
@@ -152,6 +171,7 @@ def _read_pixels(image: Image.Image) -> _Pixels:
     lossy = is_lossy(image)
     if is_deep(image) and not image.mode.startswith("I"):
         raise ValueError("a coloured mask needs 8 bits a channel")
+    image = turn_upright(image)
     if image.mode == "P":
         return _Pixels(np.array(image), lossy, read_palette(image))
     if image.mode in ("1", "L") or image.mode.startswith("I"):
@@ -159,7 +179,19 @@ def _read_pixels(image: Image.Image) -> _Pixels:
         return _Pixels(values.astype(np.uint8) if values.dtype == bool else values, lossy)
     if image.mode == "F":
         raise ValueError("real numbers are not classes, save whole ones")
+    _refuse_shapes_in_alpha(image)
     return _Pixels(np.array(image.convert("L" if image.mode == "LA" else "RGB")), lossy)
+
+
+def _refuse_shapes_in_alpha(image: Image.Image) -> None:
+    """Refuse a mask in which transparency tells apart what has one colour."""
+    if "A" in image.getbands():
+        values = np.array(image.convert("RGBA"))
+        hidden = values[..., 3] == 0
+        if hidden.any() and not hidden.all() and {*pack(values[..., :3])[hidden].tolist()} & {
+                *pack(values[..., :3])[~hidden].tolist()}:
+            raise ValueError("its transparency tells apart pixels of one colour: give them colours of their own, and "
+                             "save it without transparency")
 
 
 def _convert_palette(values: np.ndarray, palette: np.ndarray, rule: MaskRule, path: Path) -> np.ndarray:
@@ -182,7 +214,7 @@ def _convert_palette(values: np.ndarray, palette: np.ndarray, rule: MaskRule, pa
 def _read_brightness(image: Image.Image) -> np.ndarray:
     if image.mode == "F" or is_deep(image):
         raise ValueError("a threshold counts in 8 bits")
-    return np.array(image.convert("L"))
+    return np.array(turn_upright(image).convert("L"))
 
 
 def _is_grey(values: np.ndarray, rule: MaskRule) -> bool:
@@ -201,12 +233,12 @@ def _cut(values: np.ndarray, threshold: int, rule: MaskRule, path: Path) -> np.n
 
 def _convert_two(values: np.ndarray, rule: MaskRule, path: Path) -> np.ndarray:
     counts = np.bincount(values.ravel(), minlength=256)
-    other = [value for value in np.flatnonzero(counts).tolist() if value not in (0, 1, 255, *rule.void_values)]
-    if other or (counts[1] and counts[255] and not {1, 255} & set(rule.void_values)):
-        shown = other or [1, 255]
+    held = {*np.flatnonzero(counts).tolist()} - {0, *rule.void_values}
+    if len(held) > 1 or not held <= {1, 255, MOST_VALUES}:
+        shown = sorted(held - {1, 255, MOST_VALUES}) or sorted(held)
         raise UserError(f"{path} holds {list_counts(shown, counts)}, but with dataset.binary=true a mask holds 0 for "
-                        f"{rule.labels[0].name}, and 1 or 255 for {rule.labels[1].name}, not both: correct the mask, "
-                        "or cut it with dataset.threshold=128 instead.")
+                        f"{rule.labels[0].name}, and one of 1, 255 and 65535 for {rule.labels[1].name}: correct the "
+                        "mask, or cut it with dataset.threshold=128 instead.")
     return _make_target(values > 0, values, rule)
 
 
@@ -230,6 +262,11 @@ def _convert_values(values: np.ndarray, lossy: bool, rule: MaskRule, path: Path)
         raise UserError(f"{path} is a mask of {len(held)} different values, {commonest}, saved lossily. "
                         f"{LOSSY}{remedy}.")
     known = {*rule.void_values, *(label.label_id for label in rule.labels)}
-    void = ",".join(map(str, sorted({*rule.void_values, *(held - known)})[:8]))
-    return to_train_ids(values, rule.labels, rule.void_values, path,
-                        f"Correct the mask or the class file, or say what is void: dataset.void=[{void}].")
+    unknown = held - known
+    remedy = "Correct the mask, or add the values to the class file."
+    if rule.has_colors and {(value, value, value) for value in unknown} <= {label.color for label in rule.labels}:
+        remedy = "If its grey values are the classes' colours, give each class its grey value as label_id."
+    elif len(unknown) <= 8:
+        void = ",".join(map(str, sorted({*rule.void_values, *unknown})))
+        remedy = f"Correct the mask or the class file; if they are not to be learnt, dataset.void=[{void}]."
+    return to_train_ids(values, rule.labels, rule.void_values, path, remedy)

@@ -114,7 +114,8 @@ def _read_split(path: Path, split: str) -> list[str]:
     names = [line.split()[0] for _, line in read_lines(path, "dataset.split")]
     if not names:
         raise UserError(f"{path} lists no name: the split is empty.")
-    outside = next((name for name in names if ".." in Path(name).parts or not name.isprintable()), None)
+    outside = next((name for name in names if ".." in Path(name).parts or Path(name).is_absolute()
+                    or not name.isprintable()), None)
     if outside is not None:
         raise UserError(f"{path} lists {outside}, which leads out of the dataset or is not plain text: correct it.")
     doubled = [name for name, count in Counter(names).items() if count > 1]

@@ -48,7 +48,9 @@ def test_full_class_files(tmp_path, name, text):
     ("yolo.yaml", "path: ../data\nnc: 2\nnames: [road, car]\n", (0, 1)),
     ("yolo.yml", "train: images\nnames:\n  0: road\n  1: car\n", (0, 1)),
     ("names.yaml", "road:\ncar:\n", (0, 1)),
-    ("labels.txt", "__ignore__\nroad\ncar\n", (0, 1)),
+    ("labels.txt", "__ignore__\nroad\ncar\n", (0, 1)), ("classes.txt", "7 road\n3 car\n", (7, 3)),
+    ("_classes.csv", "Pixel Value, Class\n0, road\n1, car\n", (0, 1)),
+    ("meta.json", '{"label_map": {"0": "road", "1": "car"}}', (0, 1)),
 ])
 def test_class_files_without_colours(tmp_path, name, text, label_ids):
     classes = read(tmp_path / name, text)
@@ -61,6 +63,7 @@ def test_class_files_without_colours(tmp_path, name, text, label_ids):
 @pytest.mark.parametrize(("name", "text"), [
     ("class_dict.csv", "name,r,g,b\nroad,128,64,128\ncar,0,0,142\n"),
     ("labelmap.txt", "# label:color_rgb:parts:actions\nroad:128,64,128::\ncar:0,0,142:wheel:\n"),
+    ("label_colors.txt", "128 64 128\troad\n0 0 142\tcar\n"), ("colormap.txt", "0 road 128 64 128\n1 car 0 0 142\n"),
     ("colours.json", '{"road": [128, 64, 128], "car": "#00008E"}'),
     ("colours.yaml", "road: '#804080'\ncar: [0, 0, 142]\n"),
 ])
@@ -90,7 +93,7 @@ def test_a_class_without_its_colour_makes_the_table_useless_for_colour_masks(tmp
     ("a.json", '{"road": 1, "road": 2}', ["road", "twice"]),
     ("a.json", '[{"id": 1}]', ["class number 1", "no name"]),
     ("a.json", '["road", ["car"]]', ["class number 2", "no name"]),
-    ("a.json", '[{"name": "road", "id": 255}]', ["label_id 255", "void"]),
+    ("a.json", '[{"name": "road", "id": 65536}]', ["label_id 65536", "0 to 65535"]),
     ("a.json", '[{"name": "road", "id": true}]', ["label_id True"]),
     ("a.json", '[{"name": "road", "id": 1.0}]', ["label_id 1.0"]),
     ("a.json", '[{"name": "road", "color": [1, 2, 300]}]', ["color [1, 2, 300]", "#ff8000"]),

@@ -7,7 +7,7 @@ from made_files import make_mask, save_image
 from PIL import Image
 
 from segtrain.data.class_files import Classes
-from segtrain.data.images import read_mask
+from segtrain.data.images import read_image, read_mask
 from segtrain.data.masks import make_mask_rule, read_instances, read_target
 from segtrain.labels import Label
 
@@ -153,7 +153,7 @@ def test_16_bit_numbers(tmp_path):
 
 
 def test_bad_void_settings():
-    for void, parts in ((["caar"], ["caar", "Did you mean 'car'"]), ([256], ["256"]), ([-1], ["-1"]),
+    for void, parts in ((["caar"], ["caar", "Did you mean 'car'"]), ([65536], ["65536"]), ([-1], ["-1"]),
                         ([1], ["value of the class car", "dataset.void=[car]"]), (["#804080"], ["colour of the class"]),
                         (["road", "car", "sky"], ["every class"]), ([[1, 2]], ["[1, 2]"])):
         with refused("dataset.void", *parts):
@@ -198,7 +198,7 @@ def test_binary_masks_hold_nothing_else(tmp_path):
         target(path, TWO, binary=True)
     assert target(path, TWO, binary=True, void=[254])[0, :4].tolist() == [255, 255, 255, 0]
     mask[0, :3] = 1
-    with refused(path, "1 (3 pixels), 255 (240 pixels)", "not both"):
+    with refused(path, "1 (3 pixels), 255 (240 pixels)", "one of 1, 255 and 65535"):
         target(save_image(path, mask), TWO, binary=True)
 
 
@@ -260,3 +260,67 @@ def test_an_instance_map_without_background_starts_at_1(tmp_path):
     assert set(np.unique(read_instances(save_image(tmp_path / "m.png", pattern() + 4)))) == {1, 2, 3}
     with refused("below.tif", "-1"):
         read_instances(save_image(tmp_path / "below.tif", pattern().astype(np.int32) - 1))
+
+
+# ---- what a file means
+
+
+@pytest.mark.parametrize("turn", [1, 3, 6, 8])
+def test_masks_are_turned_by_the_rule_of_images(tmp_path, turn):
+    """Image, index mask, colour mask and instance map hold the same pixels and the same EXIF orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    square = np.zeros((20, 30), np.uint8)
+    square[2:9, 3:8] = 1
+    colors = np.where(square[..., None] == 1, np.array([128, 64, 128], np.uint8), np.array([0, 0, 142], np.uint8))
+    for name, pixels in (("image.png", colors), ("index.png", square), ("colors.png", colors), ("index.tif", square)):
+        Image.fromarray(pixels).save(tmp_path / name, exif=exif)
+    shown = (read_image(tmp_path / "image.png")[..., 1] == 64).astype(np.uint8)
+    assert shown.shape == ((20, 30) if turn in (1, 3) else (30, 20))
+    rule = make_mask_rule(Classes((Label("car", 0, 0, (0, 0, 142)), Label("road", 1, 1, (128, 64, 128))), True), None)
+    for name in ("index.png", "colors.png", "index.tif"):
+        np.testing.assert_array_equal(read_target(tmp_path / name, rule), shown, err_msg=name)
+    for name in ("index.png", "index.tif"):
+        np.testing.assert_array_equal(read_instances(tmp_path / name), shown)
+        np.testing.assert_array_equal(read_mask(tmp_path / name), shown)
+
+
+def test_shapes_that_only_transparency_shows_are_refused(tmp_path):
+    mask = np.zeros((8, 8, 4), np.uint8)
+    mask[2:5, 2:5, 3] = 255
+    with refused("mask.png", "transparency tells apart pixels of one colour"):
+        target(save_image(tmp_path / "mask.png", mask), TWO)
+    with refused("mask.png", "transparency tells apart"):
+        target(save_image(tmp_path / "mask.png", mask[..., 2:]), TWO)
+    mask[2:5, 2:5, :3] = 1  # now their colour does
+    assert target(save_image(tmp_path / "mask.png", mask), TWO)[3, 3] == 1
+
+
+def test_255_is_a_class_where_void_is_given(tmp_path):
+    grey = Classes(tuple(Label(name, value, place, (0, 0, 0)) for place, (name, value) in enumerate(
+        {"soil": 0, "leaf": 127, "root": 255}.items())), False)
+    path = save_image(tmp_path / "m.png", np.array([[0, 127, 255]], np.uint8))
+    with refused("255 is the value of the class root", "dataset.void=[] for nothing"):
+        make_mask_rule(grey, None)
+    assert read_target(path, make_mask_rule(grey, [])).tolist() == [[0, 1, 2]]
+
+
+def test_values_of_16_bits(tmp_path):
+    deep = save_image(tmp_path / "deep.png", np.array([[0, 65535], [300, 0]], np.uint16))
+    classes = Classes((Label("soil", 0, 0, (0, 0, 0)), Label("leaf", 65535, 1, (0, 0, 0))), False)
+    assert read_target(deep, make_mask_rule(classes, [300])).tolist() == [[0, 1], [255, 0]]
+    white = save_image(tmp_path / "white.png", np.array([[0, 65535]], np.uint16))
+    assert target(white, TWO, binary=True).tolist() == [[0, 1]]
+    with refused(deep, "300 (1 pixels)", "65535 for"):
+        target(deep, TWO, binary=True)
+
+
+def test_grey_values_that_are_colours_are_told_how_to_be_read(tmp_path):
+    classes = Classes((Label("soil", 0, 0, (0, 0, 0)), Label("leaf", 1, 1, (127, 127, 127))), True)
+    with refused("127 (1 pixels)", "give each class its grey value as label_id"):
+        read_target(save_image(tmp_path / "m.png", np.array([[0, 127]], np.uint8)), make_mask_rule(classes, None))
+
+
+def test_one_class_is_refused():
+    with refused("thing is the only class", "dataset.binary=true"):
+        make_mask_rule(Classes((Label("thing", 0, 0, (0, 0, 0)),), False), None)
