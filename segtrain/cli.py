@@ -55,7 +55,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         _end_sweep(command, is_stopped=True)
         sys.exit(128 + signal.SIGINT)
-    except hydra_plugin.SweepRefused as refused:
+    except hydra_plugin.CommandRefused as refused:
         errors = [refused.args[0]]
     except Exception as error:  # Hydra raises the first failed job's again
         errors = command.failures or [error]
@@ -209,6 +209,8 @@ def _run_task(tree: DictConfig, job: Job, command: Command | None) -> float | No
     if cfg.resume is not None and Path(cfg.resume).absolute() != job.run_dir.absolute():
         raise UserError("resume= is for the command line of a single run, resume=DIR; a sweep goes on with its "
                         "former command and hydra.sweep.dir=.")
+    if cfg.rerun is not None:
+        cfg = saved.run_again(Path(cfg.rerun), cfg)
     is_again = job.sweep_dir is not None or (cfg.resume is None and process_group.is_restarted())
     if cfg.resume is None and not is_again and any(job.run_dir.iterdir()):
         raise UserError(f"{job.run_dir} is not empty: continue the run in it with resume={job.run_dir}, "

@@ -13,6 +13,7 @@ from helpers import TINY, composed, mostly_slow
 
 from segtrain import cli
 from segtrain.config import build
+from segtrain.config.hydra_plugin import prepare_arguments
 from segtrain.errors import Stopped, UserError
 from segtrain.run import checkpoint
 from segtrain.run.results import write_config, write_json
@@ -281,6 +282,25 @@ def test_resume_and_a_run_directory_contradict(segtrain, capsys):
     assert "leave out hydra.run.dir=other" in refused(capsys)
 
 
+@pytest.mark.parametrize(("given", "expected"), [
+    ("checkpoint=sweep/seed=0", r"checkpoint='sweep/seed=0'"), ("hydra.run.dir=my run", "hydra.run.dir=my run"),
+    ("checkpoint=a,b", "checkpoint=a,b"), ("task.run='sweep/seed=0'", "task.run='sweep/seed=0'"),
+    ("hydra.run.dir=~/out", "hydra.run.dir='/home/me/out'"), ("+checkpoint='~/a b'", "+checkpoint='/home/me/a b'"),
+    ("dataset.root=~", "dataset.root='/home/me'"), ("dataset.root=~x", "dataset.root='~x'"),
+    ("train.epochs=a=b", "train.epochs=a=b")])
+def test_paths_of_any_name_are_taken_and_home_is_expanded(monkeypatch, given, expected):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert prepare_arguments([given]) == [expected]
+
+
+def test_a_folder_called_home_is_never_made(segtrain, capsys, tmp_path):
+    (tmp_path / "own/experiment").mkdir(parents=True)
+    (tmp_path / "own/experiment/mine.yaml").write_text("# @package _global_\nhydra: {run: {dir: ~/out}}\n")
+    assert segtrain("experiment=mine", *TINY, "--config-dir", "own") == 2
+    assert "~/out: ~ is expanded on the command line only" in refused(capsys)
+    assert left() == ["own", "own/experiment", "own/experiment/mine.yaml"]
+
+
 @pytest.mark.parametrize("name", mostly_slow(2, [
     "a run", "a=b,c", "it's", 'a "run"', "[1]", "größe", "a\\b", "'quoted'", "~x", "1e3", "null_"]))
 def test_resume_of_any_name(segtrain, capsys, name):
@@ -301,6 +321,22 @@ def test_resume_takes_the_saved_config_and_overrides(segtrain, monkeypatch):
     cfg, name = seen[0]
     assert (cfg.optim["_target_"], cfg.train.epochs, cfg.train.batch_size, name) == ("torch.optim.SGD", 7, 2, "a run")
     assert list(cfg.runtime.trusted) == []
+
+
+def test_a_saved_config_is_run_again_in_a_new_directory(segtrain, monkeypatch, capsys):
+    finished("a=run", "optim=sgd", "augmentation=strong", "dataset.std=[0.5,0.5,0.5]", "runtime.trusted=[mine]")
+    seen = []
+    task(monkeypatch, lambda cfg, run_dir: seen.append((cfg, run_dir.name)))
+    for given in ("a=run", "a=run/config.yaml"):
+        assert segtrain(f"rerun={given}", "optim.nesterov=true", "hydra.run.dir=again") == 0
+        cfg, name = seen.pop()
+        assert (cfg.optim["_target_"], cfg.optim["nesterov"], name) == ("torch.optim.SGD", True, "again")
+        assert (cfg.dataset.std, "blur" in cfg.augmentation, cfg.runtime.trusted) == ([0.5, 0.5, 0.5], True, [])
+        Path("again/train.log").unlink()
+    assert segtrain("rerun=nowhere") == 2
+    assert "nowhere" in refused(capsys)
+    assert segtrain("--config-dir", "a=run") == 2
+    assert "use rerun=a=run" in refused(capsys)
 
 
 def test_resume_overrides_what_only_the_saved_group_has(segtrain, capsys, monkeypatch):

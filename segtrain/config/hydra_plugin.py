@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 # What a job knows of its sweep, in hydra.job.env_set: it may run in another process, which has another sys.argv.
 COMMAND, SWEPT = "SEGTRAIN_SWEEP", "SEGTRAIN_SWEPT"
+# Keys whose values are paths, which may have any name.
+PATHS = ("checkpoint", "rerun", "hydra.run.dir", "hydra.sweep.dir", "dataset.root", "task.input", "task.output",
+         "task.run", "task.evaluation", "task.predictions", "task.weights")
 MOST_CHECKED = 100  # values of a key that are checked before a sweep begins
 
 
@@ -103,14 +106,17 @@ class NoteFolders(Callback):
 
     def _note(self, section: DictConfig) -> None:
         with contextlib.suppress(OmegaConfBaseException, OSError):  # Hydra will raise it itself
+            if _expand(section.dir) != section.dir:
+                raise CommandRefused(UserError(f"{section.dir}: ~ is expanded on the command line only, write the "
+                                               "whole path into the file (hydra.run.dir, hydra.sweep.dir)."))
             path = Path(section.dir).absolute()
             current_command.get().made = [made for made in (*reversed(path.parents), path) if not made.exists()]
             if (path / "multirun.yaml").is_symlink():
                 (path / "multirun.yaml").unlink()  # Hydra is about to write it, wherever it leads
 
 
-class SweepRefused(BaseException):  # not an Exception: Hydra makes a warning of those
-    """A job of a sweep has a value of a wrong type, so none of them is run."""
+class CommandRefused(BaseException):  # not an Exception: Hydra makes a warning of those
+    """A callback has found a user error: nothing is run."""
 
 
 def _check_sweep(config: DictConfig, arguments: Sequence[str]) -> None:
@@ -130,7 +136,7 @@ def _check_sweep(config: DictConfig, arguments: Sequence[str]) -> None:
     try:
         check_sweep(tree, swept)
     except UserError as error:
-        raise SweepRefused(error) from error
+        raise CommandRefused(error) from error
 
 
 @dataclass(frozen=True)
@@ -192,7 +198,7 @@ def _swept(arguments: Iterable[str]) -> list[Override]:
 
 
 def prepare_arguments(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments as Hydra needs them to continue a run or to use a checkpoint's config.
+    """Return the arguments as Hydra needs them to continue a run or to use a saved config; paths may have any name.
 
     `resume=DIR` becomes the run directory, before Hydra makes a new one; DIR may have any name. What is overridden in
     an open group need not be in the group's default file, for the saved config may have chosen another.
@@ -200,9 +206,16 @@ def prepare_arguments(arguments: Sequence[str]) -> list[str]:
     Raises:
         UserError: If resume= names no run directory, or contradicts another argument.
     """
+    own_files = _find_config_dir(arguments)
+    if own_files is not None and (own_files / "config.yaml").is_file():
+        raise UserError(f"{own_files / 'config.yaml'} would not be read: --config-dir adds files to the groups. To run "
+                        f"the configuration of a run again, use rerun={own_files}; values of your own belong into "
+                        f"{own_files / 'experiment' / 'NAME.yaml'}, chosen by experiment=NAME.")
+    arguments = [_prepare_path(argument) for argument in arguments]
     given = [argument for argument in arguments if argument.startswith("resume=") and argument != "resume=null"]
     uses_saved = (any(argument.startswith("task=") and argument != "task=train" for argument in arguments)
-                  and any(argument.startswith("checkpoint=") for argument in arguments))
+                  and any(argument.startswith("checkpoint=") for argument in arguments)
+                  ) or any(argument.startswith("rerun=") for argument in arguments)
     if given or uses_saved:
         inside = re.compile(rf"({'|'.join(OPEN_GROUPS)})\.")
         arguments = [f"++{argument}" if inside.match(argument) else argument for argument in arguments]
@@ -211,6 +224,7 @@ def prepare_arguments(arguments: Sequence[str]) -> list[str]:
     text = given[-1].removeprefix("resume=")
     if not Path(text).is_dir() and len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         text = text[1:-1]  # quoted for Hydra
+    text = _expand(text)
     if not text or not Path(text).is_dir():
         raise UserError(f"resume={text} is not a directory: give the run directory to continue.")
     if not (Path(text) / "config.yaml").is_file():
@@ -221,6 +235,32 @@ def prepare_arguments(arguments: Sequence[str]) -> list[str]:
     quoted = QuotedString(text, Quote.single).with_quotes()
     rest = [argument for argument in arguments if argument not in given]
     return [f"resume={quoted}", f"hydra.run.dir={quoted}", *rest]
+
+
+def _find_config_dir(arguments: Sequence[str]) -> Path | None:
+    """Return the folder that --config-dir gives."""
+    found = re.search(r"(?:^|\n)(?:--config-dir|-cd)[=\n](.+)", "\n".join(arguments))
+    return Path(found[1]) if found else None
+
+
+def _prepare_path(argument: str) -> str:
+    """Expand ~ in an argument that gives a path, and quote a path that Hydra would not read as one value."""
+    key, _, value = argument.partition("=")
+    if key.lstrip("+") not in PATHS:
+        return argument
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    given = value[1:-1] if is_quoted else value
+    path = _expand(given)
+    with contextlib.suppress(HydraException):
+        OverridesParser.create().parse_override(argument)
+        if path == given:
+            return argument
+    return f"{key}={QuotedString(path, Quote.single).with_quotes()}"
+
+
+def _expand(path: str) -> str:
+    """Replace a ~ that means the home directory, which a shell leaves alone behind an equals sign."""
+    return str(Path(path).expanduser()) if path == "~" or path.startswith("~/") else path
 
 
 # ---- its errors
@@ -249,9 +289,9 @@ def _is_raised_in_hydra(error: Exception) -> bool:
 def all_keys() -> list[str]:
     """Return every key of the config under the groups that the command line chooses, and the groups."""
     chosen = [argument for argument in sys.argv[1:] if argument.split("=", 1)[0] in (*OPEN_GROUPS, "task")]
-    own_files = re.search(r"(?:^|\n)(?:--config-dir|-cd)[=\n](.+)", "\n".join(sys.argv[1:]))
-    if own_files:  # Hydra does not read the command line here
-        chosen.append(f"hydra.searchpath=['file://{Path(own_files[1]).absolute()}']")
+    own_files = _find_config_dir(sys.argv[1:])
+    if own_files is not None:  # Hydra does not read the command line here
+        chosen.append(f"hydra.searchpath=['file://{own_files.absolute()}']")
     for overrides in (chosen, []):
         with contextlib.suppress(Exception), _initialized():
             tree: Any = OmegaConf.to_container(compose("config", overrides))

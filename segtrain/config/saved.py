@@ -16,15 +16,14 @@ from segtrain.config.schema import Config
 from segtrain.errors import UserError
 from segtrain.files import check_plain, read_yaml_text
 
-# What a run takes from its data and model if the config leaves it open.
-SETTLED = ("dataset.num_classes", "dataset.std", "model.num_classes")
 # What ends a run: a finished one continues if one of them was raised.
 ENDS = ("epochs", "max_steps", "max_minutes", "patience")
+LISTS = ("open", "overrides")  # that config.yaml holds beside the config
 WITHOUT_EFFECT = ("task.sort", "train.report", "runtime.trusted")  # on weights and scores
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read the config.yaml of a run: the config, and the `overrides` and `versions` that it was run with.
+    """Read the config.yaml of a run: the config, and the `open` keys, `overrides` and `versions` of the run.
 
     Raises:
         UserError: If the file cannot be read, or holds anything but a mapping of plain values.
@@ -38,16 +37,16 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a YAML mapping")
     plain: Any = OmegaConf.to_container(tree)
     check_plain(plain, str(path))
-    overrides = plain.get("overrides", [])
-    if not isinstance(overrides, list) or not all(isinstance(override, str) for override in overrides):
-        raise UserError(f"{path}: overrides is not a list of a command's overrides: choose a file that segtrain wrote.")
+    for name in LISTS:
+        items = plain.get(name, [])
+        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+            raise UserError(f"{path}: {name} is not a list of text as segtrain writes it: choose another file.")
     return plain
 
 
-def _split(plain: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return the config of what `read_config` returns, and the overrides of the commands that made it."""
-    config = {key: value for key, value in plain.items() if key not in ("overrides", "versions")}
-    return config, plain.get("overrides", [])
+def _config_of(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config alone of what `read_config` returns."""
+    return {key: value for key, value in plain.items() if key not in (*LISTS, "versions")}
 
 
 def from_checkpoint(config: Mapping[str, Any], path: Path, cfg: Config[Any]) -> Config[Any]:
@@ -57,7 +56,7 @@ def from_checkpoint(config: Mapping[str, Any], path: Path, cfg: Config[Any]) -> 
         UserError: Names the key at fault; or a `_target_` of the file that may not be built.
     """
     check_plain(config, str(path))
-    return _under_overrides(config, (), f"the configuration in {path}", cfg, "task", "runtime")
+    return _under_overrides(config, f"the configuration in {path}", cfg, "task", "runtime")
 
 
 def continued(plain: Mapping[str, Any], path: Path, cfg: Config[Any]) -> Config[Any]:
@@ -66,18 +65,28 @@ def continued(plain: Mapping[str, Any], path: Path, cfg: Config[Any]) -> Config[
     Raises:
         UserError: Names the file, and the key at fault.
     """
-    saved, former = _split(plain)
     # trust is given on the command line, never by a file
-    return _under_overrides(saved, former, str(path), cfg, "runtime.trusted")
+    return _under_overrides(plain, str(path), cfg, "runtime.trusted")
 
 
-def _under_overrides(saved: Mapping[str, Any], former: Sequence[str], where: str, cfg: Config[Any],
-                     *own: str) -> Config[Any]:
+def run_again(path: Path, cfg: Config[Any]) -> Config[Any]:
+    """Return the config of a run, or of its config.yaml, under a command's overrides, for a new run.
+
+    Raises:
+        UserError: Names the file, and the key at fault.
+    """
+    file = path / "config.yaml" if path.is_dir() else path
+    return _under_overrides(read_config(file), str(file), cfg, "runtime.trusted", "resume", "rerun")
+
+
+def _under_overrides(plain: Mapping[str, Any], where: str, cfg: Config[Any], *own: str) -> Config[Any]:
     """Return a saved config under a command's overrides; the keys `own` are always the command's."""
     try:
-        laid = lay_over(saved, cfg.tree(), [*cfg.overrides, *own])
+        laid = lay_over(_config_of(plain), cfg.tree(), [*cfg.overrides, *own])
         check_trust(laid, cfg.overrides, cfg.runtime.trusted)
-        return without_download(check_config(laid, merge_overrides(former, cfg.overrides)), cfg.overrides)
+        checked = check_config(laid, merge_overrides(plain.get("overrides", []), cfg.overrides),
+                               plain.get("open", []))
+        return without_download(checked, cfg.overrides)
     except UserError as error:
         raise UserError(f"{where} under this command's overrides: {error}") from error
 
@@ -88,24 +97,24 @@ def started_again(plain: Mapping[str, Any], path: Path, cfg: Config[Any]) -> Con
     Raises:
         UserError: If the run is not what this command would run; names the first key that differs.
     """
-    saved, former = _split(plain)
-    different = difference(cfg.plain(), saved)
+    saved = _config_of(plain)
+    different = difference(cfg.plain(), saved, plain.get("open", []))
     if different is not None:
         raise UserError(f"{path.parent} holds a run of another configuration ({different} differs): choose another "
                         "hydra.sweep.dir=, or hydra.run.dir= for a single run.")
     of_machine = [override for override in cfg.overrides if override_key(override).startswith("runtime.")]
-    return check_config(lay_over(saved, cfg.tree(), of_machine), former)
+    return check_config(lay_over(saved, cfg.tree(), of_machine), plain.get("overrides", []), plain.get("open", []))
 
 
-def difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
+def difference(wanted: Mapping[str, Any], found: Mapping[str, Any], open_keys: Sequence[str]) -> str | None:
     """Return the first key in which a run's saved config is not what this command would run.
 
-    What was left open may be settled in the saved one; `runtime` belongs to the machine; WITHOUT_EFFECT may differ.
+    Keys that both left open are the same, whatever they were settled to; `runtime` belongs to the machine;
+    WITHOUT_EFFECT may differ.
     """
     one, other = flatten(wanted), flatten(found)
     for key in sorted(one.keys() | other.keys()):
-        is_settled = key in SETTLED or (key.startswith("augmentation.") and key.endswith(".fill_mask"))
-        was_open = is_settled and one.get(key) in (None, "auto")
+        was_open = key in open_keys and one.get(key) in (None, "auto")
         if not was_open and not key.startswith("runtime.") and key not in WITHOUT_EFFECT and (
                 one.get(key) != other.get(key)):
             return key

@@ -111,7 +111,7 @@ def find_last(folder: Path) -> tuple[dict[str, Any], Path, list[UserError]] | No
 
 def find(path: str) -> Path:
     """Return the file that `checkpoint=` names: a .pt file, or a run directory's best checkpoint."""
-    given = Path(path)
+    given = Path(path).expanduser()
     found = given / "checkpoints" / BEST if given.is_dir() else given
     if not found.is_file():
         raise UserError(f"{found} does not exist: checkpoint= takes a .pt file or a run directory "

@@ -44,12 +44,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_config(run_dir: Path, cfg: "Config[Any]") -> None:
-    """Write config.yaml, from the first of several processes: every value, the overrides, the versions."""
+    """Write config.yaml, from the first of several processes: every value, which were open, overrides, versions."""
     import yaml
 
     if process_group.is_main():
         write_text(run_dir / CONFIG, yaml.safe_dump(
-            {**cfg.plain(), "overrides": list(cfg.overrides), "versions": versions()}, sort_keys=False))
+            {**cfg.plain(), "open": list(cfg.open_keys), "overrides": list(cfg.overrides), "versions": versions()},
+            sort_keys=False))
 
 
 def versions(*packages: str) -> dict[str, str | None]:

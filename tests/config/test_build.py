@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import composed
+from helpers import composed, mostly_slow
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -33,7 +33,7 @@ def choices(group):
 # ---- every file of every group
 
 
-@pytest.mark.parametrize("choice", choices("model"))
+@pytest.mark.parametrize("choice", mostly_slow(4, choices("model")))
 def test_every_model_builds(choice):
     if choice == "smp":
         pytest.importorskip("segmentation_models_pytorch")

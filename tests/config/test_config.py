@@ -8,7 +8,7 @@ from helpers import composed
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
-from segtrain.config.check import check_config, replace_values
+from segtrain.config.check import check_config, replace_values, settle_values
 from segtrain.config.instantiate import locate, targets
 from segtrain.config.overrides import OPEN_GROUPS, RECIPE_GROUPS, lay_over, merge_overrides
 from segtrain.config.saved import difference, read_config
@@ -198,16 +198,21 @@ def test_recipes_are_not_laid_over_a_run(override):
 
 
 def test_difference_ignores_what_a_run_settles():
-    cfg = composed("dataset=folder")
-    run = replace_values(cfg, {"dataset.num_classes": 3, "dataset.std": [1.0, 1.0, 1.0], "runtime.workers": 2}).plain()
+    values = {"dataset.num_classes": 3, "dataset.std": [1.0, 1.0, 1.0], "runtime.precision": "fp32",
+              "runtime.compile": False, "runtime.sync_batchnorm": False, "runtime.workers": 2}
+    run = settle_values(composed("dataset=folder"), values)
+    assert set(run.open_keys) == {"dataset.num_classes", "dataset.std", "model.num_classes"}
 
-    def different(*overrides):
-        return difference(composed("dataset=folder", *overrides).plain(), run)
+    def different(*overrides, run=run):
+        return difference(composed("dataset=folder", *overrides).plain(), run.plain(), run.open_keys)
 
     assert different() is None
     assert different("seed=1") == "seed"
     assert different("dataset.std=[2,2,2]") == "dataset.std"
     assert different("augmentation=none").startswith("augmentation.")
+    given = settle_values(composed("dataset=folder", "dataset.std=[1,1,1]"), values)
+    assert different("dataset.std=[1,1,1]", run=given) is None
+    assert different(run=given) == "dataset.std", "auto may mean something else than what was given"
 
 
 @pytest.mark.parametrize(("text", "said"), [("a: [1", "not valid YAML"), ("- 1", "not a YAML mapping"),

@@ -150,6 +150,7 @@ def test_an_evaluation_scores_the_classes_of_the_network(segtrain, trained, tmp_
     assert miou(tmp_path / "mapped") == miou(tmp_path / "same")
 
 
+@pytest.mark.slow
 def test_a_training_starts_and_goes_on_with_the_classes_of_its_checkpoint(segtrain, trained, tmp_path, capsys):
     start = ("dataset=folder", f"dataset.root={trained / 'data'}", "dataset.crop=[32,32]", *UNET, "train.batch_size=2",
              "train.epochs=1", "train.report=false", "runtime.workers=0", f"checkpoint={trained / 'run'}")

@@ -307,6 +307,7 @@ def test_instance_maps(root):
 # ---- the command
 
 
+@pytest.mark.slow
 def test_train_and_evaluate_on_colour_masks(segtrain, tmp_path, capsys):
     rng = np.random.default_rng(0)
     colors = np.array([(128, 64, 128), (0, 0, 142), (0, 0, 0)], np.uint8)

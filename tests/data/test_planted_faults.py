@@ -172,6 +172,7 @@ def plant(clean, doctor, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_the_dataset_itself_is_in_order(clean, doctor):
     for tree in clean[0].values():
         code, findings = doctor(tree)
@@ -229,7 +230,7 @@ def mask_of_no_bytes(tree):
     return tree.mask(6)
 
 
-@fault("folder", "unusable", "cannot be read as an image", "replace or remove it")
+@fault("folder", "unusable", "it is a web page", "download the file itself")
 def text_named_as_picture(tree):
     tree.image(0).write_text("<html>404 not found</html>")
     return tree.image(0)
@@ -251,7 +252,7 @@ def image_bomb(tree):
     return tree.image(1)
 
 
-@fault("folder camvid", "unusable", "a link to", "which is not there", "replace or remove it")
+@fault("folder camvid", "unusable", "a link to", "which is not there", "restore the file, or remove the link")
 def link_to_nowhere(tree):
     tree.image(1).unlink()
     tree.image(1).symlink_to("gone.png")
@@ -266,7 +267,7 @@ def file_without_permission(tree):
     return tree.image(1)
 
 
-@fault("cityscapes", "unusable", "it is a folder", "replace or remove it")
+@fault("cityscapes", "unusable", "it is a folder", "remove it, or rename it")
 def folder_named_as_image(tree):
     tree.image(1).unlink()
     tree.image(1).mkdir()
@@ -435,7 +436,7 @@ def mask_of_16_bits(tree):
     return save(tree.mask(1), tree.ids(1).astype(np.uint16) * 257)
 
 
-@fault("folder voc", "unusable", "holds values from 0 to", "class numbers are 0 to 254")
+@fault("folder voc", "unusable", "holds values from 0 to", "classes end at 255", "dataset.instance_maps")
 def mask_of_16_bits_scaled(tree):
     ids = np.minimum(tree.ids(1), 10)
     ids[0, 0] = 0
@@ -457,7 +458,7 @@ def value_that_is_no_class(tree):
     return tree.rewrite(1, ids)
 
 
-@fault("folder", "unusable", "holds the label 254", "say what is void: dataset.void=[254,255]")
+@fault("folder", "unusable", "holds the label 254", "if they are not to be learnt, dataset.void=[254,255]")
 def void_by_another_value(tree):
     ids = tree.ids(1)
     ids[:9] = 254
@@ -560,7 +561,7 @@ def image_smaller_in_val(tree):
 # what images hold
 
 
-@warning("folder voc", "image_kinds", "CMYK, 8 bits", "look whether they show the same")
+@fault("folder voc", "unusable", "printing inks (CMYK)", "convert it to RGB")
 def image_in_cmyk(tree):
     path = tree.image(1).with_suffix(".jpg")
     Image.fromarray(tree.pixels(1)).convert("CMYK").save(path, quality=95)
@@ -616,7 +617,7 @@ for name, text, words in (
         ("class_file_of_a_header", "name,label_id\n", ["lists no class"]),
         ("classes_of_one_name", "name\nroad\nroad\n", ["the name road occurs twice", "its own"]),
         ("classes_of_one_number", "name,label_id\nroad,1\ncar,1\n", ["the label_id 1 occurs twice", "its own"]),
-        ("class_of_no_number", "name,label_id\nroad,x\n", ["line 2", "whole number from 0 to 254"]),
+        ("class_of_no_number", "name,label_id\nroad,x\n", ["line 2", "whole number from 0 to 65535"]),
         ("class_of_no_colour", "name,color\nroad,red\n", ["line 2", "#ff8000"]),
         ("class_file_in_other_letters", "name\nstraße\n", ["cannot be read"])):
     damage = classes_that_are(text, "latin-1")

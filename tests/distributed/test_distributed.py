@@ -101,7 +101,8 @@ def test_evaluation_is_exactly_that_of_one_process(segtrain, tmp_path):
         assert all(job.said(rank) == "" for rank in range(1, number))
 
 
-@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulate", [1, 2])
 def test_two_processes_with_half_the_batch_take_the_same_steps(segtrain, tmp_path, accumulate):
     """Half of the images are void, in some steps all those of one process."""
     void = {1, 3, 5, 6, 8, 9, 10, 15}
@@ -159,7 +160,8 @@ def test_one_run_directory_of_the_first_process(whole_run):
 # ---- stop and resume
 
 
-@pytest.mark.parametrize("step", [2, pytest.param(5, marks=pytest.mark.slow)])  # in an epoch; in its validation
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [2, 5])  # in an epoch; in its validation
 def test_a_signal_to_one_process_stops_all_and_the_resume_is_exact(whole_run, tmp_path, step):
     run_dir = tmp_path / "run"
     job = ranks.start(tmp_path / "said", 3, *LONGER, f"hydra.run.dir={run_dir}",

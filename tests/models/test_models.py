@@ -274,6 +274,7 @@ def test_bfloat16_is_close(make, kwargs):
     assert (actual - expected).abs().mean() < 0.1 * expected.std()
 
 
+@pytest.mark.slow
 @every_class_slowly
 def test_learns_one_batch(make, kwargs):
     *_, losses = trained(make, **kwargs)
@@ -301,6 +302,7 @@ def test_compiles_as_one_graph(make, kwargs):
     torch.testing.assert_close(compiled(x), model(x))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_one_graph_serves_every_size():
     model, graphs = build(UNet, {"width": 4}).eval(), []

@@ -11,6 +11,7 @@ from segtrain.models.torchvision import TorchvisionNetwork
 SMALL = "lraspp_mobilenet_v3_large"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [SMALL, "deeplabv3_mobilenet_v3_large", "fcn_resnet50"])
 @torch.no_grad()
 def test_it_is_torchvisions(name):

@@ -144,6 +144,7 @@ def test_benchmark(segtrain, capsys):
     assert "GFLOPs at 64x32" in shown
 
 
+@pytest.mark.slow
 def test_benchmark_without_training_in_bf16(segtrain):
     assert segtrain(*QUICK, "hydra.run.dir=run", "task.train=false", "runtime.precision=bf16") == 0
     assert (results()["precision"], results()["layers"]) == ("bf16", None)

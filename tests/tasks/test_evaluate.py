@@ -173,6 +173,7 @@ def test_per_image_table_agrees_with_a_count_by_hand(evaluated, trained):
     assert len(list((run_dir / "predictions").rglob("*"))) == len(NAMES) + 2  # and the folders night, night/deep
 
 
+@pytest.mark.slow
 def test_worst_images_are_drawn_in_order(evaluated):
     run_dir, _ = evaluated("three", "task.worst=3")
     scores = sorted((float(row["miou"]), row["name"].replace("/", "_")) for row in table(run_dir))[:3]
@@ -288,6 +289,7 @@ def test_category_iiou_of_cityscapes(segtrain, city_run, tmp_path, monkeypatch):
     assert set(results["iou_per_category"]) == {label.category for label in CITYSCAPES}
 
 
+@pytest.mark.slow
 def test_a_split_without_labels_is_refused_unless_predictions_are_wanted(segtrain, city_run, tmp_path, monkeypatch,
                                                                          capsys):
     monkeypatch.chdir(tmp_path)

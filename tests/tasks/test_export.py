@@ -115,6 +115,7 @@ def test_onnx_gives_the_classes_of_the_checkpoint_if_labels_are_wanted(with_labe
     assert session.get_inputs()[0].type == session.get_outputs()[0].type == "tensor(uint8)"
 
 
+@pytest.mark.slow
 def test_the_file_says_what_it_is(exported, shared_run):
     session = onnxruntime.InferenceSession(exported / "model.onnx")
     image, logits = session.get_inputs()[0], session.get_outputs()[0]
@@ -132,6 +133,7 @@ def test_the_file_says_what_it_is(exported, shared_run):
     assert "segtrain" in about
 
 
+@pytest.mark.slow
 def test_results_of_an_export(exported):
     found = results(exported)
     assert sorted(path.name for path in exported.iterdir()) == [
@@ -221,7 +223,8 @@ def test_pt2_computes_what_the_checkpoint_does(segtrain, shared_run, network, la
 # ---- the example
 
 
-@pytest.mark.parametrize("kind", ["exported", pytest.param("with_labels", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["exported", "with_labels"])
 def test_the_example_needs_neither_torch_nor_segtrain(kind, request, network, tmp_path):
     images = pictures(1, 61, 83)
     Image.fromarray(images[0]).save("picture.png")
@@ -340,10 +343,11 @@ def shifted(maker):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "given", "remedy"), [
     ("onnxruntime", (), "another version of onnxruntime or of torch"),
     ("opencv", (), "task.opencv=false exports it for other runtimes"),
-    pytest.param("pt2", ("task.format=pt2",), "another version of torch.export or of torch", marks=pytest.mark.slow),
+    ("pt2", ("task.format=pt2",), "another version of torch.export or of torch"),
 ])
 def test_a_file_that_computes_something_else_is_not_kept(segtrain, shared_run, exported, monkeypatch, capsys, name,
                                                          given, remedy):

@@ -103,6 +103,7 @@ def test_predictions_are_those_of_an_evaluation_without_its_dataset(predict, tra
         ("wall", [255, 0, 0]), ("floor", [0, 255, 0]), ("door", [0, 0, 255])]
 
 
+@pytest.mark.slow
 def test_every_kind_of_image_keeps_its_name_folder_and_size(predict, tmp_path):
     rng = np.random.default_rng(0)
     photos = tmp_path / "photos"

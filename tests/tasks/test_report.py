@@ -381,6 +381,7 @@ def test_a_browser_loads_all_sorts_tables_and_complains_of_nothing(segtrain, run
                      "sort": "ascending", "tooWide": False}
 
 
+@pytest.mark.slow
 def test_the_saved_configuration_is_shown_whole(segtrain, run_dir):
     assert segtrain("task=report", f"task.run={run_dir}", "hydra.run.dir=out") == 0
     shown = Page(run_dir / "report.html").text

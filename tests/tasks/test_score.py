@@ -150,6 +150,7 @@ def test_polygons_and_images_change_nothing(score, monkeypatch, tmp_path):
     assert score(*arguments, run_dir="outputs/with_images")["iou_per_class"] == bare["iou_per_class"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cores", [1, 5])
 def test_neither_threads_nor_names_change_a_bit(score, monkeypatch, cores):
     images = official("c6_three_images_noise") * 4
@@ -310,6 +311,7 @@ def evaluated(segtrain, *arguments):
     return json.loads(Path("outputs/evaluated/results.json").read_text())
 
 
+@pytest.mark.slow
 def test_saved_predictions_of_streets_have_the_scores_of_evaluate(segtrain, score):
     streets = [argument for argument in TINY if argument.startswith("dataset.") and "crop" not in argument]
     expected = evaluated(segtrain, *streets)
@@ -361,6 +363,7 @@ def sized(*arguments):
     return (*CAMVID, "dataset.instances=components", *arguments)
 
 
+@pytest.mark.slow
 def test_class_sizes_are_given_or_those_of_the_split(score, capsys):
     own = score(*sized())
     assert own["iiou_per_class"]["Car"] == 100 / 120

@@ -196,8 +196,8 @@ def test_killed_in_mid_epoch_and_resumed_is_bit_identical(shared_run, tmp_path):
     assert first == second
 
 
-@pytest.mark.parametrize(("signum", "code"), [
-    (signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_save_within_a_step_and_resume_exactly(shared_run, tmp_path, signum, code):
     run_dir = tmp_path / "stopped"
     job, mark = paused(tmp_path, run_dir, step=9)
@@ -209,6 +209,7 @@ def test_signals_save_within_a_step_and_resume_exactly(shared_run, tmp_path, sig
     resume_and_compare(run_dir, shared_run)
 
 
+@pytest.mark.slow
 def test_a_stop_between_steps_of_an_epoch_is_exact(segtrain, shared_run, tmp_path, monkeypatch):
     """The signal comes after the second of an epoch's three steps: the resume starts with the third."""
     run_dir = tmp_path / "run"
@@ -240,6 +241,7 @@ def test_a_stop_in_the_validation_is_exact(segtrain, shared_run, tmp_path, monke
     assert rows(run_dir) == rows(shared_run)
 
 
+@pytest.mark.slow
 def test_resume_before_the_first_checkpoint(segtrain, shared_run, tmp_path):
     run_dir = tmp_path / "run"
     run_dir.mkdir()
@@ -267,6 +269,7 @@ def test_a_change_on_resume_is_logged(segtrain, shared_run, tmp_path):
     assert [row["epoch"] for row in rows(run_dir)] == ["1", "2", "3", "4", "5"]
 
 
+@pytest.mark.slow
 def test_evaluate_equals_training(segtrain, shared_run, tmp_path):
     run_dir = tmp_path / "evaluated"
     assert segtrain("task=evaluate", f"checkpoint={shared_run}", f"hydra.run.dir={run_dir}", "runtime.threads=1") == 0
@@ -328,6 +331,7 @@ def test_patience(segtrain, tmp_path):
     assert len(rows(tmp_path / "run")) < 50
 
 
+@pytest.mark.slow
 def test_val_every_leaves_cells_empty_and_validates_the_last(segtrain, tmp_path):
     assert segtrain(*SMALL, "train.val_every=2", "train.epochs=3", f"hydra.run.dir={tmp_path / 'run'}") == 0
     assert [row["val/miou"] != "" for row in rows(tmp_path / "run")] == [False, True, True]

@@ -56,6 +56,7 @@ def test_a_frozen_encoder_stands_still_while_the_rest_learns(segtrain, weights, 
         assert results(evaluated)[key] == results(run_dir)[key]
 
 
+@pytest.mark.slow
 def test_freezing_starts_from_a_checkpoint_too(segtrain, weights, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     assert segtrain(*TINY, "debug=smoke", f"model.pretrained={weights}", f"hydra.run.dir={first}") == 0

@@ -230,7 +230,8 @@ def test_a_stopped_run_repeats_the_step_or_goes_on_as_if_nothing_had_been(segtra
     assert rows(run_dir) == rows(whole_run)
 
 
-@pytest.mark.parametrize("read_every", [3, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (5, 50))])
+@pytest.mark.slow
+@pytest.mark.parametrize("read_every", [3, 5, 50])
 def test_a_device_that_is_read_late_stops_in_the_same_state(segtrain, tmp_path, capsys, monkeypatch, read_every):
     """As on a GPU: the bad step is made, noticed later, and the steps before it are made once more."""
     run_dirs = [tmp_path / "looked", tmp_path / "late"]
@@ -270,6 +271,7 @@ def test_skipped_steps_are_counted_and_reported(segtrain, tmp_path, capsys, monk
     assert all(math.isfinite(float(row["train/loss"])) for row in rows(run_dir))
 
 
+@pytest.mark.slow
 def test_a_run_that_gives_nothing_but_nan_is_not_skipped_to_its_end(segtrain, tmp_path, capsys, monkeypatch):
     poison(monkeypatch, range(2, 100))
     assert segtrain(*SMALL, "train.on_nonfinite=skip", f"hydra.run.dir={tmp_path / 'run'}") == 2

@@ -82,7 +82,8 @@ def test_a_stop_in_mid_epoch_is_exact(segtrain, tmp_path, monkeypatch, options):
     assert_same_run(stopped, whole)
 
 
-@pytest.mark.parametrize("validation", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("validation", [1, 2])
 def test_a_stop_in_a_validation_is_exact(segtrain, run_dir, tmp_path, monkeypatch, validation):
     """The last one too: all steps are made then, and the scores are still to come."""
     from segtrain.tasks import train
@@ -231,6 +232,7 @@ def test_what_may_change_is_applied_and_logged(segtrain, run_dir):
     assert last(run_dir)["scaler"]
 
 
+@pytest.mark.slow
 def test_images_that_are_gone_are_noticed(segtrain, tmp_path, capsys):
 
     data, run_dir = constant_masks(tmp_path / "data", {"train": [0, 1, 0, 1], "val": [0, 1]}), tmp_path / "run"
