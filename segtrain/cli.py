@@ -134,10 +134,18 @@ def _job(tree: DictConfig) -> float | None:
     job = hydra_plugin.current_job()
     command = hydra_plugin.current_command.get(None)
     try:
+        with directory.hold(job.run_dir):
+            if job.sweep_dir is not None:
+                return _run_in_sweep(tree, job, job.sweep_dir, command)
+            assert command is not None, "a single run is never given to another process"
+            return _run_alone(tree, job, command)
+    except directory.InUseError as error:  # its files are the other process's
+        if command is None:
+            raise UserError(str(error)) from None  # which every launcher can send to the process that leads
+        command.failures.append(error)
         if job.sweep_dir is not None:
-            return _run_in_sweep(tree, job, job.sweep_dir, command)
-        assert command is not None, "a single run is never given to another process"
-        return _run_alone(tree, job, command)
+            raise
+        return None
     finally:
         stop_log()
 
@@ -148,7 +156,7 @@ _hydra_main = hydra.main(config_path="pkg://segtrain.conf", config_name="config"
 
 def _run_alone(tree: DictConfig, job: Job, command: Command) -> float | None:
     """Run a task; one that is refused leaves nothing behind."""
-    was_empty = not any(job.run_dir.iterdir())
+    was_empty = directory.is_unused(job.run_dir)
     try:
         return _run_task(tree, job, command)
     except Exception as error:
@@ -167,7 +175,7 @@ def _run_in_sweep(tree: DictConfig, job: Job, sweep_dir: Path, command: Command 
     """Run a task as a job of a sweep, and enter it into the leaderboard, however it ends."""
     if command is None:
         _find_modules_here()
-    was_empty = not any(job.run_dir.iterdir())
+    was_empty = directory.is_unused(job.run_dir)
     task = str(OmegaConf.select(tree, "task.name"))
     sort = OmegaConf.select(tree, "train.monitor" if task == "train" else "task.sort")
 
@@ -212,7 +220,7 @@ def _run_task(tree: DictConfig, job: Job, command: Command | None) -> float | No
     if cfg.rerun is not None:
         cfg = saved.run_again(Path(cfg.rerun), cfg)
     is_again = job.sweep_dir is not None or (cfg.resume is None and process_group.is_restarted())
-    if cfg.resume is None and not is_again and any(job.run_dir.iterdir()):
+    if cfg.resume is None and not is_again and not directory.is_unused(job.run_dir):
         raise UserError(f"{job.run_dir} is not empty: continue the run in it with resume={job.run_dir}, "
                         "or choose another hydra.run.dir=.")
     directory.refuse_links(job.run_dir)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,26 @@ def write_file(path: Path, write: Callable[[BinaryIO], object], *, remedy: str =
         before_rename()
 
 
+def own_copy(path: Path) -> None:
+    """Give a file that is about to be appended to, and has other names (hard links), content of its own."""
+    if path.is_file() and path.stat().st_nlink > 1:
+        content = path.read_bytes()
+        write_file(path, lambda file: file.write(content))
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading that others may have made: a pipe, a socket or a device would block or never end.
+
+    Raises:
+        OSError: If it is not a regular file, or cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("it is not a regular file but a folder, a pipe, a socket or a device")
+    return os.fdopen(descriptor, "rb")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file completely or not at all; UserError if it cannot be written."""
     write_file(path, lambda file: file.write(text.encode()))
@@ -107,7 +128,7 @@ CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndTok
 def read_text(path: Path, max_bytes: int = MAX_BYTES, remedy: str = "restore it, or choose another folder") -> str:
     """Read a text file; UserError if it cannot be read or is larger than any file of its kind."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(max_bytes + 1)
         if len(data) > max_bytes:
             raise UserError(f"{path} is larger than {max_bytes:,} bytes, too large for a file of its kind: {remedy}.")

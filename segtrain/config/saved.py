@@ -41,10 +41,13 @@ def read_config(path: Path) -> dict[str, Any]:
         items = plain.get(name, [])
         if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
             raise UserError(f"{path}: {name} is not a list of text as segtrain writes it: choose another file.")
+    versions = plain.get("versions", {})
+    if not isinstance(versions, dict) or not all(isinstance(value, str | None) for value in versions.values()):
+        raise UserError(f"{path}: versions is not a mapping of names to versions: choose another file.")
     return plain
 
 
-def _config_of(plain: Mapping[str, Any]) -> dict[str, Any]:
+def config_of(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config alone of what `read_config` returns."""
     return {key: value for key, value in plain.items() if key not in (*LISTS, "versions")}
 
@@ -82,7 +85,7 @@ def run_again(path: Path, cfg: Config[Any]) -> Config[Any]:
 def _under_overrides(plain: Mapping[str, Any], where: str, cfg: Config[Any], *own: str) -> Config[Any]:
     """Return a saved config under a command's overrides; the keys `own` are always the command's."""
     try:
-        laid = lay_over(_config_of(plain), cfg.tree(), [*cfg.overrides, *own])
+        laid = lay_over(config_of(plain), cfg.tree(), [*cfg.overrides, *own])
         check_trust(laid, cfg.overrides, cfg.runtime.trusted)
         checked = check_config(laid, merge_overrides(plain.get("overrides", []), cfg.overrides),
                                plain.get("open", []))
@@ -97,7 +100,7 @@ def started_again(plain: Mapping[str, Any], path: Path, cfg: Config[Any]) -> Con
     Raises:
         UserError: If the run is not what this command would run; names the first key that differs.
     """
-    saved = _config_of(plain)
+    saved = config_of(plain)
     different = difference(cfg.plain(), saved, plain.get("open", []))
     if different is not None:
         raise UserError(f"{path.parent} holds a run of another configuration ({different} differs): choose another "

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from segtrain.files import open_regular
+
 COLORS = {2: 3, 5: 4, 6: 3, 8: 3}  # channels of a TIFF's photometric interpretation; 1 of all others
 SAMPLES, PHOTOMETRIC, EXTRA_SAMPLES = 277, 262, 338
 ALPHA = (1, 2)  # kinds of extra samples that are transparency; 0 is not specified
@@ -34,7 +36,7 @@ def explain_file(path: Path) -> tuple[str, str] | None:
             return "it is a folder", "remove it, or rename it"
         if not path.is_file():
             return None
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(64)
         if not start:
             return "the file is empty", "replace or remove it"
@@ -62,7 +64,7 @@ def _count_bands(path: Path) -> int | None:
     """Return the bands of a TIFF that Pillow does not open."""
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-    with suppress(Exception), path.open("rb") as file:  # a damaged one has no number
+    with suppress(Exception), open_regular(path) as file:  # a damaged one has no number
         header = file.read(8)
         if header[:4] in (b"II*\0", b"MM\0*"):
             directory = ImageFileDirectory_v2(header)

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from segtrain.data.color_masks import find_palette_fault
 from segtrain.data.file_kinds import count_extra_bands, explain_file
 from segtrain.errors import UserError, list_first
+from segtrain.files import open_regular
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.metrics.confusion import count_values
 
@@ -114,7 +115,7 @@ def decode(path: Path, convert: Callable[[Image.Image], T]) -> T:
     """Open an image and return what `convert` makes of it; every error becomes a UserError: it is the file's fault."""
     try:
         # From a path, Pillow 13 maps uncompressed files, and so reads grey TIFFs wrongly that are to be turned.
-        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+        with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
             if image.format != "MPO" and getattr(image, "is_animated", False):  # an MPO's first is the photo
                 raise UserError(f"{path} holds {getattr(image, 'n_frames', 'several')} images (frames or pages): "
                                 "save each as a file of its own.")
@@ -181,11 +182,16 @@ def _to_rgb(image: Image.Image, path: Path, bits: int | None) -> np.ndarray:
     return np.asarray(turn_upright(image).convert("RGB"))
 
 
+def _read_all(path: Path) -> bytes:
+    with open_regular(path) as file:
+        return file.read()
+
+
 def _read_deep(image: Image.Image, path: Path) -> np.ndarray:
     """Read an image of 16 bits a channel whole: of colours, Pillow keeps 8 bits only."""
     if image.mode.startswith("I"):
         return np.asarray(image)
-    values = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    values = cv2.imdecode(np.frombuffer(_read_all(path), np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16:
         raise UserError(f"{path} cannot be read with its 16 bits a channel: save it with 8.")
     return values if values.ndim == 2 else values[..., 2::-1]  # OpenCV's order is blue, green, red, alpha

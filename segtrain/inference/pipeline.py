@@ -18,6 +18,7 @@ from tqdm import tqdm
 from segtrain.data.images import FORMATS, read_image
 from segtrain.data.threads import MAX_PENDING_PIXELS, run_in_order
 from segtrain.errors import UserError
+from segtrain.files import open_regular
 from segtrain.inference.inputs import Item
 from segtrain.inference.predictor import Predictor
 from segtrain.inference.video import VideoReader, open_video
@@ -143,7 +144,7 @@ def predict_images(items: Sequence[Item], predictor: Predictor, outputs: Outputs
 
 def _count_pixels(path: Path) -> int:
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
             return image.width * image.height
     except Exception:  # whatever is wrong is reported when it is read
         return 0

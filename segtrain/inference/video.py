@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from segtrain.errors import UserError
-from segtrain.files import atomic_path
+from segtrain.files import atomic_path, open_regular
 
 CODEC = "mp4v"  # MPEG-4 Part 2: all packages of OpenCV can write it, not all can write H.264
 
@@ -33,6 +33,10 @@ class VideoReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        try:
+            open_regular(path).close()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error}): replace or remove it.") from error
         self._capture = cv2.VideoCapture(str(path))
         done, self._first = self._capture.read()
         if not done:

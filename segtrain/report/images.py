@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
 
+from segtrain.files import open_regular
 from segtrain.run.trackers import EXAMPLES
 
 MOST_WORST = 8
@@ -46,7 +48,11 @@ def _describe_worst(stem: str) -> str:
 
 def _embed(path: Path, title: str) -> EmbeddedImage | None:
     """Shrink an image, and encode it again where that makes it smaller; None if it is missing or damaged."""
-    pixels = cv2.imread(str(path)) if path.is_file() else None
+    try:
+        with open_regular(path) as file:
+            pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):
+        return None
     if pixels is None:
         return None
     height, width = pixels.shape[:2]

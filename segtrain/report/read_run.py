@@ -5,13 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segtrain.config.saved import read_config
+from segtrain.config.check import check_config
+from segtrain.config.saved import config_of, read_config
 from segtrain.errors import UserError
+from segtrain.files import open_regular
 from segtrain.report.charts import Line
 from segtrain.run import checkpoint
-from segtrain.run.results import RESULTS, read_results
+from segtrain.run.directory import refuse_links
+from segtrain.run.results import RESULTS, check_scores, read_results
 from segtrain.run.trackers import read_metrics
 
+MOST_LOG = 10_000_000  # bytes of a log that are read
+MOST_DRAWN = 1e30  # in a chart; what is larger, or not finite, is left out
 TASKS = ("train", "evaluate", "score")  # those with scores of classes
 
 
@@ -62,13 +67,14 @@ def read_run(folder: Path) -> Run:
     """Read a run directory.
 
     Raises:
-        UserError: If it is not one, its task has no scores of classes, or a file is damaged.
+        UserError: If it is not one, holds a link to elsewhere or a damaged file, or its task has no scores of classes.
     """
     if not is_run(folder):
         raise UserError(f"{folder} is not a run directory: it has no config.yaml. Give a directory that segtrain "
                         "made, of a run or of a sweep.")
+    refuse_links(folder)
     path = folder / "config.yaml"
-    settings = read_config(path) if path.is_file() else {}
+    settings = _read_settings(path) if path.exists() else {}
     name = (settings.get("task") or {}).get("name", "train")
     if name not in TASKS:
         raise UserError(f"{folder} holds a run of task={name}: a report needs scores of classes: give one of "
@@ -80,18 +86,29 @@ def read_run(folder: Path) -> Run:
     saved = _read_checkpoint(folder, remarks) if name == "train" else {}
     best = (saved.get("progress") or {}).get("best")
     if best is not None:
+        check_scores(best, folder / "checkpoints" / checkpoint.BEST)
         best = best | {"seconds": None}  # of its validation, not of the run
     colors = {label["name"]: label["color"] for label in saved.get("labels") or ()}
     return Run(folder, settings, _read_epochs(folder / "metrics.csv"), results or best, is_finished, colors,
                saved.get("class_pixels"), remarks)
 
 
+def _read_settings(path: Path) -> dict[str, Any]:
+    settings = read_config(path)
+    try:
+        check_config(config_of(settings))
+    except UserError as error:
+        raise UserError(f"{path}: {error} Restore the file, or choose another run.") from error
+    return {"open": [], "overrides": [], "versions": {}, **settings}
+
+
 def _read_epochs(path: Path) -> list[dict[str, float | None]]:
     try:
-        return [{key: float(cell) if cell else None for key, cell in row.items()}
-                for row in read_metrics(path)]
-    except (ValueError, UnicodeDecodeError) as error:
+        rows = [{key: float(cell) if cell else None for key, cell in row.items()} for row in read_metrics(path)]
+    except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): delete it, or restore it from a copy.") from error
+    return [{key: value if value is not None and abs(value) < MOST_DRAWN else None for key, value in row.items()}
+            for row in rows]
 
 
 def _read_checkpoint(folder: Path, remarks: list[str]) -> dict[str, Any]:
@@ -108,8 +125,10 @@ def _read_checkpoint(folder: Path, remarks: list[str]) -> dict[str, Any]:
 
 def _read_warnings(path: Path) -> list[str]:
     """Return the warnings, errors and changed settings in a log, each once."""
-    if not path.is_file():
+    try:
+        with open_regular(path) as file:
+            text = file.read(MOST_LOG).decode(errors="replace")
+    except OSError:
         return []
-    text = path.read_text(encoding="utf-8", errors="replace")
     found = re.findall(r"^[\d-]+ [\d:,]+ (?:(?:WARNING|ERROR) |INFO (?=changed since ))(.*)$", text, re.MULTILINE)
     return list(dict.fromkeys(line.removeprefix("warning: ") for line in found))

@@ -1,11 +1,88 @@
-"""Check the directory of a run, and clean up after a refused one."""
+"""Hold and check the directory of a run, and clean up after a refused one."""
 
 import contextlib
+import json
+import logging
+import os
 import shutil
-from collections.abc import Sequence
+import socket
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from segtrain.errors import UserError
+from segtrain.files import read_json, refuse_unwritable, write_text
+
+log = logging.getLogger(__name__)
+LOCK, HOLDER = ".lock", ".lock.json"
+SECONDS_OF_WORKERS = 60  # for which the loader processes of a killed run may keep its lock
+
+
+class InUseError(UserError):
+    """Another process runs in the directory."""
+
+
+@contextlib.contextmanager
+def hold(run_dir: Path) -> Iterator[None]:
+    """Hold a run directory, so that no other process runs in it. The system frees the lock of a killed process.
+
+    Raises:
+        InUseError: If another process holds it; it names the process.
+    """
+    lock = FileLock(run_dir / LOCK)
+    if (run_dir / LOCK).is_symlink():
+        (run_dir / LOCK).unlink()  # it may lead anywhere
+    with refuse_unwritable(run_dir / LOCK):
+        try:
+            lock.acquire(timeout=0)
+        except NotImplementedError:
+            log.warning("warning: %s is on a file system without locks: let no other process run in it", run_dir)
+        except Timeout:
+            holder = _read_holder(run_dir)
+            try:
+                lock.acquire(timeout=0 if _is_alive(holder) else SECONDS_OF_WORKERS)
+            except Timeout:
+                raise InUseError(f"{run_dir} is in use by process {holder.get('pid', 'unknown')} on "
+                                 f"{holder.get('host', 'an unknown host')}, since {holder.get('started', 'unknown')}: "
+                                 "wait until it ends, or stop it; or choose another hydra.run.dir=.") from None
+    try:
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        write_text(run_dir / HOLDER, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": started}))
+        yield
+    finally:
+        for name in (HOLDER, LOCK):
+            with contextlib.suppress(OSError):
+                (run_dir / name).unlink(missing_ok=True)
+        lock.release()
+
+
+def _read_holder(run_dir: Path) -> dict[str, Any]:
+    with contextlib.suppress(UserError):
+        holder = read_json(run_dir / HOLDER)
+        return holder if isinstance(holder, dict) else {}
+    return {}
+
+
+def _is_alive(holder: dict[str, Any]) -> bool:
+    """Return whether a process may still run: one on another host cannot be asked."""
+    pid = holder.get("pid")
+    if holder.get("host") != socket.gethostname() or type(pid) is not int or pid <= 0:
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def is_unused(run_dir: Path) -> bool:
+    """Return whether a run directory holds nothing, or what a run leaves that was killed before it wrote anything."""
+    return all(path.name in (LOCK, HOLDER) or (path.suffix == ".log" and path.is_file()) for path in run_dir.iterdir())
 
 
 def remove_empty(made: Sequence[Path]) -> None:
@@ -18,11 +95,11 @@ def remove_empty(made: Sequence[Path]) -> None:
 
 
 def refuse_links(run_dir: Path) -> None:
-    """Raise UserError if a run directory holds a link to elsewhere: a run writes into its own directory only."""
+    """Raise UserError if a run directory holds a link to elsewhere: its files are read and written in it only."""
     inside = run_dir.resolve()
     for path in sorted(run_dir.rglob("*")):
         if path.is_symlink() and not path.resolve().is_relative_to(inside):
-            raise UserError(f"{path} is a link to {path.resolve()}, and a run writes into its own directory only: put "
+            raise UserError(f"{path} is a link to {path.resolve()}, but a run's files stay in its own directory: put "
                             "its target in its place, or move the whole run directory and link that.")
 
 

@@ -5,6 +5,7 @@ import logging
 import sys
 from pathlib import Path
 
+from segtrain.files import own_copy
 from segtrain.terminal import PrintableFormatter, TerminalFormatter
 
 log = logging.getLogger("segtrain")
@@ -36,6 +37,7 @@ class _File(_Handler, logging.FileHandler):
 def start_log(path: Path) -> None:
     """Send the log to the terminal and to a file of the run, and no longer to the files of an earlier job."""
     stop_log()
+    own_copy(path)
     log.setLevel(logging.INFO)
     log.propagate = False
     console = _Console(sys.stdout)

@@ -32,9 +32,26 @@ def read_results(path: Path, *, with_scores: bool = False) -> dict[str, Any]:
     results = read_json(path)
     if not isinstance(results, dict):
         raise UserError(f"{path} does not hold results written by segtrain: remove it, or choose another run.")
-    if with_scores and not isinstance(results.get("iou_per_class"), dict):
-        raise UserError(f"{path} does not hold scores of classes: choose a run of task=train, evaluate or score.")
+    if with_scores:
+        if not isinstance(results.get("iou_per_class"), dict):
+            raise UserError(f"{path} does not hold scores of classes: choose a run of task=train, evaluate or score.")
+        check_scores(results, path)
     return results
+
+
+def check_scores(results: Mapping[str, Any], path: Path) -> None:
+    """Raise UserError unless results with scores of classes, as a file holds them, are what segtrain writes."""
+    from pydantic import ValidationError  # slow to import: --help must not wait for it
+
+    from segtrain.run.results_schema import ScoredResults
+
+    try:
+        ScoredResults.model_validate(results)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])[:100] or "its sizes"
+        raise UserError(f"{path} is damaged: {where} is not what segtrain writes there ({first['msg']}); remove it, or "
+                        "choose another run.") from error
 
 
 def write_json(path: Path, value: Any) -> None:

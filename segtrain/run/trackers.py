@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import os
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from segtrain.files import MAX_BYTES, read_text, write_file
 from segtrain.run.results import CONFIG, csv_text, write_rows
 from segtrain.visualize import draw_confusion
 
+NUMBER = re.compile(r"[0-9]{1,15}")
 EXAMPLES = "examples.png"  # in the run directory: validation images, predicted by the best checkpoint
 
 
@@ -47,6 +49,8 @@ class Tracker:
             return
         self._path = run_dir / "metrics.csv"
         kept = [row for row in read_metrics(self._path) if int(row["epoch"]) <= epoch]
+        if kept and list(kept[0]) != self._columns:
+            raise UserError(f"{self._path} has other columns than this run: restore it, or remove it.")
         write_rows(self._path, self._columns, kept)
         known_step = int(kept[-1]["step"]) if kept else 0  # TensorBoard hides what the checkpoint does not know of
         is_first = not any(run_dir.glob("events.out.tfevents.*"))
@@ -56,7 +60,7 @@ class Tracker:
     def config(self, step: int) -> None:
         """Show the run's config.yaml in TensorBoard; a resumed run may have changed it."""
         if self._writer is not None:
-            text = (self._path.parent / CONFIG).read_text(encoding="utf-8")
+            text = read_text(self._path.parent / CONFIG)
             self._writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()), step)
 
     def epoch(self, epoch: int, step: int, scalars: Mapping[str, float | None]) -> None:
@@ -141,6 +145,6 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     except csv.Error as error:
         raise UserError(f"{path} is not valid CSV ({error}): remove it.") from error
     whole = [row for row in rows if None not in row.values()]
-    if not all(row.get("epoch", "").isdecimal() for row in whole):
-        raise UserError(f"{path} is not a table of epochs as segtrain writes it: remove it.")
+    if not all(NUMBER.fullmatch(row.get(key) or "") for row in whole for key in ("epoch", "step")):
+        raise UserError(f"{path} is not a table of epochs and steps as segtrain writes it: remove it.")
     return whole
