@@ -104,6 +104,12 @@ def describe_all_void(num_images: int, first: str) -> str:
             "every target is void, there is nothing to learn or to score.")
 
 
+def describe_one_class(name: str, first: str) -> str:
+    """Say that the training split has nothing to tell apart."""
+    return (f"every labelled pixel of train is {name}, the first mask is {first}: there is nothing to tell apart; look "
+            "how the masks are saved, and what is void.")
+
+
 def list_instance_classes(labels: tuple[Label, ...]) -> list[int]:
     """Return the train ids of the classes whose objects can be counted."""
     return [label.train_id for label in labels if label.has_instances]

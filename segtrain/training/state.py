@@ -19,10 +19,10 @@ from segtrain.config.schema import Config, Settled, TrainTask
 from segtrain.data.base import Cached, Dataset
 from segtrain.data.class_identity import match_classes
 from segtrain.data.loading import TrainingLoader
-from segtrain.data.statistics import DatasetStatistics, compute_statistics
+from segtrain.data.statistics import DatasetStatistics, compute_statistics, describe_one_class
 from segtrain.data.transforms import Augmentation, Normalize
 from segtrain.distributed import process_group
-from segtrain.errors import UserError
+from segtrain.errors import UserError, list_first
 from segtrain.inference.sanity_check import check_logits
 from segtrain.labels import Label
 from segtrain.losses import Loss
@@ -174,6 +174,14 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
              len(val_data.names))
     train_statistics = compute_statistics(train_data, cfg.dataset.instances)
     val_statistics = compute_statistics(val_data, cfg.dataset.instances)
+    labels = [label.name for label in train_data.labels]
+    shown = [name for name, pixels in zip(labels, train_statistics.class_pixels, strict=True) if pixels]
+    if len(shown) == 1:
+        raise UserError(describe_one_class(shown[0], train_data.locate(0)))
+    absent = [name for name in labels if name not in shown]
+    if absent:
+        log.warning("warning: no training image shows %s: %s cannot be learnt", list_first(absent),
+                    "it" if len(absent) == 1 else "they")
     for remark in dict.fromkeys([*train_statistics.remarks, *val_statistics.remarks]):  # once, if both have it
         log.warning("warning: %s", remark)
     _check_model(cfg, model, augmentation, train_data, val_statistics)

@@ -486,7 +486,7 @@ def split_of_void_only(tree):
     return tree.mask(5)
 
 
-@warning("folder", "one_class", "every labelled pixel of val is Road", "nothing to tell apart")
+@warning("folder", "one_class", "every labelled pixel of val is Road", "look how the masks are saved")
 def split_of_one_class(tree):
     for number in NUMBERS["val"]:
         tree.rewrite(number, np.full_like(tree.ids(number), 3))

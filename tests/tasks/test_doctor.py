@@ -190,8 +190,14 @@ def class_file(root):
     return path
 
 
-ERRORS = [corrupt_image, empty_image, truncated_mask, other_size, unknown_label, unknown_color, deep_mask,
-          missing_mask, tiny_image, void_split, no_split, class_file]
+def one_class_to_learn(root):
+    for seed in (0, 1, 2):
+        save_image(root / "train" / "masks" / f"{seed}.png", np.zeros(SIZE, np.uint8))
+    return root / "train" / "masks" / "0.png"
+
+
+ERRORS = [one_class_to_learn, corrupt_image, empty_image, truncated_mask, other_size, unknown_label, unknown_color,
+          deep_mask, missing_mask, tiny_image, void_split, no_split, class_file]
 
 
 @pytest.mark.parametrize("plant", mostly_slow(4, ERRORS))

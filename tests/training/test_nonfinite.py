@@ -315,8 +315,15 @@ def test_broken_weights_are_not_saved(segtrain, tmp_path, capsys, monkeypatch):
 # ---- what is odd, but no fault
 
 
-def test_targets_of_one_class_and_images_of_void_alone_train(segtrain, tmp_path):
-    data = constant_masks(tmp_path / "data", {"train": [0, 0, 255, 255], "val": [0, 255]})
+def test_a_training_split_of_one_class_is_refused(segtrain, tmp_path, capsys):
+    data = constant_masks(tmp_path / "data", {"train": [0, 0, 255], "val": [0, 1]})
+    assert segtrain(*data, f"hydra.run.dir={tmp_path / 'run'}") == 2
+    assert "every labelled pixel of train is" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_of_one_class_or_of_void_alone_train(segtrain, tmp_path):
+    data = constant_masks(tmp_path / "data", {"train": [0, 1, 255, 255], "val": [0, 255]})
     assert segtrain(*data, f"hydra.run.dir={tmp_path / 'run'}") == 0
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["iou_per_class"]["thing"] in (None, 0.0)

@@ -13,7 +13,7 @@ from segtrain.data.base import Dataset
 from segtrain.data.doctor.hashes import find_equal, find_nearest_hash
 from segtrain.data.doctor.inspection import Content, Split, count_class_pixels
 from segtrain.data.images import IMAGE_SUFFIXES
-from segtrain.data.statistics import describe_all_void
+from segtrain.data.statistics import describe_all_void, describe_one_class
 
 ERROR, WARNING = "error", "warning"
 BLENDED = 0.15  # of the boundaries: interpolation leaves 0.17 and more, drawn masks have 0.1 at most
@@ -46,6 +46,10 @@ def check_split(split: Split, crop: Sequence[int]) -> list[Finding]:
     used = split.usable
     if used and not any(content.labelled for _, content in used):
         return [*found, Finding(ERROR, "all_void", [split.name], describe_all_void(len(used), used[0][0].file))]
+    shown = [label.name for label, pixels in zip(split.labels, count_class_pixels(split), strict=True) if pixels]
+    if split.name == "train" and len(shown) == 1 and len(used) == len(split.seen):
+        first = used[0][0].file
+        found.append(Finding(ERROR, "one_class", [split.name], describe_one_class(shown[0], first), [first]))
     warnings = [*_check_samples(split), *_check_classes(split), *(("remark", text, []) for text in split.remarks),
                 *_check_sizes(split, crop), *_check_orientation(split), *_check_kinds(split), *_find_duplicates(split)]
     return [*found, *(Finding(WARNING, kind, [split.name], text, files) for kind, text, files in warnings)]
@@ -79,11 +83,11 @@ def _check_classes(split: Split) -> _Warnings:
     shown = [name for name, count in pixels.items() if count]
     if 2 * len(split.usable) < len(split.seen):
         pass  # what most images are refused for comes first: the few others say little about the classes
-    elif len(shown) == 1 and len(pixels) > 1:
+    elif len(shown) == 1 and len(pixels) > 1 and split.name != "train":
         first = split.usable[0][0].file
-        yield "one_class", (f"every labelled pixel of {split.name} is {shown[0]}, the first mask is {first}: there is "
-                            "nothing to tell apart; look how the masks are saved, and what is void."), [first]
-    elif shown:
+        yield "one_class", (f"every labelled pixel of {split.name} is {shown[0]}, the first mask is {first}: look how "
+                            "the masks are saved, and what is void."), [first]
+    elif len(shown) > 1:
         effect = "it cannot be learnt" if split.name == "train" else "it is not scored"
         for name, count in pixels.items():
             if not count:
