@@ -82,7 +82,7 @@ def refused(capsys):
     ("~seed", "seed has no value: give it one, seed=..."),
     ("~nothing", "nothing is not a key of the configuration."),
     ("train.epochs=[1", "train.epochs=[1 cannot be read"),
-    ("checkpoint=a=b", "checkpoint=a=b cannot be read"),
+    ("checkpoint=a=b", "a=b does not exist"),
     ("train.epochs", "train.epochs is not an override: write key=value"),
     ("=3", "segtrain: "),
     ("train.epochs=1,2", "train.epochs=1,2 are several values: add -m"),
@@ -217,7 +217,7 @@ def test_a_bug_exits_1():
 
 
 def test_a_directory_with_a_run_is_not_written_into(segtrain, capsys, monkeypatch):
-    task(monkeypatch, lambda cfg, run_dir: None)
+    task(monkeypatch, lambda cfg, run_dir: write_config(run_dir, cfg))
     assert segtrain("hydra.run.dir=run") == 0
     before = left()
     assert segtrain("hydra.run.dir=run") == 2

@@ -38,10 +38,10 @@ def read_config(path: Path) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(tree)
     check_plain(plain, str(path))
     for name in LISTS:
-        items = plain.get(name, [])
+        items = plain.setdefault(name, [])
         if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
             raise UserError(f"{path}: {name} is not a list of text as segtrain writes it: choose another file.")
-    versions = plain.get("versions", {})
+    versions = plain.setdefault("versions", {})
     if not isinstance(versions, dict) or not all(isinstance(value, str | None) for value in versions.values()):
         raise UserError(f"{path}: versions is not a mapping of names to versions: choose another file.")
     return plain
@@ -59,7 +59,8 @@ def from_checkpoint(config: Mapping[str, Any], path: Path, cfg: Config[Any]) -> 
         UserError: Names the key at fault; or a `_target_` of the file that may not be built.
     """
     check_plain(config, str(path))
-    return _under_overrides(config, f"the configuration in {path}", cfg, "task", "runtime")
+    plain = {**config, **{name: [] for name in LISTS}}
+    return _under_overrides(plain, f"the configuration in {path}", cfg, "task", "runtime")
 
 
 def continued(plain: Mapping[str, Any], path: Path, cfg: Config[Any]) -> Config[Any]:
@@ -87,8 +88,7 @@ def _under_overrides(plain: Mapping[str, Any], where: str, cfg: Config[Any], *ow
     try:
         laid = lay_over(config_of(plain), cfg.tree(), [*cfg.overrides, *own])
         check_trust(laid, cfg.overrides, cfg.runtime.trusted)
-        checked = check_config(laid, merge_overrides(plain.get("overrides", []), cfg.overrides),
-                               plain.get("open", []))
+        checked = check_config(laid, merge_overrides(plain["overrides"], cfg.overrides), plain["open"])
         return without_download(checked, cfg.overrides)
     except UserError as error:
         raise UserError(f"{where} under this command's overrides: {error}") from error
@@ -101,12 +101,12 @@ def started_again(plain: Mapping[str, Any], path: Path, cfg: Config[Any]) -> Con
         UserError: If the run is not what this command would run; names the first key that differs.
     """
     saved = config_of(plain)
-    different = difference(cfg.plain(), saved, plain.get("open", []))
+    different = difference(cfg.plain(), saved, plain["open"])
     if different is not None:
         raise UserError(f"{path.parent} holds a run of another configuration ({different} differs): choose another "
                         "hydra.sweep.dir=, or hydra.run.dir= for a single run.")
     of_machine = [override for override in cfg.overrides if override_key(override).startswith("runtime.")]
-    return check_config(lay_over(saved, cfg.tree(), of_machine), plain.get("overrides", []), plain.get("open", []))
+    return check_config(lay_over(saved, cfg.tree(), of_machine), plain["overrides"], plain["open"])
 
 
 def difference(wanted: Mapping[str, Any], found: Mapping[str, Any], open_keys: Sequence[str]) -> str | None:

@@ -82,6 +82,8 @@ def read_run(folder: Path) -> Run:
     remarks = _read_warnings(folder / f"{name}.log")
     path = folder / RESULTS
     results = read_results(path, with_scores=True) if path.is_file() else None
+    if results is not None:
+        check_scores(results, path)
     is_finished = results is not None
     saved = _read_checkpoint(folder, remarks) if name == "train" else {}
     best = (saved.get("progress") or {}).get("best")
@@ -99,7 +101,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
         check_config(config_of(settings))
     except UserError as error:
         raise UserError(f"{path}: {error} Restore the file, or choose another run.") from error
-    return {"open": [], "overrides": [], "versions": {}, **settings}
+    return settings
 
 
 def _read_epochs(path: Path) -> list[dict[str, float | None]]:

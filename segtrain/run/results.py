@@ -32,15 +32,13 @@ def read_results(path: Path, *, with_scores: bool = False) -> dict[str, Any]:
     results = read_json(path)
     if not isinstance(results, dict):
         raise UserError(f"{path} does not hold results written by segtrain: remove it, or choose another run.")
-    if with_scores:
-        if not isinstance(results.get("iou_per_class"), dict):
-            raise UserError(f"{path} does not hold scores of classes: choose a run of task=train, evaluate or score.")
-        check_scores(results, path)
+    if with_scores and not isinstance(results.get("iou_per_class"), dict):
+        raise UserError(f"{path} does not hold scores of classes: choose a run of task=train, evaluate or score.")
     return results
 
 
 def check_scores(results: Mapping[str, Any], path: Path) -> None:
-    """Raise UserError unless results with scores of classes, as a file holds them, are what segtrain writes."""
+    """Raise UserError unless results with scores of classes, of a file, are complete and of the right types."""
     from pydantic import ValidationError  # slow to import: --help must not wait for it
 
     from segtrain.run.results_schema import ScoredResults
