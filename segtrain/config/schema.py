@@ -86,6 +86,7 @@ class TrainSection(Section):
     val_every: Count = key("epochs between validations; the last epoch is always validated")
     monitor: Score = key("the score that makes a checkpoint the best")
     patience: Count | None = key("stop after this many validations without a new best")
+    accept_changed_data: bool = key("continue a run though images or masks have changed since its checkpoint")
     new_head: bool = key("start from a checkpoint of other classes: leave out its head")
     freeze_encoder: bool = key(
         "keep the encoder's weights and BatchNorm statistics as they were loaded, train the rest")

@@ -1,5 +1,6 @@
 """Read a whole split once before it is used: find every fault now, and compute the statistics of the dataset."""
 
+import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +23,7 @@ class DatasetStatistics:
     # Mean pixels of an object by class name, for the classes that have instances, None for one that never occurs; None
     # where instances are not counted. A dataset with instance maps may fix them.
     class_sizes: dict[str, float | None] | None
+    digests: list[int]  # of the decoded content of each sample, by which a changed one is noticed
     remarks: list[str] = field(default_factory=list)  # what the dataset has to tell the user
 
 
@@ -53,7 +55,14 @@ def _read_all(dataset: Dataset, instances: str | None, may_be_void: bool) -> Dat
     sizes: list[tuple[int, int]] = []
     pixel_counts = np.zeros((len(dataset.names), len(dataset.labels)), dtype=np.int64)
     objects: list[np.ndarray] = []
-    for index, sample in enumerate(map_in_order(dataset.read, len(dataset.names))):
+    digests: list[int] = []
+
+    def read(index: int) -> tuple[Sample, int]:
+        sample = dataset.read(index)
+        return sample, _compute_digest(sample)
+
+    for index, (sample, digest) in enumerate(map_in_order(read, len(dataset.names))):
+        digests.append(digest)
         height, width = sample.target.shape
         sizes.append((height, width))
         pixel_counts[index] = check_sample(sample, dataset.labels, dataset.locate(index))[:len(dataset.labels)]
@@ -69,8 +78,17 @@ def _read_all(dataset: Dataset, instances: str | None, may_be_void: bool) -> Dat
     if instances == "maps":
         class_sizes = dataset.class_sizes or class_sizes
     image_pixels = (pixel_counts > 0).T @ pixel_counts.sum(1)
-    return DatasetStatistics(sizes, pixel_counts.sum(0).tolist(), image_pixels.tolist(), class_sizes,
+    return DatasetStatistics(sizes, pixel_counts.sum(0).tolist(), image_pixels.tolist(), class_sizes, digests,
                              dataset.remarks())
+
+
+def _compute_digest(sample: Sample) -> int:
+    """Return a checksum of the pixels of a sample: it tells a changed file, not a forged one."""
+    digest = 0
+    for array in (sample.image, sample.target, sample.instances):
+        if array is not None:
+            digest = zlib.crc32(np.ascontiguousarray(array).data, digest)
+    return digest
 
 
 def check_sample(sample: Sample, labels: tuple[Label, ...], file: str) -> np.ndarray:

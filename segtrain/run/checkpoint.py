@@ -40,6 +40,9 @@ class State(pydantic.BaseModel):
     format: str
     labels: list[dict[str, Any]]
     file_form: dict[str, Any]
+    names: dict[str, str] = {}  # of a training: digests of the image names of each split,
+    samples: dict[str, list[int]] = {}  # and of the content of each sample
+    processes: pydantic.PositiveInt = 1
 
 
 def save(path: Path, state: Mapping[str, Any], before_rename: Callable[[], object] = lambda: None) -> None:

@@ -1,11 +1,12 @@
 """Check what has changed when a run is continued: most settings may, some would make it another run."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segtrain.config.overrides import flatten
 from segtrain.config.schema import Settled
+from segtrain.data.base import Dataset
 from segtrain.distributed import process_group
 from segtrain.errors import UserError, show_value
 
@@ -26,8 +27,9 @@ FIXED: dict[str, str | None] = {
 }
 # What changes no number of a run, only when it ends or what it writes. Loaders give the same whatever their number.
 HARMLESS = ("dataset.root", "dataset.class_map", "dataset.split", "dataset.download", "dataset.cache",
-            "runtime.workers", "train.examples", "train.keep", "train.max_minutes", "train.on_nonfinite",
-            "train.patience", "train.report", "train.save_every", "train.save_minutes", "train.save_steps")
+            "runtime.workers", "train.accept_changed_data", "train.examples", "train.keep", "train.max_minutes",
+            "train.on_nonfinite", "train.patience", "train.report", "train.save_every", "train.save_minutes",
+            "train.save_steps")
 
 
 def check_changes(saved: Mapping[str, Any], cfg: Settled[Any], *, steps_per_epoch: int,
@@ -67,6 +69,24 @@ def check_changes(saved: Mapping[str, Any], cfg: Settled[Any], *, steps_per_epoc
     if processes != former_processes:
         changed["processes"] = (former_processes, processes)
     _log_changes(changed)
+
+
+def check_samples(saved: Mapping[str, Any], split: str, data: Dataset, digests: Sequence[int], *,
+                  accept: bool) -> None:
+    """Refuse samples that have changed since the checkpoint, or log them where train.accept_changed_data says so.
+
+    Raises:
+        UserError: Names the first file, and holds them all.
+    """
+    former = saved.get("samples", {}).get(split, digests)
+    changed = [data.locate(index) for index, (old, new) in enumerate(zip(former, digests, strict=False)) if old != new]
+    if changed and not accept:
+        raise UserError(f"{len(changed)} of {len(digests)} samples of {split} have changed since the checkpoint, the "
+                        f"first is {changed[0]} (its image, its mask, or what its values mean): restore them, or "
+                        "continue as another run with train.accept_changed_data=true.", changed)
+    if changed:
+        log.info("changed since the checkpoint, so no longer bit-identical to an unbroken run: %d samples of %s",
+                 len(changed), split)
 
 
 def _why_not(key: str, old: Any, new: Any) -> str | None:

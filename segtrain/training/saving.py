@@ -67,6 +67,7 @@ def _resumable(state: TrainingState) -> Iterator[None]:
 def _describe(state: TrainingState) -> dict[str, Any]:
     statistics = state.train_statistics
     return {"epoch": state.progress.epoch, "step": state.progress.step, "names": state.image_digests,
+            "samples": {"train": statistics.digests, "val": state.val_statistics.digests},
             "config": state.cfg.plain(), "processes": process_group.world_size(),
             "class_sizes": statistics.class_sizes, "class_pixels": statistics.class_pixels,
             "image_pixels": statistics.image_pixels,

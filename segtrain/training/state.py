@@ -30,7 +30,7 @@ from segtrain.optim import find_encoder
 from segtrain.profiling import measure_cost
 from segtrain.run import checkpoint
 from segtrain.run.trained import read_classes
-from segtrain.training.resume import check_changes
+from segtrain.training.resume import check_changes, check_samples
 
 log = logging.getLogger(__name__)
 
@@ -174,6 +174,9 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
              len(val_data.names))
     train_statistics = compute_statistics(train_data, cfg.dataset.instances)
     val_statistics = compute_statistics(val_data, cfg.dataset.instances)
+    if saved is not None:
+        for split, data, found in (("train", train_data, train_statistics), ("val", val_data, val_statistics)):
+            check_samples(saved, split, data, found.digests, accept=cfg.train.accept_changed_data)
     labels = [label.name for label in train_data.labels]
     shown = [name for name, pixels in zip(labels, train_statistics.class_pixels, strict=True) if pixels]
     if len(shown) == 1:

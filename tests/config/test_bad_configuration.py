@@ -471,7 +471,8 @@ SHOWN = ("train.new_head", "checkpoint", "runtime.channels_last", "runtime.compi
          "runtime.threads", "runtime.trusted", "dataset.split", "dataset.cache")
 # their effect needs several processes, is a page, or needs a checkpoint: shown there
 SHOWN_ELSEWHERE = {"runtime.sync_batchnorm": "test_distributed.py", "train.report": "test_report.py",
-                   "dataset.class_map": "test_class_identity.py", "rerun": "test_cli.py"}
+                   "dataset.class_map": "test_class_identity.py",
+                   "train.accept_changed_data": "test_resume.py", "rerun": "test_cli.py"}
 
 
 def test_the_effect_of_every_fixed_key_is_shown():

@@ -4,16 +4,19 @@ import csv
 import errno
 import logging
 import os
+import re
 import resource
 import shutil
 import signal
 import time
 
+import numpy as np
 import pytest
 import ranks
 import torch
 from helpers import TINY, UNET, mostly_slow, stop_after_step
 from made_files import constant_masks
+from PIL import Image
 
 from segtrain.errors import UserError
 from segtrain.run import checkpoint, trackers
@@ -242,6 +245,21 @@ def test_images_that_are_gone_are_noticed(segtrain, tmp_path, capsys):
     assert segtrain(f"resume={run_dir}", "train.epochs=2") == 2
     assert "the images of the val split are not those that the run was started with" in capsys.readouterr().err
     assert (run_dir / "results.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_a_changed_file_is_noticed(segtrain, tmp_path, capsys, kind):
+    data, run_dir = constant_masks(tmp_path / "data", {"train": [0, 1, 0, 1], "val": [0, 1]}), tmp_path / "run"
+    assert segtrain(*data, f"hydra.run.dir={run_dir}") == 0
+    file = tmp_path / "data/train" / kind / "2.png"
+    pixels = np.array(Image.open(file))
+    pixels[0, 0] = 1
+    Image.fromarray(pixels).save(file)
+    assert segtrain(f"resume={run_dir}", "train.epochs=2") == 2
+    assert re.search(r"1 of 4 samples of train have changed .*2\.png", capsys.readouterr().err)
+    assert segtrain(f"resume={run_dir}", "train.epochs=2", "train.accept_changed_data=true") == 0
+    assert "no longer bit-identical to an unbroken run: 1 samples of train" in capsys.readouterr().out
 
 
 @pytest.mark.slow
