@@ -1,7 +1,10 @@
 """Find the images of a dataset in folders, by wildcards, or from lists, and match them with their masks."""
 
+import logging
 import os
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -9,6 +12,9 @@ from segtrain.data.images import IMAGE_SUFFIXES
 from segtrain.errors import UserError
 from segtrain.files import read_text
 
+log = logging.getLogger(__name__)
+OTHER_SUFFIXES = {".heic", ".heif", ".avif", ".jxl", ".npy", ".mat", ".dng", ".cr2", ".nef", ".arw", ".exr", ".svg",
+                  ".pdf"}
 LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".lst", ".list")
 MAX_LIST_BYTES = 100_000_000  # about a million lines
 HEADER_WORDS = {"image", "images", "img", "mask", "masks", "label", "labels", "path", "file", "filename",
@@ -24,8 +30,11 @@ def find_partners(images: dict[str, Path], others: dict[str, Path], where: Path,
     """
     alone = sorted(images.keys() - others.keys())
     if alone:
+        longer = next((name for name in sorted(others) if name.startswith(alone[0])), None)
+        hint = "" if longer is None else (f" {others[longer]} is there: if it is the {what}, set dataset.mask_suffix="
+                                          f"{longer.removeprefix(alone[0])}{ending}.")
         raise UserError(f"{len(alone)} of {len(images)} images have no {what} below {where}, the first is "
-                        f"{images[alone[0]]}: add its {what}, {alone[0]}{ending}.png, or remove the image.",
+                        f"{images[alone[0]]}: add its {what}, {alone[0]}{ending}.png, or remove the image.{hint}",
                         [str(images[name]) for name in alone])
     return [others[name] for name in sorted(images)]
 
@@ -34,11 +43,17 @@ def find_by_name(folder: Path, key: str) -> dict[str, Path]:
     """Find the images below a folder by their relative names without suffix, of which no two may be the same."""
     found: dict[str, Path] = {}
     for path in list_images(folder, key):
-        name = path.relative_to(folder).with_suffix("").as_posix()
+        name = _name_of(path.relative_to(folder))
         if name in found:
-            raise UserError(f"{found[name]} and {path} have the same name: keep one of them.")
+            raise UserError(f"{found[name]} and {path} have the same name: if one is the mask of the other, tell them "
+                            "apart by dataset.images and dataset.masks, as *.jpg and *.png; else keep one of them.")
         found[name] = path
     return found
+
+
+def _name_of(path: Path) -> str:
+    """Return a path without suffix; an accent is the same whether or not it is written as a character of its own."""
+    return unicodedata.normalize("NFC", path.with_suffix("").as_posix())
 
 
 def refuse_empty(images: Collection[str], where: Path, keys: str) -> None:
@@ -50,12 +65,17 @@ def refuse_empty(images: Collection[str], where: Path, keys: str) -> None:
 
 def has_images(folder: Path) -> bool:
     """Return whether a folder exists and holds an image, in any subfolder."""
-    return folder.is_dir() and bool(list_images(folder, str(folder)))
+    return folder.is_dir() and any(path.suffix.lower() in IMAGE_SUFFIXES for path in list_files(folder, str(folder)))
 
 
 def list_images(folder: Path, key: str) -> list[Path]:
-    """List the images below a folder; see `list_files`."""
-    return [path for path in list_files(folder, key) if path.suffix.lower() in IMAGE_SUFFIXES]
+    """List the images below a folder; see `list_files`. Images of other kinds are named in a warning."""
+    files = list_files(folder, key)
+    left_out = Counter(path.suffix.lower() for path in files if path.suffix.lower() in OTHER_SUFFIXES)
+    if left_out:
+        log.warning("warning: %s below %s are left out: convert them to PNG or JPEG",
+                    ", ".join(f"{count} {suffix} files" for suffix, count in sorted(left_out.items())), folder)
+    return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def list_files(folder: Path, key: str) -> list[Path]:
@@ -103,8 +123,8 @@ def find_images(root: Path, pattern: str, key: str) -> tuple[dict[str, Path], di
     names: dict[str, str] = {}
     for path in list_images(folder, key):
         inner = path.relative_to(folder)
-        name = inner.with_suffix("").as_posix()
-        match = wanted.fullmatch(name if any_suffix else inner.as_posix())
+        name = _name_of(inner)
+        match = wanted.fullmatch(name if any_suffix else unicodedata.normalize("NFC", inner.as_posix()))
         if match is None:
             continue
         identity = "/".join(part for part in match.groups() if part)
@@ -164,7 +184,7 @@ def read_list(path: Path, root: Path, key: str, *, masks_only: bool = False) -> 
     masks: dict[str, Path] = {}
     for row in rows:
         image, *mask = (root.joinpath(*given.parts[foreign if given.is_absolute() else 0:]) for given in row)
-        name = image.relative_to(root).with_suffix("").as_posix()
+        name = _name_of(image.relative_to(root))
         if name in images:
             both = "twice" if image == images[name] else f"and {images[name]}, which have the same name"
             raise UserError(f"{path} lists {image} {both}: keep one of them.")
@@ -194,7 +214,7 @@ def read_names(path: Path, key: str) -> list[str]:
     """Read a list of names, one a line, none twice; empty lines and those that start with # are skipped."""
     names: dict[str, str] = {}
     for where, line in read_lines(path, key):
-        name = line.strip().replace("\\", "/").removeprefix("./")
+        name = unicodedata.normalize("NFC", line.strip().replace("\\", "/").removeprefix("./"))
         if name in names:
             raise UserError(f"{where}: {name} stands in {names[name]}, too: keep one of them.")
         names[name] = where

@@ -16,7 +16,8 @@ from segtrain.files import open_regular
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.metrics.confusion import count_values
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm",
+                  ".tga", ".jp2"}
 # What is opened, regardless of the suffix. Others are left out on purpose: Pillow passes EPS to a program.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "TGA", "JPEG2000")
 ORIENTATION = 0x0112  # the EXIF tag

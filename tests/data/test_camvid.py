@@ -293,7 +293,9 @@ def test_train_and_evaluate_the_original_release(segtrain, tmp_path, monkeypatch
 @pytest.mark.slow
 def test_random_splits_are_warned_of(segtrain, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    release(tmp_path / "data", "abcdefgh")
+    label = flat("Sky")
+    label[:9] = flat("Road")[:9]
+    release(tmp_path / "data", "abcdefgh", label)
     assert segtrain(*RUN, "dataset.root=data", "dataset.splits=random") == 0
     assert capsys.readouterr().out.count("near-duplicates") == 1
     assert segtrain(*RUN, "dataset.root=data", "hydra.run.dir=other") == 2

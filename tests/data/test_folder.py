@@ -336,6 +336,7 @@ def test_train_and_evaluate_on_colour_masks(segtrain, tmp_path, capsys):
 def test_paths_with_split_on_the_command_line(segtrain, root):
     place(root, *(f"{split}/{number}_{kind}" for split in ("train", "val") for number in range(2)
                   for kind in ("rgb.jpg", "gt.png")))
+    place(root, "train/0_gt.png", value=0)
     assert segtrain("dataset=folder", f"dataset.root={root}", 'dataset.images="{split}/**/*_rgb.jpg"',
                     'dataset.masks="{split}/**/*_gt.png"', 'dataset.void=[255,"#000000"]', "dataset.crop=[32,32]",
                     "train.batch_size=2", "runtime.workers=0", "debug=smoke", f"hydra.run.dir={root / 'run'}") == 0
