@@ -151,9 +151,21 @@ def loss(cfg: Config[Any], class_pixels: Sequence[int] | None, image_pixels: Seq
                 key,
                 lambda: losses.compute_class_weights(result["class_weights"], class_pixels or (), image_pixels or ()),
                 {"class_weights": result["class_weights"]})
+        elif isinstance(result.get("class_weights"), list):
+            result["class_weights"] = _read_weights(result["class_weights"], f"{key}.class_weights", cfg)
         return result
 
     return _of_kind(call(weighted(cfg.loss, "loss"), "loss"), losses.Loss, "loss")
+
+
+def _read_weights(given: list[Any], key: str, cfg: Config[Any]) -> torch.Tensor:
+    """Return class weights that are given as numbers, one for each class in the order of the class file."""
+    if len(given) != cfg.dataset.num_classes:
+        raise UserError(f"{key} has {len(given)} values, but the dataset has {cfg.dataset.num_classes} classes: give "
+                        "one for each, in their order.")
+    if not all(type(value) in (int, float) and 0 <= value < math.inf for value in given) or not any(given):
+        raise UserError(f"{key}={given} must be finite numbers of at least 0, not all of them 0.")
+    return torch.tensor(given, dtype=torch.float32)
 
 
 def optimizer(cfg: Config[Any], network: nn.Module, device: torch.device) -> torch.optim.Optimizer:

@@ -71,6 +71,12 @@ def test_class_weights_are_computed_wherever_they_stand():
     cfg = composed("loss=cross_entropy_dice", "loss.losses.cross_entropy.class_weights=median_frequency")
     weights = build.loss(cfg, [100, 200, *PIXELS[2:]], [1000] * 11).state_dict()
     assert any(len(value) == 11 and value[0] == 2 * value[1] for value in weights.values() if value.ndim)
+    given = build.loss(composed("dataset.num_classes=11", f"loss.class_weights={list(range(11))}"), None, None)
+    assert given.class_weights.tolist() == list(range(11))
+    for weights, said in (("[1,2]", "has 2 values, but the dataset has 11 classes"),
+                          (str([0] * 11), "not all of them 0"), (str([-1] * 11), "at least 0")):
+        with pytest.raises(UserError, match=said):
+            build.loss(composed(f"loss.class_weights={weights}"), None, None)
     with pytest.raises(UserError, match=r"loss\.class_weights=median: .*median_frequency"):
         build.loss(composed("loss.class_weights=median"), PIXELS, PIXELS)
 
