@@ -92,7 +92,7 @@ def read_classes(saved: Mapping[str, Any], path: Path) -> tuple[tuple[Label, ...
     if sorted({label.train_id for label in labels} - {IGNORE_INDEX}) != list(range(num_classes or len(labels))):
         raise UserError(f"{path} is damaged: its table of classes is not that of {num_classes} classes; choose "
                         "another file.")
-    unknown = {*(saved["class_sizes"] or ())} - {label.name for label in labels}
+    unknown = {*(saved.get("class_sizes") or ())} - {label.name for label in labels}
     if unknown:
         raise UserError(f"{path} is damaged: it has the object size of the class {min(unknown)}, which is not one of "
                         "its classes; choose another file.")
