@@ -52,7 +52,7 @@ def run(cfg: Config[ConvertTask], run_dir: Path) -> None:
         raise UserError(f"{path} does not fit model._target_={cfg.model['_target_']}: {error}. "
                         "Choose the variant and the number of classes that it was trained with.") from error
 
-    saved = dict.fromkeys(checkpoint.State.model_fields)
+    saved = dict.fromkeys(name for name, field in checkpoint.State.model_fields.items() if field.is_required())
     labels, form = find_classes(settled)
     saved |= {"model": state, "epoch": 0, "step": 0, "config": settled.plain(),
               "labels": [asdict(label) for label in labels], "file_form": asdict(form)}
