@@ -1,7 +1,7 @@
 """From a mask file to train ids: class numbers, colours, black and white, and errors that name what is none of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,8 @@ class MaskRule:
     threshold: int | None = None
     nearest_colors: bool | int = False
     palette: str | None = None
+    # The colour of each index in the first palette image that uses it, and its file.
+    seen: dict[int, tuple[Color, Path]] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,12 @@ def _convert_palette(values: np.ndarray, palette: np.ndarray, rule: MaskRule, pa
     if len(rule.labels) == 2 and not rule.has_colors and not rule.binary and is_inverted:
         raise UserError(f"{path} is a palette image that paints its index 0 white and 1 black: if white is "
                         f"{rule.labels[1].name}, use dataset.binary=true; else say dataset.palette=index.")
+    for index, color in used.items() if not rule.has_colors else ():
+        first, file = rule.seen.setdefault(index, (color, path))
+        if color != first:
+            raise UserError(f"{path} paints its index {index} in {to_hex(color)}, but {file} in {to_hex(first)}: if "
+                            "the colours count, give the class file a column color and set dataset.palette=colors; if "
+                            "the index does, dataset.palette=index.")
     return values
 
 

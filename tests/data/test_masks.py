@@ -324,3 +324,21 @@ def test_grey_values_that_are_colours_are_told_how_to_be_read(tmp_path):
 def test_one_class_is_refused():
     with refused("thing is the only class", "dataset.binary=true"):
         make_mask_rule(Classes((Label("thing", 0, 0, (0, 0, 0)),), False), None)
+
+
+def test_palettes_that_disagree_are_refused_until_it_is_said_what_counts(tmp_path):
+    paths = []
+    for number, colors in enumerate(([0, 0, 0, 255, 0, 0], [0, 0, 0, 0, 255, 0])):
+        image = Image.fromarray(np.array([[0, 1]], np.uint8), "L").convert("P")
+        image.putpalette(colors)
+        image.save(tmp_path / f"{number}.png")
+        paths.append(tmp_path / f"{number}.png")
+    rule = make_mask_rule(TWO, None)
+    assert read_target(paths[0], rule).tolist() == [[0, 1]]
+    with refused("1.png paints its index 1 in #00ff00", "0.png in #ff0000", "dataset.palette=colors"):
+        read_target(paths[1], rule)
+    by_index = make_mask_rule(TWO, None, palette="index")
+    assert [read_target(path, by_index).tolist() for path in paths] == [[[0, 1]]] * 2
+    colors = (Label("soil", 0, 0, (0, 0, 0)), Label("leaf", 1, 1, (255, 0, 0)), Label("root", 2, 2, (0, 255, 0)))
+    by_color = make_mask_rule(Classes(colors, True), None, palette="colors")
+    assert [read_target(path, by_color).tolist() for path in paths] == [[[0, 1]], [[0, 2]]]
