@@ -53,6 +53,11 @@ def list_first(items: Sequence[str], most: int = 5) -> str:
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
+def list_part(what: str, items: Sequence[str]) -> str:
+    """Write a part of a message, "missing: a, b; ", or nothing if there are no items."""
+    return f"{what}: {list_first(items)}; " if items else ""
+
+
 def install_extra(extra: str) -> str:
     """Return the command that installs an optional dependency; segtrain is installed from its source, not an index."""
     return f"pip install '.[{extra}]' in the folder of segtrain's source"

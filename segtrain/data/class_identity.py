@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from segtrain.data.base import Dataset, Sample, View
-from segtrain.errors import UserError, list_first
+from segtrain.errors import UserError, list_first, list_part
 from segtrain.labels import IGNORE_INDEX, Label
 
 log = logging.getLogger(__name__)
@@ -74,8 +74,8 @@ def match_classes(data: Dataset, trained: Sequence[Label], class_map: Mapping[st
     if sorted(names) != sorted(own):
         raise UserError(
             f"{path} was trained for other classes than the dataset has: "
-            f"{_list_names('only in the checkpoint', sorted({*names} - own.keys()))}"
-            f"{_list_names('only in the dataset', sorted(own.keys() - {*names}))}"
+            f"{list_part('only in the checkpoint', sorted({*names} - own.keys()))}"
+            f"{list_part('only in the dataset', sorted(own.keys() - {*names}))}"
             f"the checkpoint's classes are {_all(trained)}, the dataset's {_all(data.labels)}. If only names differ, "
             "map them, dataset.class_map={CHECKPOINT_NAME: DATASET_NAME}; to train for other classes, set "
             "train.new_head=true.")
@@ -97,10 +97,6 @@ def _check_map(class_map: Mapping[str, str], trained: Sequence[Label], data: Dat
             if name not in names:
                 raise UserError(f"dataset.class_map names {name}, which is not a class of the {what}: its classes are "
                                 f"{', '.join(names)}.")
-
-
-def _list_names(what: str, names: list[str]) -> str:
-    return f"{what}: {list_first(names)}; " if names else ""
 
 
 def _all(labels: Sequence[Label]) -> str:

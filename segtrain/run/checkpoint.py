@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from segtrain.config import messages
 from segtrain.distributed import process_group
-from segtrain.errors import UserError, list_first
+from segtrain.errors import UserError, list_part
 from segtrain.files import open_regular, write_file
 
 FORMAT = "segtrain-1"
@@ -195,17 +195,17 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Pa
     shapes = [f"{key} {tuple(weights[key].shape)} instead of {tuple(own[key].shape)}" for key in differing]
     if missing or unknown:
         raise UserError(f"{path} holds another model than this configuration: "
-                        f"{_list_keys('missing in the file', missing)}{_list_keys('unknown to the model', unknown)}"
+                        f"{list_part('missing in the file', missing)}{list_part('unknown to the model', unknown)}"
                         "give the model that it was trained with.")
     if other:
         kinds = [f"{key} {str(weights[key].dtype).removeprefix('torch.')}" for key in other]
         raise UserError(f"{path} has weights of another type than the model's: "
-                        f"{_list_keys('they are', kinds)}choose another file.")
+                        f"{list_part('they are', kinds)}choose another file.")
     if differing and set(differing) <= head:
-        raise UserError(f"{path} was trained for other classes: {_list_keys('its head differs', shapes)}"
+        raise UserError(f"{path} was trained for other classes: {list_part('its head differs', shapes)}"
                         "train.new_head=true starts from all its other layers.")
     if differing:
-        raise UserError(f"{path} has layers of other sizes: {_list_keys('they differ', shapes)}"
+        raise UserError(f"{path} has layers of other sizes: {list_part('they differ', shapes)}"
                         "give the model that it was trained with.")
     model.load_state_dict({key: own[key] if key in kept else weights[key] for key in own})
 
@@ -214,10 +214,6 @@ def _is_alike(given: Tensor, own: Tensor) -> bool:
     """Return whether a tensor of a file may be copied into a weight: both dense, and of the same kind of number."""
     return (given.layout == own.layout and not given.is_quantized and not given.is_meta
             and (given.is_floating_point(), given.is_complex()) == (own.is_floating_point(), own.is_complex()))
-
-
-def _list_keys(what: str, keys: list[str]) -> str:
-    return f"{what}: {list_first(keys)}; " if keys else ""
 
 
 def random_state() -> dict[str, Any]:

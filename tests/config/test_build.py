@@ -411,7 +411,7 @@ def test_a_foreign_target_is_refused_before_it_is_imported(tmp_path, monkeypatch
 @pytest.mark.parametrize(("group", "target"), [
     ("model", "torch.optim.SGD"), ("optim", "segtrain.models.linknet.LinkNet"), ("optim", "torch.optim.Nothing"),
     ("augmentation.crop", "segtrain.data.streets.dataset.Streets"), ("scheduler", "segtrain.optim.math.floor"),
-    ("dataset", "segtrain.data.images.read_pair")])
+    ("dataset", "segtrain.data.images.read_image")])
 def test_a_target_of_another_kind_is_refused(group, target):
     with pytest.raises(UserError, match="_target_="):
         check_trust(saved(group, {"_target_": target}), [], [])
