@@ -44,6 +44,13 @@ def read_mask(path: Path, labels: Sequence[Label] = ()) -> np.ndarray:
     return decode(path, lambda image: _to_index(image, path, labels))
 
 
+def read_pair(image_path: Path, mask_path: Path, labels: Sequence[Label] = ()) -> tuple[np.ndarray, np.ndarray]:
+    """Read an image with its mask, uint8 (H, W, 3) and uint8 (H, W), which must have one size."""
+    image, mask = read_image(image_path), read_mask(mask_path, labels)
+    check_sizes(image, image_path, mask, mask_path)
+    return image, mask
+
+
 def check_sizes(image: np.ndarray, image_path: Path, mask: np.ndarray, mask_path: Path, what: str = "mask") -> None:
     """Raise UserError if an image (H, W, 3) and what belongs to it (H, W) differ in size."""
     if image.shape[:2] != mask.shape:
