@@ -100,7 +100,8 @@ class Model:
 
 
 def load(path: str | Path, *, device: str = "auto", window: tuple[int, int] | None = None, overlap: float = 0.25,
-         flip: bool = False, batch_size: int = 1, trusted: Sequence[str] = ()) -> Model:
+         flip: bool = False, scales: Sequence[float] = (1.0,), batch_size: int = 1, trusted: Sequence[str] = (),
+         ) -> Model:
     """Load a trained network from a checkpoint; the data that it was trained on is not needed.
 
     Args:
@@ -109,6 +110,7 @@ def load(path: str | Path, *, device: str = "auto", window: tuple[int, int] | No
         window: (height, width): cut images into overlapping windows; None: only those too large for the memory.
         overlap: The minimum share of a window that the next one covers too.
         flip: Flip TTA: average the logits with those of the horizontally flipped image.
+        scales: Average the logits of the image, or of each window, resized by each of these factors.
         batch_size: Maximum number of windows at once.
         trusted: Your own packages that the checkpoint's config may name.
 
@@ -116,9 +118,10 @@ def load(path: str | Path, *, device: str = "auto", window: tuple[int, int] | No
         UserError: If the file is missing, is not a checkpoint, or names classes that are not trusted.
         ValueError: If an option is out of range.
     """
-    if (window is not None and min(window) < 32) or not 0 <= overlap < 1 or batch_size < 1:
+    if (window is not None and min(window) < 32) or not 0 <= overlap < 1 or batch_size < 1 or not (
+            scales and all(0 < scale <= 8 for scale in scales)):
         raise ValueError(f"window={window} must be at least 32 pixels high and wide, overlap={overlap} at least 0 and "
-                         f"below 1, batch_size={batch_size} at least 1")
+                         f"below 1, batch_size={batch_size} at least 1, scales={scales} above 0, at most 8")
     found = checkpoint.find(str(Path(path).expanduser()))
     config = checkpoint.load(found, mapped=True)["config"]
     check_plain(config, str(found))
@@ -126,7 +129,7 @@ def load(path: str | Path, *, device: str = "auto", window: tuple[int, int] | No
     cfg = check_config({**config, "checkpoint": str(found),
                         "runtime": {**config.get("runtime", {}), "device": device, "threads": None}})
     trained = load_trained(cfg)
-    predictor = Predictor(trained.network, trained.normalize, InferenceSettings(window, overlap, flip),
+    predictor = Predictor(trained.network, trained.normalize, InferenceSettings(window, overlap, flip, tuple(scales)),
                           device=trained.device, precision="fp32", batch_size=batch_size,
                           num_classes=len(trained.labels), in_channels=trained.in_channels)
     return Model(trained.network, trained.labels, config, predictor)

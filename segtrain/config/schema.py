@@ -46,6 +46,8 @@ Count = Annotated[int, Field(ge=1, lt=2**31)]
 CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
 Positive = Annotated[float, Field(gt=0)]
 Overlap = Annotated[float, Field(ge=0, lt=1)]
+Scales = Annotated[list[Annotated[float, Field(gt=0, le=8)]], Field(min_length=1, max_length=16)]
+BoundaryBand = Annotated[float, Field(gt=0, le=0.5)]
 Workers = Annotated[int, Field(ge=0, lt=1025)]
 AutoOrBool = bool | Literal["auto"]
 Score = Literal["miou", "macc", "pacc", "fwiou", "iiou", "loss"]
@@ -158,6 +160,8 @@ class EvaluateTask(TaskSection):
     overlap: Overlap | None = key(
         "with window: least share of a window that the next one shows too, from 0 to below 1; null: 0.25")
     flip: bool = key("flip TTA: average the logits with those of the horizontally flipped image")
+    scales: Scales = key("average the logits of the image, or of each window, resized by each of these factors")
+    boundary_band: BoundaryBand = key("boundary IoU: the width of the band, as a share of the image's diagonal")
     worst: CountOrZero = key("images of the lowest mIoU that are drawn, with their errors, in worst/")
     save_predictions: bool = key(
         "write predictions/: a PNG of class ids for each image, as its dataset's benchmark wants it")
@@ -174,6 +178,7 @@ class PredictTask(TaskSection):
         "memory")
     overlap: Overlap = key("least share of a window that the next one shows too, from 0 to below 1")
     flip: bool = key("flip TTA: average the logits with those of the horizontally flipped image")
+    scales: Scales = key("average the logits of the image, or of each window, resized by each of these factors")
     shard: Text | None = key("i/n: only the i-th of n parts of the input, as 1/4")
 
 

@@ -21,6 +21,7 @@ from segtrain.data.transforms import Normalize
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.files import write_file
+from segtrain.inference.details import Details
 from segtrain.inference.forward import WHOLE_IMAGE, InferenceSettings, make_predict_fn
 from segtrain.inference.sliding_window import PredictFn
 from segtrain.labels import IGNORE_INDEX, Label
@@ -63,6 +64,7 @@ def score_split(
     class_sizes: Mapping[str, float | None] | None,
     settings: InferenceSettings = WHOLE_IMAGE,
     num_examples: int = 0,
+    details: Details | None = None,
     after_batch: Callable[[], None] = lambda: None,
     on_prediction: Callable[[int, np.ndarray], None] | None = None,
 ) -> Scored:
@@ -78,6 +80,7 @@ def score_split(
         instances: Where objects come from, "maps" or "components"; None: no iIoU.
         class_sizes: Mean object size by class name, of the training split.
         num_examples: How many of the first images to draw.
+        details: Where to count what is too slow for every validation; its results join those of the split.
         after_batch: Called after every batch, equally often in every process; may raise to stop.
         on_prediction: Called with each image's number in the split and its prediction, train ids (H, W), int64.
 
@@ -110,6 +113,8 @@ def score_split(
             matrices = confusion_matrix(preds, batch.targets, num_classes)
             confusion += matrices.sum(0)
             counts.extend(class_counts(matrices))
+            if details is not None:
+                details.add(logits, preds, batch.targets)
             if batch.instances is not None or on_prediction is not None or batch.indices[0] < num_examples:
                 on_cpu = zip(batch.images.cpu().numpy(), batch.targets.cpu().numpy(), preds.cpu().numpy(), strict=True)
                 for number, (image, target, pred) in enumerate(on_cpu):
@@ -136,10 +141,13 @@ def score_split(
         raise UserError(f"the loss over {len(data.names)} images is {loss}: the network has diverged; train it with a "
                         "lower optim.lr, or with train.clip_norm=1. Checkpoints of earlier epochs are intact.")
     losses = [_loss(*pair) for pair in zip(all_sums, all_normalizers, strict=True)]
+    image_counts = np.stack(all_counts)
     results = split_results(data.labels, confusion, all_objects, instances=instances, class_sizes=class_sizes,
                             num_images=len(data.names), loss=loss,
                             seconds=process_group.broadcast(time.perf_counter() - started), settings=settings)
-    return Scored(results, image_rows(data, np.stack(all_counts), losses), [drawing for _, drawing in drawn])
+    if details is not None:
+        results |= details.results([label.name for label in data.labels], image_counts)
+    return Scored(results, image_rows(data, image_counts, losses), [drawing for _, drawing in drawn])
 
 
 @torch.inference_mode()

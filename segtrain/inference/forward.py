@@ -1,14 +1,17 @@
-"""Turn uint8 images into logits: one forward pass, flip TTA, small images padded, large ones in a sliding window."""
+"""Turn uint8 images into logits: in one pass or several (flip, scales), small images padded, large ones in windows."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segtrain.inference.sliding_window import PredictFn, predict_sliding_window, window_starts
 
+MIN_SIDE = 32  # every network takes images as large as this
 AUTOCAST_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -20,26 +23,32 @@ class InferenceSettings:
         window: (height, width) of the sliding window; None: the whole image at once.
         overlap: The minimum share of a window that its neighbor covers too, in [0, 1).
         flip: Flip TTA: average the logits with those of the horizontally flipped image.
+        scales: Average the logits of the image, or of each window, resized by each of these factors.
     """
 
     window: tuple[int, int] | None = None
     overlap: float = 0.0
     flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
 
     def as_results(self) -> dict[str, object]:
         """Return the entry `inference` of results.json."""
         return {"window": None if self.window is None else list(self.window),
-                "overlap": None if self.window is None else self.overlap, "flip": self.flip}
+                "overlap": None if self.window is None else self.overlap, "flip": self.flip,
+                "scales": list(self.scales)}
 
     def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return (height, width) of the network's input for an image of (height, width)."""
+        """Return (height, width) of the network's input, at scale 1, for an image of (height, width)."""
         return size if self.window is None else (min(size[0], self.window[0]), min(size[1], self.window[1]))
 
-    def num_passes(self, size: tuple[int, int]) -> int:
-        """Return how many inputs of `input_size` an image of (height, width) takes."""
+    def passes(self, size: tuple[int, int]) -> dict[tuple[int, int], int]:
+        """Return how many inputs of which (height, width) an image of (height, width) takes."""
         rows, columns = (len(window_starts(length, part, self.overlap)) for length, part
                          in zip(size, self.input_size(size), strict=True))
-        return rows * columns * (2 if self.flip else 1)
+        counts: Counter[tuple[int, int]] = Counter()
+        for scale in self.scales:
+            counts[scaled_size(self.input_size(size), scale)] += rows * columns * (2 if self.flip else 1)
+        return counts
 
 
 WHOLE_IMAGE = InferenceSettings()
@@ -62,6 +71,8 @@ def make_predict_fn(network: nn.Module, normalize: Callable[[Tensor], Tensor],
     predict: PredictFn = partial(predict_whole, network, normalize, device=device, precision=precision)
     if settings.flip:
         predict = partial(predict_with_flip_tta, predict)
+    if settings.scales != (1.0,):
+        predict = partial(predict_at_scales, predict, settings.scales)
     if settings.window is not None:
         predict = partial(predict_sliding_window, predict, window=settings.window, overlap=settings.overlap,
                           batch_size=batch_size)
@@ -83,12 +94,38 @@ def predict_with_flip_tta(predict: PredictFn, images: Tensor) -> Tensor:
     return (predict(images) + predict(images.flip(2)).flip(3)) / 2
 
 
+def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Return (height, width) at a scale; a scaled side is at least as long as every network takes."""
+    return size if scale == 1 else (max(MIN_SIDE, round(size[0] * scale)), max(MIN_SIDE, round(size[1] * scale)))
+
+
 @torch.inference_mode()
-def predict_padded(predict: PredictFn, min_side: int, images: Tensor) -> Tensor:
+def predict_at_scales(predict: PredictFn, scales: Sequence[float], images: Tensor) -> Tensor:
+    """Average the logits of images, uint8 (N, H, W, C), that were resized by each scale; logits are resized back.
+
+    Both are resized bilinearly, images with antialiasing, and rounded to uint8 again.
+    """
+    height, width = images.shape[1:3]
+    total: Tensor | None = None
+    for scale in scales:
+        size = scaled_size((height, width), scale)
+        if size == (height, width):
+            logits = predict(images)
+        else:
+            resized = F.interpolate(images.permute(0, 3, 1, 2).float(), size, mode="bilinear", antialias=True)
+            logits = predict(resized.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous())
+            logits = F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
+        total = logits if total is None else total + logits
+    assert total is not None, "there is at least one scale"
+    return total / len(scales)
+
+
+@torch.inference_mode()
+def predict_padded(predict: PredictFn, images: Tensor) -> Tensor:
     """Predict images that may be smaller than the network takes: repeat their last rows and columns, then crop."""
     height, width = images.shape[1:3]
-    if min(height, width) >= min_side:
+    if min(height, width) >= MIN_SIDE:
         return predict(images)
-    rows = torch.arange(max(height, min_side)).clamp(max=height - 1)
-    columns = torch.arange(max(width, min_side)).clamp(max=width - 1)
+    rows = torch.arange(max(height, MIN_SIDE)).clamp(max=height - 1)
+    columns = torch.arange(max(width, MIN_SIDE)).clamp(max=width - 1)
     return predict(images[:, rows][:, :, columns])[:, :, :height, :width]

@@ -12,7 +12,6 @@ from segtrain.inference.forward import InferenceSettings, make_predict_fn, predi
 from segtrain.inference.sliding_window import iterate_bands
 from segtrain.profiling import free_memory, measure_bytes_per_pixel
 
-MIN_SIDE = 32  # every network takes images as large as this
 # Larger images are cut into windows even if they fit into memory: no network is trained on such images.
 MAX_PIXELS = 2**25
 WINDOW, MIN_WINDOW = 1024, 256  # pixels, of windows that are chosen here
@@ -43,15 +42,15 @@ class Predictor:
     Args:
         network: On the device. It is put into evaluation mode and left in it.
         normalize: uint8 (N, H, W, C) on the device -> float32 (N, C, H, W).
-        settings: Sliding window and flip TTA. Without a window, images are predicted whole as long as half of the free
-            memory suffices; `overlap` is that of the windows that are needed otherwise.
+        settings: Sliding window, flip TTA and scales. Without a window, images are predicted whole as long as half of
+            the free memory suffices; `overlap` is that of the windows that are needed otherwise.
         batch_size: Maximum number of images or windows at once.
     """
 
     def __init__(self, network: nn.Module, normalize: Callable[[Tensor], Tensor], settings: InferenceSettings, *,
                  device: torch.device, precision: str, batch_size: int, num_classes: int, in_channels: int = 3) -> None:
         whole = make_predict_fn(network, normalize, replace(settings, window=None), device=device, precision=precision)
-        self._predict = partial(predict_padded, whole, MIN_SIDE)
+        self._predict = partial(predict_padded, whole)
         self._settings, self._batch_size, self._num_classes = settings, batch_size, num_classes
         self._memory = (free_memory(device) or UNKNOWN_MEMORY) / 2
         measured = measure_bytes_per_pixel(network, in_channels)
@@ -102,4 +101,5 @@ class Predictor:
         """Return how many images of a size the network can take in so much memory, batch_size at most."""
         if self._bytes_per_pixel is None:
             return self._batch_size
-        return min(self._batch_size, int(memory / (size[0] * size[1] * self._bytes_per_pixel)))
+        pixels = size[0] * size[1] * max(1.0, *self._settings.scales) ** 2
+        return min(self._batch_size, int(memory / (pixels * self._bytes_per_pixel)))

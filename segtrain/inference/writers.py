@@ -48,7 +48,7 @@ def claim_folder(output: Path, own: Mapping[str, Any]) -> None:
     if not isinstance(before, dict):
         raise UserError(f"{marker} was not written by segtrain: choose another task.output=.")
     for key, what in (("sha256", "another checkpoint"), ("input", "another task.input"),
-                      ("inference", "other windows, overlap or flip"), ("classes", "other classes")):
+                      ("inference", "other windows, overlap, flip or scales"), ("classes", "other classes")):
         if before.get(key) != own[key]:
             shown = "checkpoint" if key == "sha256" else key
             raise UserError(f"{output} holds predictions of {what} ({before.get(shown)}): choose another task.output=, "

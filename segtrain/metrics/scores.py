@@ -32,9 +32,10 @@ def compute_scores(
 
     Returns:
         Plain Python values, ready for JSON; scores are fractions. `miou`, `macc`, `pacc`, `fwiou`, `iiou`;
-        `iou_per_class`, `acc_per_class`, `iiou_per_class`, each with all K names; `confusion_matrix`, K lists of K,
-        rows are targets, without the last row and column; `predicted_void`, how many void target pixels were
-        predicted as each of the K classes.
+        `iou_per_class`, `acc_per_class`, `precision_per_class`, `dice_per_class`, `iiou_per_class`, each with all K
+        names; `mprecision` and `mdice`, the means of two of them; `confusion_matrix`, K lists of K, rows are targets,
+        without the last row and column; `predicted_void`, how many void target pixels were predicted as each of the K
+        classes.
 
     Raises:
         ValueError: If the shape of a count does not fit, or as `resolve_class_sizes`.
@@ -51,6 +52,7 @@ def compute_scores(
     counts = class_counts(confusion).cpu().numpy()
     scores: dict[str, Any] = {
         **compute_pixel_scores(counts, class_names),
+        **_precision_and_dice(counts, class_names),
         "iiou": None,
         "iiou_per_class": None,
         "confusion_matrix": confusion[:-1, :num_classes].tolist(),
@@ -90,6 +92,15 @@ def compute_pixel_scores(counts: npt.NDArray[np.int64], class_names: Sequence[st
         "iou_per_class": dict(zip(class_names, iou, strict=True)),
         "acc_per_class": dict(zip(class_names, acc, strict=True)),
     }
+
+
+def _precision_and_dice(counts: npt.NDArray[np.int64], class_names: Sequence[str]) -> dict[str, Any]:
+    correct, false_positives, missed = counts
+    precision = list(map(ratio, correct, correct + false_positives))
+    dice = list(map(ratio, 2 * correct, 2 * correct + false_positives + missed))
+    return {"mprecision": mean(precision), "mdice": mean(dice),
+            "precision_per_class": dict(zip(class_names, precision, strict=True)),
+            "dice_per_class": dict(zip(class_names, dice, strict=True))}
 
 
 def resolve_class_sizes(

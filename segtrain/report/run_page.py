@@ -93,6 +93,14 @@ def explain_policy(results: Mapping[str, Any]) -> list[str]:
             *inference["window"], inference["overlap"]))
     if inference.get("flip"):
         sentences.append("Flip TTA: logits were averaged with those of the horizontally flipped image.")
+    if (scales := inference.get("scales")) and scales != [1]:
+        sentences.append(f"Logits were averaged over the scales {', '.join(f'{scale:g}' for scale in scales)}.")
+    if results.get("boundary_band"):
+        sentences.append(f"Boundary IoU counts only pixels within {results['boundary_band']:.3g} of the image's "
+                         "diagonal from another class.")
+    if results.get("miou_interval"):
+        sentences.append("The interval of the mIoU holds 95 % of the values that resampling the images gives; it knows "
+                         "nothing of other seeds, and frames of one video make it narrower than it should be.")
     return sentences
 
 
@@ -190,7 +198,9 @@ def _classes(run: Run, names: Sequence[str]) -> list[dict[str, Any]]:
     trained = run.class_pixels if run.class_pixels is not None and len(run.class_pixels) == len(names) else None
     return [{"name": name, "color": " ".join(map(str, run.colors[name])) if name in run.colors else None,
              "iou": of("iou_per_class", name) if results else last.get(f"val/iou/{name}"),
-             "acc": of("acc_per_class", name), "iiou": of("iiou_per_class", name), "share": share(targets, place),
+             "acc": of("acc_per_class", name), "precision": of("precision_per_class", name),
+             "dice": of("dice_per_class", name), "boundary": of("boundary_iou_per_class", name),
+             "iiou": of("iiou_per_class", name), "share": share(targets, place),
              "train_share": share(trained, place),
              "curve": draw_sparkline([row.get(f"val/iou/{name}") for row in run.epochs
                                   if row.get("val/miou") is not None])}

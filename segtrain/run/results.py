@@ -118,14 +118,22 @@ def write_confusion(run_dir: Path, matrix: Sequence[Sequence[int]], class_names:
 
 def results_table(results: Mapping[str, Any]) -> str:
     """Write the scores of results.json as a table, in percent; n/a where a score is not defined."""
-    per_class = [(name, results["iou_per_class"][name], results["acc_per_class"][name],
-                  (results["iiou_per_class"] or {}).get(name)) for name in results["iou_per_class"]]
-    rows = [*per_class, ("mean", results["miou"], results["macc"], results["iiou"])]
-    written = [[name, *map(percent, scores)] for name, *scores in rows]
-    lines = [table([["class", "IoU %", "acc %", "iIoU %"], *written[:-1], [], written[-1]]), ""]
+    columns = {"IoU %": ("iou_per_class", "miou"), "acc %": ("acc_per_class", "macc"),
+               "iIoU %": ("iiou_per_class", "iiou")}
+    if "boundary_miou" in results:  # an evaluation
+        columns |= {"precision %": ("precision_per_class", "mprecision"), "Dice %": ("dice_per_class", "mdice"),
+                    "boundary IoU %": ("boundary_iou_per_class", "boundary_miou")}
+    rows = [[name, *(percent((results[key] or {}).get(name)) for key, _ in columns.values())]
+            for name in results["iou_per_class"]]
+    means = ["mean", *(percent(results[key]) for _, key in columns.values())]
+    lines = [table([["class", *columns], *rows, [], means]), ""]
     loss = "" if results["loss"] is None else f", loss {results['loss']:.4f}"
     lines.append(f"pixel accuracy {percent(results['pacc'])} %, "
                  f"frequency-weighted IoU {percent(results['fwiou'])} %{loss}")
+    if results.get("ece") is not None:
+        ends = results["miou_interval"]
+        spread = "" if ends is None else ", mIoU of resampled images {} to {} % (95 %)".format(*map(percent, ends))
+        lines.append(f"expected calibration error {percent(results['ece'])} %{spread}")
     lines.append(f"{results['num_images']} images of {results['dataset']} {results['split']}, "
                  "one confusion matrix over all of them")
     if results["iiou_source"] is None:

@@ -34,6 +34,7 @@ class Inference(_Part):
     window: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None
     overlap: Number | None = None
     flip: bool = False
+    scales: Annotated[list[Number], Field(min_length=1, max_length=16)] | None = None
 
 
 class ScoredResults(_Part):
@@ -55,6 +56,15 @@ class ScoredResults(_Part):
     iou_per_class: Annotated[Scores, Field(min_length=1, max_length=MOST_CLASSES)]
     acc_per_class: Scores
     iiou_per_class: Scores | None
+    mprecision: Score | None = None
+    mdice: Score | None = None
+    precision_per_class: Scores | None = None
+    dice_per_class: Scores | None = None
+    boundary_miou: Score | None = None
+    boundary_iou_per_class: Scores | None = None
+    boundary_band: Score | None = None
+    ece: Score | None = None
+    miou_interval: Annotated[list[Score], Field(min_length=2, max_length=2)] | None = None
     confusion_matrix: list[list[Count]]
     predicted_void: list[Count]
     iiou_source: Literal["instances", "components"] | None

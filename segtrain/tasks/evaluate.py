@@ -12,6 +12,7 @@ from segtrain.data.label_files import locate_prediction, write_prediction
 from segtrain.data.statistics import DatasetStatistics, compute_statistics, describe_all_void
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
+from segtrain.inference.details import Details
 from segtrain.inference.evaluator import draw_worst, score_split
 from segtrain.inference.forward import InferenceSettings, make_predict_fn
 from segtrain.inference.sanity_check import check_logits
@@ -44,12 +45,11 @@ def run(cfg: Config[EvaluateTask], run_dir: Path) -> float | None:
         trained.network, data, statistics, loss_fn, trained.normalize, device=trained.device,
         precision=cfg.runtime.precision, batch_size=cfg.train.batch_size, workers=cfg.runtime.workers,
         instances=cfg.dataset.instances, class_sizes=known["class_sizes"], settings=settings,
+        details=Details(len(data.labels), cfg.task.boundary_band),
         on_prediction=(lambda index, pred: write_prediction(run_dir / "predictions", data, index, pred))
         if cfg.task.save_predictions else None)
 
-    costs = measure_cost(trained.network, input_size, trained.in_channels)
-    if costs["macs"] is not None:
-        costs["macs"] *= settings.num_passes(statistics.sizes[0])
+    costs = _measure_cost(trained, settings, statistics.sizes[0])
     results = {"task": "evaluate", "dataset": build.dataset_name(cfg), "split": cfg.dataset.split,
                "checkpoint": str(trained.path), "epoch": trained.epoch, "step": trained.step, **scored.results, **costs}
     if not process_group.is_main():
@@ -66,12 +66,21 @@ def run(cfg: Config[EvaluateTask], run_dir: Path) -> float | None:
     return results[cfg.train.monitor]
 
 
+def _measure_cost(trained: Trained, settings: InferenceSettings, size: tuple[int, int]) -> dict[str, int | None]:
+    """Return the parameters, and the multiply-adds of all passes that an image of (height, width) takes."""
+    costs = [(number, measure_cost(trained.network, part, trained.in_channels))
+             for part, number in settings.passes(size).items()]
+    macs = [number * cost["macs"] for number, cost in costs if cost["macs"] is not None]
+    return {"params": costs[0][1]["params"], "macs": sum(macs) if len(macs) == len(costs) else None}
+
+
 def _inference_settings(options: EvaluateTask) -> InferenceSettings:
     """Return how logits are computed; raise UserError for task.overlap without task.window."""
     if options.overlap is not None and options.window is None:
         raise UserError(f"task.overlap={options.overlap} is for a sliding window: set task.window=[height,width], "
                         "or leave task.overlap out.")
-    return InferenceSettings(options.window, 0.25 if options.overlap is None else options.overlap, options.flip)
+    return InferenceSettings(options.window, 0.25 if options.overlap is None else options.overlap, options.flip,
+                             tuple(options.scales))
 
 
 def _read_split(cfg: Config[EvaluateTask], data: Dataset) -> DatasetStatistics:

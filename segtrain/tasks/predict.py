@@ -10,10 +10,10 @@ import pooch
 from segtrain.config.schema import Config, PredictTask
 from segtrain.data.label_files import map_file_values
 from segtrain.errors import UserError
-from segtrain.inference.forward import InferenceSettings
+from segtrain.inference.forward import MIN_SIDE, InferenceSettings
 from segtrain.inference.inputs import Item, find_inputs, select_shard
 from segtrain.inference.pipeline import predict_items
-from segtrain.inference.predictor import MIN_SIDE, Predictor
+from segtrain.inference.predictor import Predictor
 from segtrain.inference.sanity_check import check_logits
 from segtrain.inference.writers import Outputs, claim_folder
 from segtrain.run.results import write_config, write_json
@@ -42,7 +42,7 @@ def run(cfg: Config[PredictTask], run_dir: Path) -> None:
     trained = load_trained(cfg)
     check_logits(trained.network, trained.target, (2 * MIN_SIDE, 2 * MIN_SIDE), in_channels=trained.in_channels,
                  num_classes=len(trained.labels))
-    settings = InferenceSettings(options.window, options.overlap, options.flip)
+    settings = InferenceSettings(options.window, options.overlap, options.flip, tuple(options.scales))
     predictor = Predictor(trained.network, trained.normalize, settings, device=trained.device,
                           precision=trained.cfg.runtime.precision, batch_size=cfg.train.batch_size,
                           num_classes=len(trained.labels), in_channels=trained.in_channels)

@@ -1,10 +1,12 @@
 """From images to logits: sliding windows, bands and flip TTA give what the whole image gives, in bounded memory."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from segtrain.data.transforms import Normalize
@@ -226,6 +228,22 @@ def test_flip_changes_nothing_for_a_network_that_knows_no_left_and_right():
     close(predict_with_flip_tta(whole, given), whole(given))
 
 
+# ---- scales
+
+
+def test_scales_average_the_logits_of_resized_images_resized_back():
+    whole = make_predict_fn(wide_network(), NORMALIZE, device=CPU)
+    given = make_images(2, 40, 64, 3)
+    expected = [whole(given)]
+    for size in ((32, 48), (50, 80)):  # 0.75 makes 30 rows, and no network takes fewer than 32
+        resized = F.interpolate(given.permute(0, 3, 1, 2).float(), size, mode="bilinear", antialias=True)
+        logits = whole(resized.round().to(torch.uint8).permute(0, 2, 3, 1))
+        expected.append(F.interpolate(logits, (40, 64), mode="bilinear"))
+    found = make_predict_fn(wide_network(), NORMALIZE, InferenceSettings(scales=(0.75, 1, 1.25)), device=CPU)(given)
+    close(found, sum(expected) / 3)
+    assert not torch.allclose(found, expected[0], atol=1e-3)
+
+
 # ---- together
 
 
@@ -247,11 +265,15 @@ def test_predictor_puts_the_parts_together_and_counts_its_passes(settings):
     network, given = Counted(), make_images(1, 40, 50, 3)
     predict = make_predict_fn(network, NORMALIZE, settings, device=CPU, precision="fp32", batch_size=2)
     close(predict(given), make_predict_fn(network.inner, NORMALIZE, device=CPU)(given))
-    assert set(passes) == {settings.input_size((40, 50))}
-    assert len(passes) == settings.num_passes((40, 50))
+    assert Counter(passes) == settings.passes((40, 50))
+
+
+def test_every_scale_of_every_window_is_a_pass():
+    settings = InferenceSettings((40, 40), 0.5, flip=True, scales=(0.5, 1, 1.5))
+    assert settings.passes((40, 100)) == {(32, 32): 8, (40, 40): 8, (60, 60): 8}  # windows at 0, 20, 40 and 60, flipped
 
 
 def test_what_results_say_of_it():
-    assert InferenceSettings().as_results() == {"window": None, "overlap": None, "flip": False}
-    assert InferenceSettings((32, 64), 0.25, flip=True).as_results() == {
-        "window": [32, 64], "overlap": 0.25, "flip": True}
+    assert InferenceSettings().as_results() == {"window": None, "overlap": None, "flip": False, "scales": [1.0]}
+    assert InferenceSettings((32, 64), 0.25, flip=True, scales=(1, 2)).as_results() == {
+        "window": [32, 64], "overlap": 0.25, "flip": True, "scales": [1, 2]}

@@ -130,6 +130,12 @@ def test_scores_agree_with_scikit_learn():
     assert list(scores["acc_per_class"].values()) == pytest.approx(
         sklearn_metrics.recall_score(t, p, average=None), abs=1e-12
     )
+    precision = sklearn_metrics.precision_score(t, p, average=None)
+    assert list(scores["precision_per_class"].values()) == pytest.approx(precision, abs=1e-12)
+    assert scores["mprecision"] == pytest.approx(precision.mean(), abs=1e-12)
+    dice = sklearn_metrics.f1_score(t, p, average=None)
+    assert list(scores["dice_per_class"].values()) == pytest.approx(dice, abs=1e-12)
+    assert scores["mdice"] == pytest.approx(dice.mean(), abs=1e-12)
     assert scores["miou"] == pytest.approx(iou.mean(), abs=1e-12)
     assert scores["macc"] == pytest.approx(sklearn_metrics.balanced_accuracy_score(t, p), abs=1e-12)
     assert scores["pacc"] == pytest.approx(sklearn_metrics.accuracy_score(t, p), abs=1e-12)
@@ -173,9 +179,9 @@ def test_a_split_without_valid_pixels_has_no_scores(images):
     scores = compute_scores(confusion, ["a", "b"], np.zeros((0, 4), np.int64), {"b": 5.0})
     assert scores.pop("confusion_matrix") == [[0, 0], [0, 0]]
     assert scores.pop("predicted_void") == [6 * len(images), 0]
-    for key in ("iou_per_class", "acc_per_class", "iiou_per_class"):
+    for key in ("iou_per_class", "acc_per_class", "precision_per_class", "dice_per_class", "iiou_per_class"):
         assert scores.pop(key) == {"a": None, "b": None}
-    assert scores == dict.fromkeys(["miou", "macc", "pacc", "fwiou", "iiou"])
+    assert scores == dict.fromkeys(["miou", "macc", "pacc", "fwiou", "mprecision", "mdice", "iiou"])
 
 
 def test_scores_are_plain_json():

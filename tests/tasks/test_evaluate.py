@@ -18,6 +18,7 @@ from segtrain.data.label_files import locate_prediction, write_prediction
 from segtrain.data.statistics import compute_statistics
 from segtrain.data.transforms import Normalize
 from segtrain.data.voc import VOC, Voc
+from segtrain.inference.details import Details
 from segtrain.inference.evaluator import score_split
 from segtrain.losses import CrossEntropy
 from segtrain.visualize import draw_confusion, draw_errors, format_count, mark_errors
@@ -88,7 +89,9 @@ def test_scores_do_not_change_with_batch_size_and_workers(evaluated, options):
                                      *options)
         # losses are sums of float32: a convolution may add in another order for another batch
         assert results["loss"] == pytest.approx(first["loss"], rel=1e-6)
-        assert without(results, "loss", *TIMES) == without(first, "loss", *TIMES)
+        assert results["ece"] == pytest.approx(first["ece"], rel=1e-6)
+        inexact = ("loss", "ece", "calibration", *TIMES)
+        assert without(results, *inexact) == without(first, *inexact)
         for row, other in zip(table(run_dir), table(first_dir), strict=True):
             assert float(row["loss"]) == pytest.approx(float(other["loss"]), rel=1e-6)
             assert without(row, "loss") == without(other, "loss")
@@ -116,15 +119,20 @@ def test_scores_do_not_change_with_the_order_of_the_images():
 def test_evaluate_equals_training(trained, evaluated):
     of_training = json.loads((trained / "run" / "results.json").read_text())
     _, results = evaluated("again")
-    assert results["inference"] == {"window": None, "overlap": None, "flip": False}
-    assert without(results, "task", *TIMES) == without(of_training, "task", *TIMES)
+    assert results["inference"] == {"window": None, "overlap": None, "flip": False, "scales": [1.0]}
+    of_details = Details(1, 0.02).results(["a"], np.zeros((1, 3, 1), np.int64))
+    assert without(results, "task", *of_details, *TIMES) == without(of_training, "task", *TIMES)
+    assert results["boundary_band"] == 0.02
+    assert 0 < results["boundary_miou"] < results["mdice"]
+    assert sum(results["calibration"]["pixels"]) == sum(map(sum, results["confusion_matrix"]))
+    assert results["miou_interval"][0] <= results["miou"] <= results["miou_interval"][1]
 
 
 @pytest.mark.slow
 def test_a_window_of_the_images_size_changes_nothing(evaluated):
     _, whole = evaluated("whole", "train.batch_size=1")
     run_dir, windowed = evaluated("windows", "train.batch_size=1", "task.window=[64,64]", "task.overlap=0.5")
-    assert windowed["inference"] == {"window": [64, 64], "overlap": 0.5, "flip": False}
+    assert windowed["inference"] == {"window": [64, 64], "overlap": 0.5, "flip": False, "scales": [1.0]}
     assert without(windowed, "inference", *TIMES) == without(whole, "inference", *TIMES)
     assert "window:\n  - 64" in (run_dir / "config.yaml").read_text()
 
@@ -135,9 +143,14 @@ def test_windows_and_flip_do_something_and_are_counted(evaluated):
     _, flipped = evaluated("flip", "task.flip=true")
     _, windowed = evaluated("windows", "task.window=[32,32]")
     assert len({whole["loss"], flipped["loss"], windowed["loss"]}) == 3
-    assert flipped["inference"] == {"window": None, "overlap": None, "flip": True}
-    assert windowed["inference"] == {"window": [32, 32], "overlap": 0.25, "flip": False}
+    assert flipped["inference"] == {"window": None, "overlap": None, "flip": True, "scales": [1.0]}
+    assert windowed["inference"] == {"window": [32, 32], "overlap": 0.25, "flip": False, "scales": [1.0]}
     assert flipped["macs"] == 2 * whole["macs"]
+    _, scaled = evaluated("scales", "task.scales=[1,2]", "task.boundary_band=0.1")
+    assert scaled["inference"]["scales"] == [1, 2]
+    assert scaled["macs"] > 4 * whole["macs"]
+    assert scaled["boundary_band"] == 0.1
+    assert scaled["boundary_miou"] > whole["boundary_miou"]
     # 2 x 2 windows of an image of 40x48, which the network pads to 48x48
     assert windowed["macs"] == pytest.approx(whole["macs"] * 4 * 32 * 32 / (48 * 48), rel=0.01)
 

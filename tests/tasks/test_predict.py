@@ -228,7 +228,7 @@ def test_windows_that_are_asked_for_are_used_and_said(predict, tmp_path):
     save(tmp_path / "photos" / "a.png", draw((70, 90), 0))
     code, run_dir = predict(tmp_path / "photos", "task.window=[48,64]", "task.overlap=0.5")
     assert code == 0
-    assert results(run_dir)["inference"] == {"window": [48, 64], "overlap": 0.5, "flip": False}
+    assert results(run_dir)["inference"] == {"window": [48, 64], "overlap": 0.5, "flip": False, "scales": [1.0]}
     assert results(run_dir)["num_windowed"] == 0
     assert read(run_dir / "predictions" / "a.png").shape == (70, 90)
 
@@ -379,7 +379,7 @@ def test_a_folder_does_not_mix_predictions(segtrain, predict, trained, photos, t
     last = trained / "run" / "checkpoints" / "last.pt"
     for arguments, said in (((photos, output, f"checkpoint={last}"), "another checkpoint"),
                             ((photos / "night", output), "another task.input"),
-                            ((photos, output, "task.flip=true"), "other windows, overlap or flip")):
+                            ((photos, output, "task.scales=[0.5,1]"), "other windows, overlap, flip or scales")):
         code, run_dir = predict(*arguments)
         assert code == 2
         assert said in capsys.readouterr().err
