@@ -1,5 +1,6 @@
 """CamVid, in the 480x360 release of SegNet's authors and in the original one of 960x720."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from segtrain.data.color_masks import Color, find_rows, list_colors
 from segtrain.data.discovery import find_by_name, find_partners, has_images, refuse_empty
 from segtrain.data.download import Source, fetch
 from segtrain.data.images import read_image, read_mask, to_train_ids
-from segtrain.errors import UserError
+from segtrain.errors import UserError, did_you_mean
 from segtrain.labels import IGNORE_INDEX, Label
 
 # The 11 classes of CamVid in the order of the 480x360 release that SegNet's authors published, with the colours of
@@ -99,6 +100,10 @@ OFFICIAL: dict[str, tuple[tuple[str, int, Sequence[int]], ...]] = {
 }
 SHARES = {split: sum(len(frames) for _, _, frames in parts) / 701 for split, parts in OFFICIAL.items()}
 
+# Frames of the official train split to choose settings on, so that val and test stay unseen until the end: a video of
+# which nothing is trained on, and a place of its own with the end of the drive at dusk.
+HOLDOUTS = {"fold_a": ("0006R0",), "fold_b": ("0016E5:390-2400", "0001TP:8070-8520")}
+
 # Images and labels of the original release: as it is published, and as it is often passed on.
 ORIGINAL_FOLDERS = (("701_StillsRaw_full", "LabeledApproved_full"), ("images", "labels"),
                     *((split, f"{split}_labels") for split in SPLITS))
@@ -145,7 +150,8 @@ class CamVid(FileDataset):
 
     def __init__(self, split: str, root: str | None = None, splits: str = "official", seed: int = 0,
                  num_train: int | None = None, num_val: int | None = None, merge: str = "segnet",
-                 include_void: bool = False, download: bool = False, targets_only: bool = False) -> None:
+                 include_void: bool = False, holdout: str | Sequence[str] | None = None, download: bool = False,
+                 targets_only: bool = False) -> None:
         if root is None:
             raise UserError("dataset.root is needed: the folder that holds CamVid's train and trainannot, or its "
                             "701_StillsRaw_full and LabeledApproved_full, dataset.root=/data/CamVid")
@@ -159,6 +165,9 @@ class CamVid(FileDataset):
         if splits == "official" and not num_train is num_val is None:
             raise UserError("dataset.num_train and dataset.num_val are for dataset.splits=random: "
                             "the official splits have their frames.")
+        if splits == "random" and holdout is not None:
+            raise UserError(f"dataset.holdout={holdout} divides the official train split: leave out "
+                            "dataset.splits=random.")
         base = Path(root).expanduser()
         if download:
             fetch(base, SEGNET_CAMVID if merge == "segnet" else ORIGINAL_CAMVID)
@@ -172,15 +181,18 @@ class CamVid(FileDataset):
         train_ids = {label.name: label.train_id for label in CAMVID} | {VOID: void}
         self._train_ids = np.full(256, void, dtype=np.uint8)  # of each row of ORIGINAL; void for unknown colours, too
         self._train_ids[:len(ORIGINAL)] = [train_ids[MERGES[merge][name]] for name, *_ in ORIGINAL]
+        source = "train" if holdout is not None and split == "val" else split
         if self._is_merged:
-            folders = [(base / name, base / f"{name}annot") for name in (merged if self._is_random else [split])]
+            folders = [(base / name, base / f"{name}annot") for name in (merged if self._is_random else [source])]
             frames = _find_frames(folders, ("",), targets_only)
         else:
-            frames = _find_frames(_find_original_folders(base, split), LABEL_ENDINGS, targets_only)
+            frames = _find_frames(_find_original_folders(base, source), LABEL_ENDINGS, targets_only)
         if self._is_random:
             self.names = _shuffle(sorted(frames), split, seed, num_train, num_val)
         else:
-            self.names = list(frames) if self._is_merged else _pick_official(frames, base, split)
+            self.names = list(frames) if self._is_merged else _pick_official(frames, base, source)
+        if holdout is not None and split != "test":
+            self.names = _hold_out(self.names, holdout, split)
         self.images, self.masks = ([frames[name][number] for name in self.names] for number in (0, 1))
         self._unknown: dict[int, dict[Color, int]] = {}  # colours of no class, by index
 
@@ -232,6 +244,35 @@ def _pick_official(frames: Frames, base: Path, split: str) -> list[str]:
 def list_official_names(split: str) -> list[str]:
     """Return the names of the frames of SegNet's split: 367 train, 101 val, 233 test."""
     return sorted(f"{sequence}{number:0{digits}}" for sequence, digits, frames in OFFICIAL[split] for number in frames)
+
+
+def _hold_out(names: Sequence[str], holdout: str | Sequence[str], split: str) -> list[str]:
+    """Return the train or val split of the official train frames: val is what `holdout` names.
+
+    It is a name of HOLDOUTS, or lists sequences (0006R0) and stretches of them (0016E5:390-2400, by frame number).
+    """
+    if isinstance(holdout, str):
+        if holdout not in HOLDOUTS:
+            raise UserError(f"dataset.holdout={holdout}: it is {' or '.join(HOLDOUTS)}, or a list of sequences such as "
+                            f"[0006R0] or [0016E5:390-2400].{did_you_mean(holdout, HOLDOUTS)}")
+        holdout = HOLDOUTS[holdout]
+    held: set[str] = set()
+    for part in holdout:
+        found = re.fullmatch(r"([^:]+)(?::(\d+)-(\d+))?", str(part))
+        sequences = sorted({name.partition("_")[0] for name in names})
+        if found is None or found[1] not in sequences:
+            raise UserError(f"dataset.holdout: {part} is not a sequence of the train split; those are "
+                            f"{', '.join(sequences)}, and 0016E5:390-2400 is a stretch of one.")
+        first, last = (int(found[2]), int(found[3])) if found[2] else (0, 10**9)
+        frames = {name for name in names if name.startswith(f"{found[1]}_")
+                  and first <= int(re.sub(r"\D", "", name.partition("_")[2])) <= last}
+        if not frames:
+            raise UserError(f"dataset.holdout: {part} holds no frame of the train split.")
+        held |= frames
+    if not held or len(held) == len(names):
+        raise UserError(f"dataset.holdout={list(holdout)} leaves the split {'train' if held else 'val'} empty: name "
+                        "some of the sequences.")
+    return [name for name in names if (name in held) == (split == "val")]
 
 
 def _shuffle(names: Sequence[str], split: str, seed: int, num_train: int | None, num_val: int | None) -> list[str]:

@@ -125,6 +125,29 @@ def test_official_splits_are_picked_from_all_folders(tmp_path):
         CamVid("train", str(tmp_path))
 
 
+def test_a_holdout_divides_the_official_train_split(tmp_path):
+    names = list_official_names("train")
+    for name in names:
+        save_image(tmp_path / "train" / f"{name}.png", make_image((4, 4)))
+        save_image(tmp_path / "trainannot" / f"{name}.png", make_mask((4, 4), 1))
+
+    def split(holdout, which):
+        return CamVid(which, str(tmp_path), holdout=holdout).names
+
+    for holdout, number in (("fold_a", 101), ("fold_b", 84), (["0001TP", "0016E5:8190-9000"], 62 + 16)):
+        train, val = split(holdout, "train"), split(holdout, "val")
+        assert (len(val), sorted(train + val)) == (number, names)
+    assert {name[:6] for name in split("fold_a", "val")} == {"0006R0"}
+    assert split("fold_b", "val")[::83] == ["0001TP_008070", "0016E5_02400"]
+    for holdout, parts in (("fold_c", ["fold_a or fold_b", "Did you mean"]), (["0006R1"], ["0001TP, 0006R0, 0016E5"]),
+                           (["0016E5:1-2"], ["holds no frame"]), ([], ["leaves the split val empty"]),
+                           (["0001TP", "0006R0", "0016E5"], ["leaves the split train empty"])):
+        with refused("dataset.holdout", *parts):
+            split(holdout, "val")
+    with refused("dataset.splits=random"):
+        CamVid("val", str(tmp_path), splits="random", holdout="fold_a")
+
+
 def test_random_splits_share_no_frame_and_follow_the_seed(tmp_path):
     frames = [f"f{number:03}" for number in range(70)]
     release(tmp_path, frames)
