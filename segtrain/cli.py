@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import traceback
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,13 +32,20 @@ USE_CHECKPOINTS = ("evaluate", "predict", "export")  # tasks that take their con
 @terminal.silent_completion()
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 2 user error, 128 + signal stopped, 1 a bug."""
+    terminal.open_streams()
     if sys.argv[1:] == ["--version"]:
         print(f"segtrain {version(DISTRIBUTION)}")  # Hydra would print its own
         sys.exit(0)
     _find_modules_here()
     hydra_plugin.share_config_store()
-    command = Command(launch.Processes())
+    command = Command(launch.Processes(), partial(directory.hold, remedy="choose another hydra.sweep.dir="))
     hydra_plugin.current_command.set(command)
+    with command.held:
+        _lead(command)
+
+
+def _lead(command: Command) -> NoReturn:
+    """Run a command in this process, report its errors, and exit."""
     errors = command.failures
     try:
         with command.processes:
@@ -103,6 +111,7 @@ def _report(errors: list[Exception], command: Command) -> NoReturn:
             traceback.print_exception(bugs[0])
             _leave(1)
         raise bugs[0]
+    command.held.close()
     directory.remove_empty(command.made)
     more = f" ({len(texts)} jobs failed, see the leaderboard)" if len(texts) > 1 else ""
     terminal.complain(f"segtrain: {launch.named(terminal.printable(str(texts[0])))}{more}")
@@ -134,6 +143,8 @@ def _job(tree: DictConfig) -> float | None:
     job = hydra_plugin.current_job()
     command = hydra_plugin.current_command.get(None)
     try:
+        if job.sweep_dir is not None:
+            directory.refuse_link_out(job.run_dir, job.sweep_dir)
         with directory.hold(job.run_dir):
             if job.sweep_dir is not None:
                 return _run_in_sweep(tree, job, job.sweep_dir, command)
@@ -235,8 +246,8 @@ def _run_task(tree: DictConfig, job: Job, command: Command | None) -> float | No
         cfg = (saved.started_again if is_again else saved.continued)(former, path, cfg)
         has_state = (job.run_dir / "checkpoints" / "last.pt").exists()
         if results.exists() and not (has_state and saved.is_prolonged(cfg, former)):
-            print(f"{job.run_dir} is finished: nothing to do, its scores are in {results}; "
-                  "a training goes on for longer with train.epochs=")
+            print(terminal.printable(f"{job.run_dir} is finished: nothing to do, its scores are in {results}; "
+                                     "a training goes on for longer with train.epochs="))
             return leaderboard.read_score(results, cfg.train.monitor)
     start_log(job.run_dir / f"{cfg.task.name}.log")
     if command is not None:

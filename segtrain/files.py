@@ -1,5 +1,6 @@
 """Read and write files safely: atomic writes, one lock, and limits on untrusted text, JSON and YAML."""
 
+import contextlib
 import json
 import logging
 import os
@@ -72,10 +73,25 @@ def write_file(path: Path, write: Callable[[BinaryIO], object], *, remedy: str =
 
 
 def own_copy(path: Path) -> None:
-    """Give a file that is about to be appended to, and has other names (hard links), content of its own."""
-    if path.is_file() and path.stat().st_nlink > 1:
-        content = path.read_bytes()
+    """Give a file that is about to be appended to content of its own, if it is a link or has other names (hard links).
+
+    Raises:
+        UserError: If it is not a regular file.
+    """
+    if not os.path.lexists(path):
+        return
+    with refuse_unwritable(path, "remove it"), open_regular(path) as file:
+        content = file.read() if path.is_symlink() or path.stat().st_nlink > 1 else None
+    if content is not None:
         write_file(path, lambda file: file.write(content))
+
+
+def remove_alias(path: Path) -> None:
+    """Remove a file that is about to be opened for writing, and that is a link, has other names, or is not regular."""
+    with contextlib.suppress(FileNotFoundError):
+        state = path.lstat()
+        if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
+            path.unlink()
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -92,8 +108,12 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file completely or not at all; UserError if it cannot be written."""
-    write_file(path, lambda file: file.write(text.encode()))
+    """Write a text file completely or not at all; parts of names that are not UTF-8 are written as escapes.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    write_file(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
 @contextmanager
@@ -103,10 +123,9 @@ def locked(path: Path, remedy: str = OTHER_RUN_DIR) -> Iterator[None]:
     The lock is a hidden file beside the path, which stays. The system frees it when its process ends.
     """
     name = path.with_name(f".{path.name}.lock")
-    if name.is_symlink():
-        name.unlink()  # it may lead anywhere
     lock = FileLock(name)
     with refuse_unwritable(name, remedy):
+        remove_alias(name)
         try:
             lock.acquire(timeout=0)
         except Timeout:

@@ -7,9 +7,26 @@ import re
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
+from pathlib import Path
 from typing import TextIO
 
 RED, YELLOW, END = "\x1b[31m", "\x1b[33m", "\x1b[0m"
+
+
+def open_streams() -> None:
+    """Let closed standard streams lead to nowhere, and show text that a stream's encoding lacks as escapes.
+
+    Without its own, the number of a closed stream would be that of the next file that is opened.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def takes_colors(stream: TextIO) -> bool:

@@ -122,7 +122,7 @@ def draw_errors(image: np.ndarray, target: np.ndarray, pred: np.ndarray, labels:
         axis.set_title(name, fontsize=9, loc="left")
     for axis in axes.ravel():
         axis.set_axis_off()
-    figure.suptitle(escape_math(title), fontsize=10)
+    figure.suptitle(escape_text(title), fontsize=10)
     _draw_legend(figure, entries, None)
     return figure
 
@@ -139,7 +139,7 @@ def draw_samples(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], labels: Seq
     for (name, image, target), (left, right) in zip(rows, axes[:-1], strict=True):
         left.imshow(image)
         right.imshow(colorize(target, labels), interpolation="nearest")
-        left.set_title(escape_math(name), fontsize=8, loc="left")
+        left.set_title(escape_text(name), fontsize=8, loc="left")
     for axis in axes.ravel():
         axis.set_axis_off()
     entries = [(f"{label.name}  {note}", label.color) for label, note in zip(labels, notes, strict=True)]
@@ -168,7 +168,7 @@ def draw_confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str], 
         depth = shares / 100
         drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     size = min(9.0, 60 * cell)
-    names = [escape_math(name) for name in class_names]
+    names = [escape_text(name) for name in class_names]
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
     axes.set_yticks(range(len(names)), names, fontsize=size)
     axes.set_xlabel("prediction")
@@ -194,9 +194,9 @@ def format_count(count: int) -> str:
     return f"{value:.{digits}f}{unit}"
 
 
-def escape_math(text: str) -> str:
-    """Escape a name for matplotlib, where a dollar sign would start a formula."""
-    return text.replace("$", r"\$")
+def escape_text(text: str) -> str:
+    """Escape a name for matplotlib: control characters, and dollar signs, which would start a formula."""
+    return printable(text).replace("$", r"\$")
 
 
 def _legend_height(entries: int) -> float:
@@ -208,8 +208,9 @@ def _draw_legend(figure: Any, entries: Sequence[Entry], title: str | None) -> No
     """Draw a legend at the bottom of a figure."""
     from matplotlib.patches import Patch
 
-    patches = [Patch(facecolor="#" + bytes(color).hex(), edgecolor="grey", label=escape_math(f" {text}"))
+    patches = [Patch(facecolor="#" + bytes(color).hex(), edgecolor="grey", label=escape_text(f" {text}"))
                for text, color in entries]  # matplotlib leaves out what starts with _
+    title = None if title is None else escape_text(title)
     figure.legend(handles=patches, title=title, ncols=LEGEND_COLUMNS, loc="lower center", fontsize=9)
 
 

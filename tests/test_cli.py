@@ -16,7 +16,7 @@ from segtrain.config import build
 from segtrain.config.hydra_plugin import prepare_arguments
 from segtrain.errors import Stopped, UserError
 from segtrain.run import checkpoint
-from segtrain.run.results import write_config, write_json
+from segtrain.run.results import write_config, write_results
 from segtrain.tasks import evaluate, train
 
 CPU = torch.device("cpu")
@@ -264,7 +264,7 @@ def finished(name, *overrides):
     cfg = composed(*overrides)
     Path(name).mkdir()
     write_config(Path(name), cfg)
-    write_json(Path(name) / "results.json", {"miou": 0.5})
+    write_results(Path(name), {"miou": 0.5})
     return cfg
 
 

@@ -6,7 +6,8 @@ import re
 import sys
 import traceback
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -31,6 +32,7 @@ from segtrain.config.messages import composition_error, value_error
 from segtrain.config.overrides import OPEN_GROUPS, RECIPE_GROUPS, override_key, walk
 from segtrain.distributed.launch import Processes
 from segtrain.errors import UserError
+from segtrain.files import remove_alias
 from segtrain.metrics import comparison
 
 if TYPE_CHECKING:
@@ -76,6 +78,8 @@ class Command:
     """The state of the command in the process that runs it."""
 
     processes: Processes  # that torchrun has started
+    hold: Callable[[Path], AbstractContextManager[None]]  # holds the directory of a sweep against other processes
+    held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)  # while the command runs
     made: list[Path] = field(default_factory=list)  # the folders that it makes, outermost first
     sweep: Sweep | None = None
     failures: list[Exception] = field(default_factory=list)  # of jobs in this process: a sweep continues after one
@@ -95,6 +99,8 @@ class NoteFolders(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         _check_sweep(config, sys.argv[1:])
         self._note(config.hydra.sweep)
+        with contextlib.suppress(OmegaConfBaseException, OSError):  # Hydra will raise it itself
+            _hold_sweep(Path(config.hydra.sweep.dir))
         with contextlib.suppress(OmegaConfBaseException):  # Hydra will raise it itself
             name = uuid.uuid4().hex[:12]
             is_training = OmegaConf.select(config, "task.name", default="train") == "train"
@@ -111,12 +117,21 @@ class NoteFolders(Callback):
                                                "whole path into the file (hydra.run.dir, hydra.sweep.dir)."))
             path = Path(section.dir).absolute()
             current_command.get().made = [made for made in (*reversed(path.parents), path) if not made.exists()]
-            if (path / "multirun.yaml").is_symlink():
-                (path / "multirun.yaml").unlink()  # Hydra is about to write it, wherever it leads
+            remove_alias(path / "multirun.yaml")  # Hydra is about to write it, wherever it leads
 
 
 class CommandRefused(BaseException):  # not an Exception: Hydra makes a warning of those
     """A callback has found a user error: nothing is run."""
+
+
+def _hold_sweep(folder: Path) -> None:
+    """Hold the directory of a sweep until the command ends; refuse it if another process does."""
+    command = current_command.get()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        command.held.enter_context(command.hold(folder))
+    except UserError as error:
+        raise CommandRefused(error) from error
 
 
 def _check_sweep(config: DictConfig, arguments: Sequence[str]) -> None:

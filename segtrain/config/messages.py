@@ -91,6 +91,10 @@ def machine(error: Exception) -> str | None:
     if type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in text:
         return (f"out of memory ({text[:200]}): lower train.batch_size (train.accumulate keeps the images of a step), "
                 "dataset.crop, or set dataset.cache=false.")
+    if "Could not determine home directory" in text:
+        return "~ and the cache need a home directory: set HOME, or write whole paths."
+    if (isinstance(error, OSError) and error.errno == errno.EMFILE) or "Too many open files" in text:
+        return ("too many open files for this shell: raise its limit (ulimit -n 1024), or set runtime.workers=0.")
     if "DataLoader worker" in text and "killed" in text:
         return f"{text} Memory may be short: lower runtime.workers, or set dataset.cache=false."
     if isinstance(error, OSError) and (error.filename is not None or error.errno in REFUSALS):

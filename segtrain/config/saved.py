@@ -52,6 +52,16 @@ def config_of(plain: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in plain.items() if key not in (*LISTS, "versions")}
 
 
+def check_saved(config: Mapping[str, Any], where: object) -> None:
+    """Raise UserError unless a saved config is one of plain values that a command may have."""
+    try:
+        check_plain(config, str(where))
+        check_config(dict(config))
+    except UserError as error:
+        named = "" if str(where) in str(error) else f"{where}: "
+        raise UserError(f"{named}{error} Restore the file, or choose another.") from error
+
+
 def from_checkpoint(config: Mapping[str, Any], path: Path, cfg: Config[Any]) -> Config[Any]:
     """Return a checkpoint's config under a command's overrides, with the command's task and this machine's runtime.
 

@@ -215,7 +215,8 @@ def _find_png(path: Path, ending: str) -> Path:
         state = path.stat()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error}): restore it.") from error
-    version = hashlib.sha256(f"{path.absolute()} {state.st_mtime_ns} {state.st_size}".encode()).hexdigest()[:16]
+    identity = f"{path.absolute()} {state.st_mtime_ns} {state.st_size}".encode(errors="surrogateescape")
+    version = hashlib.sha256(identity).hexdigest()[:16]
     frame = path.name.removesuffix("_polygons.json")
     folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "segtrain" / "cityscapes"
     found = folder / f"{frame}_{version}_{ending}.png"

@@ -1,15 +1,17 @@
 """Find the images of a dataset in folders, by wildcards, or from lists, and match them with their masks."""
 
+import errno
 import logging
 import os
 import re
+import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from segtrain.data.images import IMAGE_SUFFIXES
-from segtrain.errors import UserError
+from segtrain.errors import UserError, list_first
 from segtrain.files import read_text
 
 log = logging.getLogger(__name__)
@@ -71,11 +73,24 @@ def has_images(folder: Path) -> bool:
 def list_images(folder: Path, key: str) -> list[Path]:
     """List the images below a folder; see `list_files`. Images of other kinds are named in a warning."""
     files = list_files(folder, key)
+    strange = [str(path) for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not _may_be_read(path)]
+    if strange:
+        log.warning("warning: left out, as not regular files but pipes, sockets, devices or loops of links: %s",
+                    list_first(strange))
+        files = [path for path in files if str(path) not in strange]
     left_out = Counter(path.suffix.lower() for path in files if path.suffix.lower() in OTHER_SUFFIXES)
     if left_out:
         log.warning("warning: %s below %s are left out: convert them to PNG or JPEG",
                     ", ".join(f"{count} {suffix} files" for suffix, count in sorted(left_out.items())), folder)
     return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def _may_be_read(path: Path) -> bool:
+    """Return whether a path is a regular file, or a link to a file that is missing, which is an error of its own."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        return error.errno != errno.ELOOP
 
 
 def list_files(folder: Path, key: str) -> list[Path]:

@@ -77,6 +77,8 @@ def _make(folder: Path, source: Source, working: Path) -> None:
     import pooch  # here, as few commands need it
 
     given = folder.with_name(source.archive)
+    if given.exists() and not given.is_file():
+        raise UserError(f"{given} is not a regular file: remove it, or put the archive {source.url} in its place.")
     unpacked = working / "unpacked"
     with refuse_unwritable(working, REMEDY):
         unpacked.mkdir(parents=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,36 @@ from segtrain.data.discovery import find_by_name, list_images
 from segtrain.errors import UserError
 from segtrain.files import read_json, refuse_unwritable, write_file
 from segtrain.labels import IGNORE_INDEX, Label
+from segtrain.schemas import MOST_CLASSES, Byte, Part, Text, check_content
 
 MARKER = "predicted_by.json"  # in a folder of predictions that task=predict wrote: of which checkpoint they are
-CLASS_VALUE = pydantic.TypeAdapter(Annotated[int, pydantic.Field(strict=True, ge=0, le=255)])
 UNKNOWN = -1  # in the table of predicted ids: a value that means nothing
+
+
+class WrittenClass(Part):
+    """A class in predicted_by.json, and its value in the label files."""
+
+    name: Text
+    value: Byte
+
+
+class PredictedBy(Part):
+    """predicted_by.json."""
+
+    file_format: Literal[1] = 1
+    checkpoint: Text
+    sha256: Text
+    input: Text
+    inference: dict[Text, Any]
+    classes: Annotated[list[WrittenClass], pydantic.Field(max_length=MOST_CLASSES)]
+
+
+def read_marker(marker: Path) -> dict[str, Any]:
+    """Read predicted_by.json; UserError if segtrain did not write it."""
+    content: dict[str, Any] = read_json(marker)
+    check_content(PredictedBy, content, marker, "remove it if the predictions beside it are of another program, or "
+                  "choose another folder")
+    return content
 
 
 @dataclass(frozen=True)
@@ -96,11 +122,7 @@ def read_written_classes(folder: Path) -> dict[str, int] | None:
     marker = next((path for path in (folder / MARKER, folder.parent / MARKER) if path.is_file()), None)
     if marker is None:
         return None
-    try:
-        return {entry["name"]: CLASS_VALUE.validate_python(entry["value"]) for entry in read_json(marker)["classes"]}
-    except (KeyError, TypeError, pydantic.ValidationError) as error:
-        raise UserError(f"{marker} does not list classes as segtrain writes them: remove it if the predictions below "
-                        f"{folder} are of another program.") from error
+    return {entry["name"]: entry["value"] for entry in read_marker(marker)["classes"]}
 
 
 def map_predicted_ids(data: Dataset, written: Mapping[str, int] | None = None) -> npt.NDArray[np.int64]:

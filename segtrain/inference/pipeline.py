@@ -23,6 +23,7 @@ from segtrain.inference.inputs import Item
 from segtrain.inference.predictor import Predictor
 from segtrain.inference.video import VideoReader, open_video
 from segtrain.inference.writers import Outputs, open_probabilities
+from segtrain.terminal import printable
 from segtrain.visualize import add_legend, blend
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def predict_items(items: Sequence[Item], predictor: Predictor, outputs: Outputs,
         if not item.is_video:
             continue
         try:
-            with tqdm(desc=item.path.name, unit="frame", leave=False, disable=None) as bar:
+            with tqdm(desc=printable(item.path.name), unit="frame", leave=False, disable=None) as bar:
                 frames, seconds, fault = predict_video(item, predictor, outputs, bar.update)
         except UserError as error:
             fail(item, str(error))

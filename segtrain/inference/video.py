@@ -22,6 +22,14 @@ def _ffmpeg_hint() -> str:
             "opencv-python-headless gives one with it.")
 
 
+def _check_name(path: Path) -> None:
+    """Raise UserError for a name that OpenCV does not take."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{path} cannot be opened by OpenCV, because its name is not UTF-8: rename it.") from None
+
+
 class VideoReader:
     """A video's frames, rotated as the file says; UserError if it cannot be opened.
 
@@ -37,6 +45,7 @@ class VideoReader:
             open_regular(path).close()
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error}): replace or remove it.") from error
+        _check_name(path)
         self._capture = cv2.VideoCapture(str(path))
         done, self._first = self._capture.read()
         if not done:
@@ -75,6 +84,7 @@ def open_video(path: Path, frames_per_second: float, size: tuple[int, int],
     Raises:
         UserError: If it cannot be written.
     """
+    _check_name(path)
     with atomic_path(path, f".{path.stem}.part{path.suffix}") as temporary:
         writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*CODEC), frames_per_second, size[::-1])
         try:

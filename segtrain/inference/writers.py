@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from segtrain.data.label_files import MARKER, FileForm, make_folder, write_label_map
+from segtrain.data.label_files import MARKER, FileForm, make_folder, read_marker, write_label_map
 from segtrain.errors import UserError
-from segtrain.files import atomic_path, locked, read_json, write_file, write_text
+from segtrain.files import atomic_path, locked, write_file, write_text
 from segtrain.inference.inputs import OUTPUT_FOLDERS, Item
 from segtrain.labels import Label
 from segtrain.visualize import add_legend, blend, find_occurring
@@ -42,11 +42,9 @@ def claim_folder(output: Path, own: Mapping[str, Any]) -> None:
             if other is not None:
                 raise UserError(f"{other} holds files, but {output} has no {MARKER}, so they are not predictions "
                                 "of task=predict: choose another task.output=.")
-            write_text(marker, json.dumps(own, indent=1) + "\n")
+            write_text(marker, json.dumps({"file_format": 1, **own}, indent=1) + "\n")
             return
-    before = read_json(marker)
-    if not isinstance(before, dict):
-        raise UserError(f"{marker} was not written by segtrain: choose another task.output=.")
+    before = read_marker(marker)
     for key, what in (("sha256", "another checkpoint"), ("input", "another task.input"),
                       ("inference", "other windows, overlap, flip or scales"), ("classes", "other classes")):
         if before.get(key) != own[key]:

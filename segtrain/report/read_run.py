@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segtrain.config.check import check_config
-from segtrain.config.saved import config_of, read_config
+from segtrain.config.saved import check_saved, config_of, read_config
 from segtrain.errors import UserError
 from segtrain.files import open_regular
 from segtrain.report.charts import Line
@@ -90,17 +89,14 @@ def read_run(folder: Path) -> Run:
     if best is not None:
         check_scores(best, folder / "checkpoints" / checkpoint.BEST)
         best = best | {"seconds": None}  # of its validation, not of the run
-    colors = {label["name"]: label["color"] for label in saved.get("labels") or ()}
+    colors = {label["name"]: list(label["color"]) for label in saved.get("labels") or ()}
     return Run(folder, settings, _read_epochs(folder / "metrics.csv"), results or best, is_finished, colors,
                saved.get("class_pixels"), remarks)
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
     settings = read_config(path)
-    try:
-        check_config(config_of(settings))
-    except UserError as error:
-        raise UserError(f"{path}: {error} Restore the file, or choose another run.") from error
+    check_saved(config_of(settings), path)
     return settings
 
 

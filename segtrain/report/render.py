@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from segtrain.errors import UserError
 from segtrain.files import write_text
-from segtrain.terminal import percent
+from segtrain.terminal import percent, printable
 
 log = logging.getLogger(__name__)
 
@@ -23,14 +23,14 @@ NAME = "report.html"
 def write_page(path: Path, template: str, content: dict[str, Any]) -> None:
     """Fill a template of this package and write the page whole or not at all.
 
-    Content is escaped, unless it is Markup. The page's Content-Security-Policy allows no loading, and no script but
-    its own.
+    Content is escaped, control characters too, unless it is Markup. The page's Content-Security-Policy allows no
+    loading, and no script but its own.
 
     Raises:
         UserError: If it cannot be written.
     """
     loader = jinja2.PackageLoader("segtrain.report")
-    environment = jinja2.Environment(loader=loader, autoescape=True,
+    environment = jinja2.Environment(loader=loader, autoescape=True, finalize=_escape_controls,
                                      undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": percent, "seconds": format_duration, "number": format_number,
                             "bar": format_bar, "breakable": make_breakable}
@@ -38,6 +38,10 @@ def write_page(path: Path, template: str, content: dict[str, Any]) -> None:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     write_text(path, environment.get_template(template).render(
         **content, script=Markup(script), style=Markup(style), script_hash=digest))
+
+
+def _escape_controls(value: Any) -> Any:
+    return printable(value, keep="\n\t") if type(value) is str else value
 
 
 def try_report(write: Callable[[Path], tuple[Path, list[str]]], folder: Path) -> Path | None:
@@ -61,7 +65,7 @@ def format_bar(fraction: float | None) -> str:
 
 def make_breakable(name: str) -> Markup:
     """Allow line breaks between the parts of a long name."""
-    return Markup("").join(Markup("{}<wbr>").format(part) for part in re.split(r"(?<=[,_/])", name))
+    return Markup("").join(Markup("{}<wbr>").format(part) for part in re.split(r"(?<=[,_/])", printable(name)))
 
 
 def format_number(value: float | None, form: str = ",.0f") -> str:

@@ -1,5 +1,6 @@
 """Write the report of a sweep, or of any folder of runs."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -57,8 +58,12 @@ def is_sweep(folder: Path) -> bool:
 
 
 def job_folders(folder: Path) -> list[Path]:
-    """Return the run directories of a sweep."""
-    return [path for path in sorted(folder.iterdir()) if path.is_dir() and is_run(path)]
+    """Return the run directories of a sweep. Links that lead out of it are left alone."""
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and is_run(path) and not _leads_out(path)]
+
+
+def _leads_out(path: Path) -> bool:
+    return not path.resolve().is_relative_to(path.parent.resolve())
 
 
 def write_sweep(folder: Path, output: Path | None = None) -> tuple[Path, list[str]]:
@@ -96,7 +101,7 @@ def write_sweep(folder: Path, output: Path | None = None) -> tuple[Path, list[st
 def _address(report: Path, start: Path) -> str:
     """Return a relative address where there is one: a sweep may be moved as a whole."""
     try:
-        return quote(report.resolve().relative_to(start.resolve()).as_posix())
+        return quote(os.fsencode(report.resolve().relative_to(start.resolve()).as_posix()))
     except ValueError:
         return report.resolve().as_uri()
 
@@ -105,10 +110,13 @@ def _read_jobs(folder: Path) -> tuple[list[Job], list[str]]:
     """Return all jobs, the best first, and why folders could not be read."""
     path = folder / leaderboard.NAME
     rows = {row["job"]: row for row in (leaderboard.read_rows(path) if path.is_file() else [])}
+    strays = [path for path in sorted(folder.iterdir()) if _leads_out(path)]
     names = list(dict.fromkeys([*(path.name for path in job_folders(folder)), *rows]))
+    names = [name for name in names if folder / name not in strays]
     words = {name: rows.get(name, {}).get("overrides", "").split() for name in names}
     shared = set.intersection(*map(set, words.values())) if len(words) > 1 else set()
-    jobs, unread = [], []
+    jobs, unread = [], [f"{path} is a link out of the sweep's directory and is left out: put its target in its place."
+                        for path in strays if path.is_dir()]
     for name in names:
         row = rows.get(name, {})
         run = None

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pydantic
 import torch
 from torch import Tensor, nn
 
@@ -14,35 +13,11 @@ from segtrain.config import messages
 from segtrain.distributed import process_group
 from segtrain.errors import UserError, list_part
 from segtrain.files import open_regular, write_file
+from segtrain.run.checkpoint_schema import State
+from segtrain.schemas import check_content
 
 FORMAT = "segtrain-1"
 LAST, BEST = "last.pt", "best.pt"
-
-
-class State(pydantic.BaseModel):
-    """The content of a checkpoint; best.pt has None for what only a resume needs."""
-
-    model_config = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True)
-
-    model: dict[str, Tensor]
-    optimizer: dict[str, Any] | None
-    scheduler: dict[str, Any] | None
-    scaler: dict[str, Any] | None
-    ema: dict[str, Tensor] | None
-    rng: dict[str, Any] | None
-    epoch: pydantic.NonNegativeInt
-    step: pydantic.NonNegativeInt
-    progress: dict[str, Any] | None
-    config: dict[str, Any]
-    class_sizes: dict[str, float | None] | None
-    class_pixels: list[pydantic.NonNegativeInt] | None
-    image_pixels: list[pydantic.NonNegativeInt] | None
-    format: str
-    labels: list[dict[str, Any]]
-    file_form: dict[str, Any]
-    names: dict[str, str] = {}  # of a training: digests of the image names of each split,
-    samples: dict[str, list[int]] = {}  # and of the content of each sample
-    processes: pydantic.PositiveInt = 1
 
 
 def save(path: Path, state: Mapping[str, Any], before_rename: Callable[[], object] = lambda: None) -> None:
@@ -116,7 +91,7 @@ def find(path: str) -> Path:
     """Return the file that `checkpoint=` names: a .pt file, or a run directory's best checkpoint."""
     given = Path(path).expanduser()
     found = given / "checkpoints" / BEST if given.is_dir() else given
-    if not found.is_file():
+    if not found.exists():
         raise UserError(f"{found} does not exist: checkpoint= takes a .pt file or a run directory "
                         f"with checkpoints/{BEST}.")
     return found
@@ -144,13 +119,7 @@ def load(path: Path, *, mapped: bool = False) -> dict[str, Any]:
                         "file.") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of segtrain ({FORMAT}): choose a file that segtrain wrote.")
-    try:
-        State.model_validate(state)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])[:100]
-        raise UserError(f"{path} is damaged: {where} is not what segtrain writes there ({first['msg']}); "
-                        "choose another file.") from error
+    check_content(State, state, path, "choose another file")
     return state
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from segtrain.errors import UserError
-from segtrain.files import read_json, refuse_unwritable, write_text
+from segtrain.files import refuse_unwritable, remove_alias, write_text
 
 log = logging.getLogger(__name__)
 LOCK, HOLDER = ".lock", ".lock.json"
@@ -26,53 +26,63 @@ class InUseError(UserError):
 
 
 @contextlib.contextmanager
-def hold(run_dir: Path) -> Iterator[None]:
-    """Hold a run directory, so that no other process runs in it. The system frees the lock of a killed process.
+def hold(folder: Path, part: str = "", remedy: str = "choose another hydra.run.dir=") -> Iterator[None]:
+    """Hold the directory of a run or a sweep, so that no other process writes it.
+
+    The system frees the lock of a killed process.
+
+    Args:
+        folder: The directory, which must exist.
+        part: What of it is held, if other processes may write the rest.
+        remedy: Ends the error message.
 
     Raises:
         InUseError: If another process holds it; it names the process.
     """
-    lock = FileLock(run_dir / LOCK)
-    if (run_dir / LOCK).is_symlink():
-        (run_dir / LOCK).unlink()  # it may lead anywhere
-    with refuse_unwritable(run_dir / LOCK):
+    name, holder_name = folder / f"{LOCK}{part}", folder / f"{LOCK}{part}.json"
+    lock = FileLock(name)
+    with refuse_unwritable(name):
+        remove_alias(name)
         try:
             lock.acquire(timeout=0)
         except NotImplementedError:
-            log.warning("warning: %s is on a file system without locks: let no other process run in it", run_dir)
+            log.warning("warning: %s is on a file system without locks: let no other process run in it", folder)
         except Timeout:
-            holder = _read_holder(run_dir)
+            holder = _read_holder(holder_name)
             try:
                 lock.acquire(timeout=0 if _is_alive(holder) else SECONDS_OF_WORKERS)
             except Timeout:
-                raise InUseError(f"{run_dir} is in use by process {holder.get('pid', 'unknown')} on "
+                raise InUseError(f"{folder} is in use by process {holder.get('pid', 'unknown')} on "
                                  f"{holder.get('host', 'an unknown host')}, since {holder.get('started', 'unknown')}: "
-                                 "wait until it ends, or stop it; or choose another hydra.run.dir=.") from None
+                                 f"wait until it ends, or stop it; or {remedy}.") from None
     try:
         started = time.strftime("%Y-%m-%d %H:%M:%S")
-        write_text(run_dir / HOLDER, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": started}))
+        write_text(holder_name, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": started}))
         yield
     finally:
-        for name in (HOLDER, LOCK):
+        for path in (holder_name, name):
             with contextlib.suppress(OSError):
-                (run_dir / name).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
         lock.release()
 
 
-def _read_holder(run_dir: Path) -> dict[str, Any]:
+def _read_holder(path: Path) -> dict[str, Any]:
+    """Return what is known of the process that holds a directory; {} if nothing is."""
+    from segtrain.run.file_schemas import Holder  # slow to import: --help must not wait for it
+    from segtrain.schemas import read_checked
+
     with contextlib.suppress(UserError):
-        holder = read_json(run_dir / HOLDER)
-        return holder if isinstance(holder, dict) else {}
+        holder: dict[str, Any] = read_checked(path, Holder, "remove it").model_dump()
+        return holder
     return {}
 
 
 def _is_alive(holder: dict[str, Any]) -> bool:
     """Return whether a process may still run: one on another host cannot be asked."""
-    pid = holder.get("pid")
-    if holder.get("host") != socket.gethostname() or type(pid) is not int or pid <= 0:
+    if holder.get("host") != socket.gethostname():
         return True
     try:
-        os.kill(pid, 0)
+        os.kill(holder["pid"], 0)
     except ProcessLookupError:
         return False
     except OSError:
@@ -92,6 +102,13 @@ def remove_empty(made: Sequence[Path]) -> None:
             if {path.name for path in folder.iterdir()} == {"multirun.yaml"}:  # Hydra's, of a sweep without a job
                 (folder / "multirun.yaml").unlink()
             folder.rmdir()
+
+
+def refuse_link_out(job_dir: Path, sweep_dir: Path) -> None:
+    """Raise UserError if the folder of a job is a link that leads out of its sweep's directory."""
+    if not job_dir.resolve().is_relative_to(sweep_dir.resolve()):
+        raise UserError(f"{job_dir} is a link to {job_dir.resolve()}, but the jobs of a sweep stay in its directory: "
+                        "remove the link, or put its target in its place.")
 
 
 def refuse_links(run_dir: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.files import read_json, write_file, write_text
-from segtrain.terminal import percent, table
+from segtrain.terminal import percent, printable, table
 
 if TYPE_CHECKING:
     from segtrain.config.schema import Config  # slow to import: --help must not wait for it
@@ -34,28 +34,27 @@ def read_results(path: Path, *, with_scores: bool = False) -> dict[str, Any]:
         raise UserError(f"{path} does not hold results written by segtrain: remove it, or choose another run.")
     if with_scores and not isinstance(results.get("iou_per_class"), dict):
         raise UserError(f"{path} does not hold scores of classes: choose a run of task=train, evaluate or score.")
+    _check(results, path, is_complete=False)
     return results
 
 
 def check_scores(results: Mapping[str, Any], path: Path) -> None:
     """Raise UserError unless results with scores of classes, of a file, are complete and of the right types."""
-    from pydantic import ValidationError  # slow to import: --help must not wait for it
-
-    from segtrain.run.results_schema import ScoredResults
-
-    try:
-        ScoredResults.model_validate(results)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])[:100] or "its sizes"
-        raise UserError(f"{path} is damaged: {where} is not what segtrain writes there ({first['msg']}); remove it, or "
-                        "choose another run.") from error
+    _check(results, path, is_complete=True)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write plain values, without NaN, as JSON, from the first of several processes."""
+def _check(results: Mapping[str, Any], path: Path, *, is_complete: bool) -> None:
+    from segtrain.run.file_schemas import Results, ScoredResults  # slow to import: --help must not wait for it
+    from segtrain.schemas import check_content
+
+    check_content(ScoredResults if is_complete else Results, results, path, "remove it, or choose another run")
+
+
+def write_results(run_dir: Path, results: Mapping[str, Any]) -> None:
+    """Write results.json, of plain values without NaN, from the first of several processes."""
     if process_group.is_main():
-        write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+        text = json.dumps({"file_format": 1, **results}, indent=1, allow_nan=False)
+        write_text(run_dir / RESULTS, f"{text}\n")
 
 
 def write_config(run_dir: Path, cfg: "Config[Any]") -> None:
@@ -97,10 +96,27 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
 
 
 def csv_text(rows: Iterable[Iterable[Any]]) -> str:
-    """Write rows as CSV; None is empty, and numbers keep all their digits."""
+    """Write rows as CSV; None is empty, and numbers keep all their digits. Text is that of `csv_cell`."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([csv_cell(cell) for cell in row] for row in rows)
     return text.getvalue()
+
+
+def csv_cell(value: Any) -> Any:
+    """Escape the text of a cell: control characters, and by an apostrophe what a spreadsheet would take for a formula.
+
+    Numbers stay as they are.
+    """
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    if text[:1] not in ("=", "+", "-", "@"):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def write_figure(path: Path, figure: Any) -> None:

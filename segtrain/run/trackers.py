@@ -16,8 +16,8 @@ from PIL import Image
 from segtrain.config.overrides import flatten
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
-from segtrain.files import MAX_BYTES, read_text, write_file
-from segtrain.run.results import CONFIG, csv_text, write_rows
+from segtrain.files import MAX_BYTES, read_text, write_file, write_text
+from segtrain.run.results import CONFIG, csv_cell, csv_text
 from segtrain.visualize import draw_confusion
 
 NUMBER = re.compile(r"[0-9]{1,15}")
@@ -49,9 +49,9 @@ class Tracker:
             return
         self._path = run_dir / "metrics.csv"
         kept = [row for row in read_metrics(self._path) if int(row["epoch"]) <= epoch]
-        if kept and list(kept[0]) != self._columns:
+        if kept and list(kept[0]) != [csv_cell(name) for name in self._columns]:
             raise UserError(f"{self._path} has other columns than this run: restore it, or remove it.")
-        write_rows(self._path, self._columns, kept)
+        write_text(self._path, csv_text([self._columns, *(row.values() for row in kept)]))
         known_step = int(kept[-1]["step"]) if kept else 0  # TensorBoard hides what the checkpoint does not know of
         is_first = not any(run_dir.glob("events.out.tfevents.*"))
         self._writer = SummaryWriter(str(run_dir), purge_step=None if is_first else known_step + 1)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pydantic
 import torch
 from torch import nn
 
@@ -16,8 +15,6 @@ from segtrain.data.transforms import Normalize
 from segtrain.errors import UserError
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.run import checkpoint
-
-LABELS, FORM = pydantic.TypeAdapter(tuple[Label, ...]), pydantic.TypeAdapter(FileForm)
 
 
 @dataclass(frozen=True)
@@ -80,13 +77,9 @@ def load_trained(cfg: Config[Any], *, device: torch.device | None = None) -> Tra
 
 
 def read_classes(saved: Mapping[str, Any], path: Path) -> tuple[tuple[Label, ...], FileForm]:
-    """Return the classes of a checkpoint and what files of its predictions hold; UserError if they are damaged."""
-    try:
-        labels = LABELS.validate_python(saved["labels"])
-        file_form = FORM.validate_python(saved["file_form"])
-    except pydantic.ValidationError as error:
-        raise UserError(f"{path} is damaged: its table of classes is not what segtrain writes there "
-                        f"({error.errors()[0]['msg']}); choose another file.") from error
+    """Return the classes of a checkpoint and what files of its predictions hold; UserError if they contradict."""
+    labels = tuple(Label(**{**label, "color": tuple(label["color"])}) for label in saved["labels"])
+    file_form = FileForm(**saved["file_form"])
     dataset = saved["config"].get("dataset")
     num_classes = dataset.get("num_classes") if isinstance(dataset, dict) else None
     if sorted({label.train_id for label in labels} - {IGNORE_INDEX}) != list(range(num_classes or len(labels))):

@@ -5,12 +5,14 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from segtrain.config.hydra_plugin import Job
 from segtrain.errors import UserError
 from segtrain.files import locked, read_json, write_text
 from segtrain.metrics import comparison
 from segtrain.sweep import leaderboard, table
+from segtrain.terminal import printable
 
 
 class BugElsewhereError(Exception):
@@ -48,11 +50,12 @@ def enter(job: Job, sweep_dir: Path, task: str, *, sort: str | None, error: str 
     if is_entered:
         rows = leaderboard.update(sweep_dir, job.run_dir, task, job.overrides, sort=sort, error=error)
         done = sum(row["status"] == "done" for row in rows)
-        print(f"\nsweep: {done} jobs done, {len(rows) - done} failed; {sweep_dir / 'leaderboard.csv'}\n", flush=True)
+        board = printable(str(sweep_dir / "leaderboard.csv"))
+        print(f"\nsweep: {done} jobs done, {len(rows) - done} failed; {board}\n", flush=True)
     if is_elsewhere and job.command is not None:
         path = _journal(sweep_dir, job.command)
         with locked(sweep_dir / leaderboard.NAME):  # one lock for all files of a sweep
-            earlier = read_json(path) if path.exists() else []
+            earlier = _read_journal(path)
             ended = {"job": job.run_dir.name, "error": error, "is_bug": is_bug}
             write_text(path, json.dumps([*earlier, ended]))
 
@@ -70,16 +73,16 @@ def end(sweep_dir: Path, command: str, *, has_ended_jobs: bool,
         The errors of jobs that ran in other processes.
     """
     path = _journal(sweep_dir, command)
-    elsewhere = read_json(path) if path.exists() else []
+    elsewhere = _read_journal(path)
     path.unlink(missing_ok=True)
     if (elsewhere or has_ended_jobs) and (sweep_dir / leaderboard.NAME).exists():
         try:
             print(f"\n{table.format_leaderboard(sweep_dir)}", flush=True)
             written = report(sweep_dir) if report is not None else None
             if written is not None:
-                print(f"report: {written}")
+                print(printable(f"report: {written}"))
         except UserError as error:  # a damaged leaderboard, by which the jobs have failed as well
-            print(f"segtrain: {error}", file=sys.stderr)
+            print(printable(f"segtrain: {error}"), file=sys.stderr)
     return [BugElsewhereError(f"a bug of segtrain, of which the log in {sweep_dir / ended['job']} has more: "
                               f"{ended['error']}") if ended["is_bug"] else UserError(ended["error"])
             for ended in elsewhere if ended["error"] is not None]
@@ -88,6 +91,17 @@ def end(sweep_dir: Path, command: str, *, has_ended_jobs: bool,
 def _journal(sweep_dir: Path, command: str) -> Path:
     """Return the file in which other processes write how their jobs ended."""
     return sweep_dir / f".jobs-{command}.json"
+
+
+def _read_journal(path: Path) -> list[dict[str, Any]]:
+    from segtrain.schemas import check_content  # slow to import: --help must not wait for it
+    from segtrain.sweep.file_schemas import Journal
+
+    if not path.exists():
+        return []
+    ended = read_json(path)
+    check_content(Journal, ended, path, "remove it, and start the same command again")
+    return ended
 
 
 def lost_worker(error: BaseException) -> str | None:

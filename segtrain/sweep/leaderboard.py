@@ -102,7 +102,7 @@ def update(sweep_dir: Path, run_dir: Path, task: str, overrides: Sequence[str], 
     results = read_results(run_dir) if error is None else {}
     with locked(path):
         others = [row for row in read_rows(path) if row["job"] != run_dir.name] if path.exists() else []
-        row = {"job": run_dir.name, "status": "failed" if error else "done", "task": task,
+        row = {"file_format": 1, "job": run_dir.name, "status": "failed" if error else "done", "task": task,
                "settings": _settings(overrides),
                **{column.name: results.get(column.name) for column in columns_of(task)},
                "table": _find_table(results, others, sweep_dir, task) if error is None else None, "sort": sort,
@@ -122,26 +122,17 @@ def update(sweep_dir: Path, run_dir: Path, task: str, overrides: Sequence[str], 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read leaderboard.json; UserError if segtrain did not write it."""
+    from segtrain.schemas import check_content  # slow to import: --help must not wait for it
+    from segtrain.sweep.file_schemas import Rows
+
     rows = read_json(path)
-    for row in rows if isinstance(rows, list) else [None]:
-        if not (isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("job", "task", "overrides"))
-                and row.get("status") in ("done", "failed") and isinstance(row.get("settings"), dict)
-                and all(isinstance(value, str) for value in row["settings"].values())
-                and all(isinstance(row.get(key), str | None) for key in ("error", "sort"))
-                and isinstance(row.get("table"), int | None)
-                and (row.get("table") is None) == (row["status"] == "failed")
-                and all(isinstance(row.get(column.name), int | float | None) for column in columns_of(row["task"]))):
-            raise UserError(f"{path} is not a leaderboard written by segtrain: remove it, or choose another "
-                            "hydra.sweep.dir=.")
+    check_content(Rows, rows, path, "remove it, or choose another hydra.sweep.dir=")
     return rows
 
 
 def read_score(path: Path, monitor: str) -> float | None:
     """Return one score of a results.json."""
-    score = read_results(path).get(monitor)
-    if not isinstance(score, int | float | None):
-        raise UserError(f"{path}: {monitor} is not a number: remove the file, or choose another run.")
-    return score
+    return read_results(path).get(monitor)
 
 
 def find_differing_keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -235,7 +226,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Write rows as CSV; the keys in which the jobs differ are columns left of the figures."""
     names = dict.fromkeys(name for row in rows for name in row)
     first, last = ("job", "status"), ("table", "overrides", "error")
-    figures = [name for name in names if name not in (*first, *last, "settings", "sort")]
+    figures = [name for name in names if name not in (*first, *last, "file_format", "settings", "sort")]
     keys = find_differing_keys(rows)
     heads = [f"{key} (set)" if key in names else key for key in keys]
     return csv_text([[*first, *heads, *figures, *last],

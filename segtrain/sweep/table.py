@@ -34,7 +34,8 @@ def format_leaderboard(sweep_dir: Path) -> str:
     seeds = leaderboard.summarize_seeds(rows)
     if seeds:
         parts.append("over seeds: mean ± sample standard deviation\n" + format_seeds(seeds, rows))
-    return printable("\n\n".join(parts), keep="\n") + f"\n\nleaderboard: {path.with_suffix('.csv')}"
+    parts.append(f"leaderboard: {printable(str(path.with_suffix('.csv')))}")
+    return printable("\n\n".join(parts), keep="\n")
 
 
 def format_jobs(rows: Rows, task: str, keys: Sequence[str] = ()) -> str:

@@ -20,7 +20,7 @@ from segtrain.inference.forward import autocast
 from segtrain.inference.sanity_check import check_logits
 from segtrain.losses import CrossEntropy
 from segtrain.profiling import MemoryMeter, format_layers, list_layers, machine_name, measure_cost, time_runs
-from segtrain.run.results import versions, write_config, write_json
+from segtrain.run.results import versions, write_config, write_results
 from segtrain.sweep import leaderboard
 from segtrain.training.step import train_step
 
@@ -66,7 +66,7 @@ def run(cfg: Config[BenchmarkTask], run_dir: Path) -> float | None:
         "layers": None if layers is None else [asdict(layer) for layer in layers],
     }
     write_config(run_dir, cfg)
-    write_json(run_dir / "results.json", results)
+    write_results(run_dir, results)
     log.info("\n%s\n\nresults: %s", _summarize(results), run_dir / "results.json")
     return results["latency_ms"]
 

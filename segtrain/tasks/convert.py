@@ -18,10 +18,11 @@ from segtrain.data.cityscapes import CITYSCAPES
 from segtrain.data.label_files import FileForm, make_file_form
 from segtrain.data.voc import VOC, make_mask_palette
 from segtrain.errors import UserError
+from segtrain.files import open_regular
 from segtrain.labels import Label, make_up_color
 from segtrain.models.keras_weights import convert_keras
 from segtrain.run import checkpoint
-from segtrain.run.results import write_config, write_json
+from segtrain.run.results import write_config, write_results
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def run(cfg: Config[ConvertTask], run_dir: Path) -> None:
     best = run_dir / "checkpoints" / checkpoint.BEST
     checkpoint.save(best, saved)
     write_config(run_dir, settled)
-    write_json(run_dir / "results.json", {
+    write_results(run_dir, {
         "task": "convert", "model": name, "weights": str(path), "num_arrays": len(weights), "checkpoint": str(best),
         "params": sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)})
     if not cfg.model.get("keras_compatible", True):
@@ -98,9 +99,10 @@ def _read(path: Path) -> Mapping[str, np.ndarray]:
     if not path.is_file():
         raise UserError(f"task.weights={path} does not exist.")
     try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("it is not a zip archive")
-        with np.load(path, allow_pickle=False) as file:
+        with open_regular(path) as opened:
+            if not zipfile.is_zipfile(opened):
+                raise ValueError("it is not a zip archive")
+            file = np.load(opened, allow_pickle=False)
             return {name: file[name] for name in file.files}
     except MemoryError as error:
         raise UserError(f"task.weights={path} declares more values than memory holds: choose another file.") from error

@@ -29,7 +29,7 @@ from segtrain.data.doctor.report import format_findings, format_tables, recommen
 from segtrain.data.statistics import check_instances
 from segtrain.errors import UserError
 from segtrain.files import write_text
-from segtrain.run.results import write_config, write_figure, write_json
+from segtrain.run.results import write_config, write_figure, write_results
 from segtrain.visualize import draw_samples, shrink
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def run(cfg: Config[DoctorTask], run_dir: Path) -> float | None:
         if train is not None and advice is not None and advice["crop"] is not None:
             _write_checked(cfg, run_dir / CHECKED, len(train.labels), advice)
         write_config(run_dir, cfg)
-    write_json(run_dir / "results.json", results)
+    write_results(run_dir, results)
     log.info("%s\n%s", format_tables(results), format_findings(findings))
     log.info("\nreport: %s", run_dir / "results.json")
     if (run_dir / EXAMPLES).exists():

@@ -17,7 +17,7 @@ from segtrain.inference.evaluator import draw_worst, score_split
 from segtrain.inference.forward import InferenceSettings, make_predict_fn
 from segtrain.inference.sanity_check import check_logits
 from segtrain.profiling import measure_cost
-from segtrain.run.results import results_table, write_config, write_confusion, write_json, write_rows
+from segtrain.run.results import results_table, write_config, write_confusion, write_results, write_rows
 from segtrain.run.trained import Trained, load_trained
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def run(cfg: Config[EvaluateTask], run_dir: Path) -> float | None:
         predict = make_predict_fn(trained.network, trained.normalize, settings, device=trained.device,
                                   precision=cfg.runtime.precision, batch_size=cfg.train.batch_size)
         draw_worst(run_dir / "worst", data, scored.images, predict, cfg.task.worst)
-    write_json(run_dir / "results.json", results)
+    write_results(run_dir, results)
     _log_end(run_dir, results, cfg.task)
     return results[cfg.train.monitor]
 

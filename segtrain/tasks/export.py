@@ -25,7 +25,7 @@ from segtrain.export.program import (
 from segtrain.export.verify import make_batches, verify_file
 from segtrain.inference.forward import make_predict_fn
 from segtrain.inference.sanity_check import check_logits
-from segtrain.run.results import versions, write_config, write_json
+from segtrain.run.results import versions, write_config, write_results
 from segtrain.run.trained import load_trained
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def run(cfg: Config[ExportTask], run_dir: Path) -> None:
     final = unchecked.replace(run_dir / f"model.{options.format}")
 
     write_config(run_dir, trained.cfg)
-    write_json(run_dir / "results.json", {
+    write_results(run_dir, {
         "task": "export", "model": name, "checkpoint": str(trained.path), "epoch": trained.epoch, "file": str(final),
         "format": options.format, "bytes": final.stat().st_size, "opset": opset, "metadata": metadata,
         "size": size and list(size), "images": origin, **checked,

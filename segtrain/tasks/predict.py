@@ -16,7 +16,7 @@ from segtrain.inference.pipeline import predict_items
 from segtrain.inference.predictor import Predictor
 from segtrain.inference.sanity_check import check_logits
 from segtrain.inference.writers import Outputs, claim_folder
-from segtrain.run.results import write_config, write_json
+from segtrain.run.results import write_config, write_results
 from segtrain.run.trained import load_trained
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def run(cfg: Config[PredictTask], run_dir: Path) -> None:
     if len(to_do) < len(items):
         log.info("%d files are done already", len(items) - len(to_do))
     done = predict_items(to_do, predictor, outputs, image_bits=cfg.dataset.arguments.get("image_bits"))
-    write_json(run_dir / "results.json", {
+    write_results(run_dir, {
         "task": "predict", "checkpoint": str(trained.path), "epoch": trained.epoch, "step": trained.step,
         "input": source, "output": str(output), "shard": options.shard, "num_found": len(found),
         "num_skipped": len(items) - len(to_do), **done, "inference": settings.as_results(), "classes": classes})

@@ -7,7 +7,7 @@ from segtrain.config.schema import Config, ReportTask
 from segtrain.errors import UserError
 from segtrain.report.run_page import write_run
 from segtrain.report.sweep_page import is_sweep, job_folders, write_sweep
-from segtrain.run.results import write_config, write_json
+from segtrain.run.results import write_config, write_results
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def run(cfg: Config[ReportTask], run_dir: Path) -> None:
     for warning in warnings:
         log.warning("warning: %s", warning)
     write_config(run_dir, cfg)
-    write_json(run_dir / "results.json", {"task": "report", "report": str(path), "warnings": warnings})
+    write_results(run_dir, {"task": "report", "report": str(path), "warnings": warnings})
     log.info("report: %s", path)
 
 

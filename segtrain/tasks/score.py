@@ -20,7 +20,7 @@ from segtrain.inference.evaluator import image_rows, split_results
 from segtrain.inference.saved_predictions import count_predictions
 from segtrain.labels import Label
 from segtrain.metrics.confusion import class_counts
-from segtrain.run.results import read_results, results_table, write_config, write_confusion, write_json, write_rows
+from segtrain.run.results import read_results, results_table, write_config, write_confusion, write_results, write_rows
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def run(cfg: Config[ScoreTask], run_dir: Path) -> float | None:
     write_config(run_dir, cfg)
     write_rows(run_dir / "per_image.csv", list(rows[0]), rows)
     write_confusion(run_dir, results["confusion_matrix"], list(results["iou_per_class"]))
-    write_json(run_dir / "results.json", results)
+    write_results(run_dir, results)
     log.info("\n%s\n\nresults: %s", results_table(results), run_dir / "results.json")
     return results[cfg.train.monitor]
 

@@ -20,7 +20,7 @@ from segtrain.metrics.comparison import is_better
 from segtrain.report.render import try_report
 from segtrain.report.run_page import write_run
 from segtrain.run import checkpoint
-from segtrain.run.results import results_table, write_config, write_json
+from segtrain.run.results import results_table, write_config, write_results
 from segtrain.run.trackers import Tracker, add_hparams
 from segtrain.terminal import percent
 from segtrain.training.nonfinite import NonFiniteGuard
@@ -224,7 +224,7 @@ def _finish(state: TrainingState) -> float | None:
         results["skipped_steps"] = progress.skipped
     scores = {name: results[name] for name in ("loss", "miou", "iiou", "macc", "pacc")}
     add_hparams(run_dir, cfg.plain(), scores, results["step"])
-    write_json(run_dir / "results.json", results)
+    write_results(run_dir, results)
     report = try_report(write_run, run_dir) if cfg.train.report and process_group.is_main() else None
     log.info("\n%s\n", results_table(results))
     if progress.skipped:

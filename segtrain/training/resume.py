@@ -63,7 +63,7 @@ def check_changes(saved: Mapping[str, Any], cfg: Settled[Any], *, steps_per_epoc
                         f"has {former_steps} of {former}: keep both numbers, or start a new run from its "
                         "weights with checkpoint=.")
     for split, digest in saved.get("names", {}).items():
-        if digest != digests[split]:
+        if digest != digests.get(split):
             raise UserError(f"the images of the {split} split are not those that the run was started with: restore "
                             "them, or start a new run from its weights with checkpoint=.")
     if processes != former_processes:

@@ -16,6 +16,7 @@ from segtrain.data.label_files import make_file_form
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.run import checkpoint
+from segtrain.run.checkpoint_schema import check_optimizer
 from segtrain.training.state import Progress, TrainingState
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,11 @@ def restore(state: TrainingState, saved: dict[str, Any], path: Path) -> None:
     Raises:
         UserError: If its weights or parameter groups are not those of this config.
     """
-    checkpoint.load_weights(state.model, saved["model"], path, head=build.head_keys(state.cfg))
+    head = build.head_keys(state.cfg)
+    checkpoint.load_weights(state.model, saved["model"], path, head=head)
+    if state.ema is not None and saved["ema"] is not None:
+        checkpoint.load_weights(state.ema, saved["ema"], path, head=head)
+    check_optimizer(state.optimizer, saved["optimizer"], path)
     with checkpoint.restoring(path):
         former_lr = saved["optimizer"]["param_groups"][0]["lr"]
         try:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from segtrain.config import build
+from segtrain.config.saved import check_saved
 from segtrain.config.schema import Config, Settled, TrainTask
 from segtrain.data.base import Cached, Dataset
 from segtrain.data.class_identity import match_classes
@@ -29,31 +30,34 @@ from segtrain.losses import Loss
 from segtrain.optim import find_encoder
 from segtrain.profiling import measure_cost
 from segtrain.run import checkpoint
+from segtrain.run.checkpoint_schema import NEW_RUN, check_resumable
+from segtrain.run.results import check_scores
 from segtrain.run.trained import read_classes
+from segtrain.schemas import Count, Number, Seconds, check_content
 from segtrain.training.resume import check_changes, check_samples
 
 log = logging.getLogger(__name__)
 
 
-@pydantic.dataclasses.dataclass(config=pydantic.ConfigDict(strict=True))  # a checkpoint of others may hold anything
+@pydantic.dataclasses.dataclass(config=pydantic.ConfigDict(extra="forbid"))
 class Progress:
     """How far a run has come: plain numbers, kept in its checkpoints."""
 
-    epoch: int = 0  # completed, validation included
-    step: int = 0  # optimizer steps completed, skipped ones included
-    steps_per_epoch: int = 0
-    seconds: float = 0.0  # of training and validation in the completed epochs
+    epoch: Count = 0  # completed, validation included
+    step: Count = 0  # optimizer steps completed, skipped ones included
+    steps_per_epoch: Count = 0
+    seconds: Seconds = 0.0  # of training and validation in the completed epochs
     best: dict[str, Any] | None = None  # results.json of the best checkpoint so far
-    since_best: int = 0  # validations since then
-    skipped: int = 0  # steps whose loss or gradient was not finite
-    skipped_in_a_row: int = 0
+    since_best: Count = 0  # validations since then
+    skipped: Count = 0  # steps whose loss or gradient was not finite
+    skipped_in_a_row: Count = 0
     # of the running epoch
-    epoch_steps: int = 0
-    images: int = 0  # the epoch goes on after them
-    loss_sums: list[float] = field(default_factory=list)  # of each term of the loss
-    normalizers: list[float] = field(default_factory=list)
-    seconds_waited: float = 0.0  # for data
-    seconds_trained: float = 0.0
+    epoch_steps: Count = 0
+    images: Count = 0  # the epoch goes on after them
+    loss_sums: list[Number] = field(default_factory=list)  # of each term of the loss
+    normalizers: list[Number] = field(default_factory=list)
+    seconds_waited: Seconds = 0.0  # for data
+    seconds_trained: Seconds = 0.0
 
     @property
     def train_loss(self) -> float:
@@ -143,8 +147,7 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
     steps_per_epoch = math.ceil(len(train_data.names) // images_per_batch / cfg.train.accumulate)
     progress = Progress()
     if saved is not None:
-        with checkpoint.restoring(saved_in or run_dir):
-            progress = Progress(**saved["progress"])
+        progress = _read_progress(saved, saved_in or run_dir)
     # Fewer or more processes make steps of another size. Those of the running epoch are counted in steps of now; the
     # run has then made more or fewer than its epochs have.
     progress.steps_per_epoch = steps_per_epoch
@@ -204,6 +207,19 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
     if cfg.train.freeze_encoder:  # after its cost was counted: the parameters are the model's own, frozen or not
         find_encoder(model, "train.freeze_encoder").requires_grad_(False)
     return state
+
+
+def _read_progress(saved: dict[str, Any], path: Path) -> Progress:
+    """Return how far the run in a checkpoint has come; UserError if it cannot be continued."""
+    check_saved(saved["config"], path)
+    check_resumable(saved, path)
+    progress: Progress = check_content(Progress, saved["progress"], path, NEW_RUN)
+    if progress.best is not None:
+        check_scores(progress.best, path)
+    if len(progress.loss_sums) != len(progress.normalizers):
+        raise UserError(f"{path} is damaged: progress.loss_sums has another length than progress.normalizers; "
+                        f"{NEW_RUN}.")
+    return progress
 
 
 def _trained_classes(cfg: Config[TrainTask], saved: dict[str, Any] | None,

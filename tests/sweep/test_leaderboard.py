@@ -12,7 +12,7 @@ import pytest
 from segtrain.config import schema
 from segtrain.errors import UserError
 from segtrain.metrics import comparison
-from segtrain.run.results import write_config, write_json
+from segtrain.run.results import write_config, write_results
 from segtrain.sweep import leaderboard, table
 from segtrain.tasks import train
 
@@ -30,7 +30,7 @@ def scores(monkeypatch):
         results = found[cfg.optim["_target_"].rpartition(".")[2], cfg.seed]
         if isinstance(results, Exception):
             raise results
-        write_json(run_dir / "results.json", results)
+        write_results(run_dir, results)
         return results[cfg.train.monitor]
 
     monkeypatch.setattr(train, "run", run)
@@ -149,7 +149,7 @@ def test_tasks_of_one_sweep_have_tables_of_their_own(tmp_path):
     for number, task in enumerate(("train", "benchmark")):
         run_dir = tmp_path / f"task={task}"
         run_dir.mkdir()
-        write_json(run_dir / "results.json", results(0.5) if task == "train" else {"params": 9, "macs": 1e9})
+        write_results(run_dir, results(0.5) if task == "train" else {"params": 9, "macs": 1e9})
         assert len(leaderboard.update(tmp_path, run_dir, task, [f"task={task}"])) == number + 1
     train_part, benchmark_part, _ = table.format_leaderboard(tmp_path).split("\n\n")
     assert train_part.startswith("task=train\n")
@@ -162,7 +162,7 @@ def test_jobs_that_end_at_once_lose_no_row(tmp_path):
     def enter(number):
         run_dir = tmp_path / f"seed={number}"
         run_dir.mkdir()
-        write_json(run_dir / "results.json", results(number / 100))
+        write_results(run_dir, results(number / 100))
         leaderboard.update(tmp_path, run_dir, "train", [f"seed={number}"])
 
     threads = [threading.Thread(target=enter, args=(number,)) for number in range(12)]

@@ -10,7 +10,7 @@ from helpers import TINY, mostly_slow
 
 from segtrain import cli
 from segtrain.errors import Stopped, UserError
-from segtrain.run.results import write_config, write_json
+from segtrain.run.results import write_config, write_results
 from segtrain.sweep import jobs as sweep_jobs
 from segtrain.sweep import leaderboard, table
 from segtrain.tasks import train
@@ -43,7 +43,7 @@ class _Jobs:
             raise self.errors[cfg.seed]
         results = {"miou": cfg.seed / 10, "iiou": None, "macc": 0.5, "loss": 1.0, "epoch": 1, "params": 9,
                    "seconds": 2.0}
-        write_json(run_dir / "results.json", results)
+        write_results(run_dir, results)
         return results["miou"]
 
 

@@ -14,7 +14,7 @@ from hydra.errors import MissingConfigException
 
 from segtrain.config import messages
 from segtrain.errors import UserError
-from segtrain.run.results import write_config, write_json
+from segtrain.run.results import write_config, write_results
 from segtrain.sweep import jobs
 from segtrain.tasks import train
 
@@ -41,7 +41,7 @@ def ran(monkeypatch):
         if cfg.seed in errors:
             raise errors[cfg.seed]
         far = abs(math.log10(cfg.optim["lr"]) + 2)
-        write_json(run_dir / "results.json", {"miou": 1 - far / 10, "loss": far, "params": 9, "seconds": 2.0})
+        write_results(run_dir, {"miou": 1 - far / 10, "loss": far, "params": 9, "seconds": 2.0})
         return {"miou": 1 - far / 10, "loss": far}[cfg.train.monitor]
 
     monkeypatch.setattr(train, "run", run)

@@ -23,7 +23,7 @@ from segtrain.report import render, run_page
 from segtrain.report.charts import MOST_LINES, Line, draw_chart
 from segtrain.report.images import embed_examples
 from segtrain.run.logging import start_log, stop_log
-from segtrain.run.results import write_config, write_json, write_rows
+from segtrain.run.results import write_config, write_results, write_rows
 from segtrain.run.trackers import Tracker
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -79,7 +79,7 @@ def write_run(folder, *settings, results=True, dataset="streets", names=("Road",
             for epoch in range(1, num_epochs + 1)]
     write_rows(folder / "metrics.csv", columns, rows)
     if results:
-        write_json(folder / "results.json", {
+        write_results(folder, {
             "task": "train", "dataset": dataset, "split": "val", "epoch": 2, "step": 2, "num_images": 4, "loss": 1.25,
             "miou": 0.4567, "macc": 0.5, "pacc": 0.8765, "fwiou": 0.6, "iiou": None,
             "iou_per_class": dict(zip(names, (0.75, 0.1634), strict=True)),
