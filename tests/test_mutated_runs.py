@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from segtrain.config.saved import read_config
 from segtrain.data.label_files import read_marker
 from segtrain.errors import UserError
-from segtrain.report.read_run import read_run
 from segtrain.run import checkpoint
 from segtrain.run.checkpoint_schema import check_resumable
 from segtrain.run.results import RESULTS, check_scores, read_results
@@ -26,7 +25,7 @@ from segtrain.run.trackers import read_metrics
 from segtrain.run.trained import read_classes
 from segtrain.sweep import leaderboard, table
 
-CASES = int(os.environ.get("MUTATIONS", "0"))  # a longer search: MUTATIONS=2000 pytest -m slow tests/test_mutated_runs.py
+CASES = int(os.environ.get("MUTATIONS", "0"))  # for a longer search: MUTATIONS=2000 make test-all
 QUIET = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 VALUES = (None, True, 0, -1, 1, 7, 255, 2**31, 2**70, 10**400, 0.5, -0.5, 1e308, math.inf, math.nan, "", "x", "1",
           "<b>&\x1b[2J\udcff", "../..", "/", "x" * 5000, [], [1], ["x"], [[]], [None] * 300, [0] * 70_000, {}, {"x": 1},
@@ -34,6 +33,8 @@ VALUES = (None, True, 0, -1, 1, 7, 255, 2**31, 2**70, 10**400, 0.5, -0.5, 1e308,
 TENSORS = (torch.tensor(math.nan), torch.zeros(0), torch.zeros(3, 3), torch.zeros(2, dtype=torch.int64),
            torch.ones(2, 2).to_sparse(), torch.zeros(2, dtype=torch.complex64), torch.full((4,), math.inf),
            torch.zeros(1, dtype=torch.bool))
+BYTES = ("cut", "flip", "insert", "lines")
+WAYS = (*["replace"] * 4, *["remove"] * 2, "rename", "wrap", "double", "tensor", *BYTES)
 FORMATS = {".json": (json.loads, json.dumps), ".yaml": (yaml.safe_load, yaml.safe_dump)}
 
 
@@ -76,21 +77,19 @@ def change(tree, number, how, value):
 @st.composite
 def mutations(draw, names):
     """Draw which file is changed and how: its values, or its bytes."""
-    return (draw(st.sampled_from(names)),
-            draw(st.sampled_from(["replace"] * 4 + ["remove"] * 2 + ["rename", "wrap", "double", "tensor", "cut", "flip",
-                                                                     "insert", "lines"])),
-            draw(st.integers(0, 10**6)), draw(st.sampled_from(VALUES + TENSORS)))
+    return (draw(st.sampled_from(names)), draw(st.sampled_from(WAYS)), draw(st.integers(0, 10**6)),
+            draw(st.sampled_from(VALUES + TENSORS)))
 
 
 def mutate(path, how, number, value):
     """Change a file; return whether it could be done."""
     data = path.read_bytes()
-    if how in ("cut", "flip", "insert", "lines"):
-        place = number % (len(data) or 1)
-        changed = {"cut": data[:place], "flip": data[:place] + bytes([data[place] ^ 1 << number % 8]) + data[place + 1:],
-                   "insert": data[:place] + (b"\xff\x00", b"9" * 500, b"[" * 5000, b"\n")[number % 4] + data[place:],
-                   "lines": b"\n".join(sorted(data.split(b"\n"))) * 2}[how]
-        path.write_bytes(changed)
+    if how in BYTES:
+        place = number % len(data)
+        before, byte, after = data[:place], data[place] ^ 1 << number % 8, data[place + 1:]
+        path.write_bytes({"cut": before, "flip": before + bytes([byte]) + after,
+                          "insert": before + (b"\xff\x00", b"9" * 500, b"[" * 5000, b"\n")[number % 4] + after,
+                          "lines": b"\n".join(sorted(data.split(b"\n"))) * 2}[how])
         return True
     try:
         if path.suffix == ".pt":
@@ -155,10 +154,13 @@ def test_a_changed_file_is_read_or_refused(made, mutation):
         if mutate(path, how, number, value):
             READERS[name](path)
     except UserError as error:
-        assert path.name in str(error)
-        assert "\n" not in str(error)
+        message = str(error)
+    else:
+        message = path.name
     finally:
         path.write_bytes(data)
+    assert path.name in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("name", ["run/metrics.csv", "sweep/seed=0/results.json", "predicted_by.json"])
