@@ -33,7 +33,7 @@ from segtrain.config import build
 from segtrain.config.hydra_plugin import compose_config
 from segtrain.profiling import MemoryMeter
 from segtrain.tasks import doctor
-from segtrain.training.state import build_state, set_training_mode
+from segtrain.training.state import build_state
 from segtrain.training.step import train_step
 
 ROUNDS, SAMPLES = 15, 32
@@ -139,7 +139,7 @@ def run_doctor(cfg: Any, run_dir: Path) -> None:
 def begin(cfg: Any, run_dir: Path) -> None:
     """Begin a training, as far as its first step."""
     state = build_state(cfg, run_dir)
-    set_training_mode(state)
+    state.set_training_mode()
     train_step(state.model, [next(state.loader.batches(0))], state.loss_fn, state.optimizer, state.scheduler,
                state.normalize, device=state.device)
 

@@ -127,10 +127,11 @@ def load(path: str | Path, *, device: str = "auto", window: tuple[int, int] | No
     check_plain(config, str(found))
     check_trust(config, (), trusted)
     cfg = check_config({**config, "checkpoint": str(found),
-                        "runtime": {**config.get("runtime", {}), "device": device, "threads": None}})
+                        "runtime": {**config.get("runtime", {}), "device": device, "threads": None,
+                                    "precision": "auto", "channels_last": "auto"}})
     trained = load_trained(cfg)
     predictor = Predictor(trained.network, trained.normalize, InferenceSettings(window, overlap, flip, tuple(scales)),
-                          device=trained.device, precision="fp32", batch_size=batch_size,
+                          device=trained.device, precision=trained.cfg.runtime.precision, batch_size=batch_size,
                           num_classes=len(trained.labels), in_channels=trained.in_channels)
     return Model(trained.network, trained.labels, config, predictor)
 

@@ -46,6 +46,20 @@ def keep_modes(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+@contextmanager
+def keep_state(network: nn.Module) -> Iterator[None]:
+    """Restore what a pass in training mode changes: modes, buffers such as BatchNorm's statistics, random state."""
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    devices = {tensor.device for tensor in (*network.parameters(), *network.buffers()) if tensor.device.type == "cuda"}
+    try:
+        with keep_modes(network), torch.random.fork_rng(devices):
+            yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+
+
 def _counted_pass(network: nn.Module, image_size: tuple[int, int], in_channels: int) -> FlopCounterMode:
     """Run a network in evaluation mode on one blank image and count its operations."""
     image = torch.zeros(1, in_channels, *image_size, device=next(network.parameters()).device)

@@ -2,10 +2,12 @@
 
 import importlib.util
 import inspect
+import logging
 import math
 import os
+import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import albumentations
@@ -26,8 +28,10 @@ from segtrain.models.pretrained import IMAGENET
 from segtrain.optim import Schedule, group_parameters
 from segtrain.profiling import free_memory
 
-# The work on a GPU (pixels of all crops of a run) from which compiling, about a minute, pays for itself. On CPUs it
-# does not: convolutions are nearly all of a step there, and come from oneDNN either way (docs/reference/results.md).
+log = logging.getLogger(__name__)
+
+# The work on a GPU (pixels of all crops of a run) from which compiling, about a minute, pays for itself. On a CPU a
+# trial decides (training/trial.py).
 COMPILE_FROM_PIXELS = 5e9
 
 
@@ -235,15 +239,34 @@ def device(cfg: Config[Any]) -> torch.device:
     return found
 
 
-def settle(cfg: Config[TaskT], on: torch.device, *, num_classes: int, cached_in_memory: bool,
-           train_steps: int = 0) -> Settled[TaskT]:
-    """Return a config with every `auto` and open value replaced by what it means for this run and machine."""
+def list_open_switches(cfg: Config[Any]) -> list[str]:
+    """Return the keys of runtime that a trial on a CPU may settle, and that are left open."""
+    return [name for name in ("precision", "channels_last", "compile") if getattr(cfg.runtime, name) == "auto"]
+
+
+def settle(cfg: Config[TaskT], on: torch.device, *, num_classes: int, cached_in_memory: bool, train_steps: int = 0,
+           scored_with: Mapping[str, Any] | None = None) -> Settled[TaskT]:
+    """Return a config with every `auto` and open value replaced by what it means for this run and machine.
+
+    Args:
+        cfg: The config.
+        on: The device.
+        num_classes: Classes of the dataset.
+        cached_in_memory: Whether all its samples fit into memory.
+        train_steps: Optimizer steps of a training.
+        scored_with: The section runtime of the checkpoint that is used, whose scores must come out again.
+    """
     runtime, std = cfg.runtime, cfg.dataset.std
     if std == "auto":
         std = encoder_std(cfg) if cfg.model.get("pretrained") else [1.0] * len(cfg.dataset.mean)
-    precision = runtime.precision
+    precision: Any = runtime.precision
+    channels_last = runtime.channels_last
     if precision == "auto":
-        precision = "bf16" if on.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        precision = "bf16" if on.type == "cuda" and has_bf16(on) else "fp32"
+        if scored_with is not None:
+            precision = _scored_precision(scored_with, on)
+    if channels_last == "auto":
+        channels_last = (scored_with or {}).get("channels_last", True)
     workers = runtime.workers
     if workers == "auto":
         # On a CPU the loaders would take cores from the training itself, unless they decode files.
@@ -255,13 +278,40 @@ def settle(cfg: Config[TaskT], on: torch.device, *, num_classes: int, cached_in_
     compiles = runtime.compile
     if compiles == "auto":
         pixels = train_steps * cfg.train.batch_size * cfg.train.accumulate * math.prod(cfg.dataset.crop)
-        compiles = on.type == "cuda" and _can_compile() and pixels >= COMPILE_FROM_PIXELS
+        compiles = on.type == "cuda" and can_compile(on) and pixels >= COMPILE_FROM_PIXELS
     fills = {f"augmentation.{name}.fill_mask": IGNORE_INDEX for name, node in cfg.augmentation.items()
              if isinstance(node, dict) and "fill_mask" not in node and _fills_targets(node, f"augmentation.{name}")}
     return settle_values(cfg, fills | {
         "dataset.num_classes": num_classes, "dataset.std": std, "runtime.precision": precision,
+        "runtime.channels_last": channels_last,
         "runtime.device": on.type if process_group.is_started() else str(on),  # which one is this process's own matter
         "runtime.workers": workers, "runtime.sync_batchnorm": sync_batchnorm, "runtime.compile": compiles})
+
+
+def has_bf16(on: torch.device) -> bool:
+    """Return whether a device has instructions for bfloat16; others emulate it, several times slower than float32."""
+    if on.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if on.type != "cpu":
+        return False
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def _scored_precision(scored_with: Mapping[str, Any], on: torch.device) -> str:
+    """Return the precision of a checkpoint's scores; float32 where it came from another device and this lacks it."""
+    precision = scored_with.get("precision", "fp32")
+    same_device = str(scored_with.get("device", "")).split(":")[0] == on.type
+    lacks_it = (precision == "bf16" and not has_bf16(on)) or (precision == "fp16" and on.type != "cuda")
+    return "fp32" if lacks_it and not same_device else precision
+
+
+def warn_of_emulation(cfg: Settled[Any], on: torch.device) -> None:
+    """Warn of a precision that the device only emulates."""
+    if cfg.runtime.precision == "bf16" and on.type in ("cpu", "cuda") and not has_bf16(on):
+        log.warning("warning: this %s has no bfloat16 instructions: runtime.precision=bf16 is emulated, and slow; use "
+                    "runtime.precision=fp32", {"cpu": "CPU", "cuda": "GPU"}[on.type])
 
 
 def _fills_targets(node: dict[str, Any], key: str) -> bool:
@@ -277,16 +327,27 @@ def encoder_std(cfg: Config[Any]) -> list[float]:
     return list((normalization(**arguments) if normalization else IMAGENET)[1])
 
 
-def _can_compile() -> bool:
-    """Return whether torch.compile has what it needs on a GPU: a C++ compiler and Triton."""
+def can_compile(on: torch.device) -> bool:
+    """Return whether torch.compile has what it needs: a C++ compiler, and Triton on a GPU."""
     compilers = [os.environ.get("CXX", ""), "g++", "clang++"]
-    return (importlib.util.find_spec("triton") is not None
+    return ((on.type == "cpu" or importlib.util.find_spec("triton") is not None)
             and any(shutil.which(name) for name in compilers if name))
 
 
-def memory_format(cfg: Config[Any]) -> torch.memory_format:
+def memory_format(cfg: Settled[Any]) -> torch.memory_format:
     """Return the memory layout that runtime.channels_last asks for."""
     return torch.channels_last if cfg.runtime.channels_last else torch.contiguous_format
+
+
+def lay_out(network: nn.Module, cfg: Settled[Any]) -> nn.Module:
+    """Put a network's weights into the memory layout that runtime.channels_last asks for, and return the network.
+
+    The strides of 1x1 kernels fit both layouts, and decide in which one torch convolves: so they are set, too.
+    """
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = torch.empty_like(tensor, memory_format=memory_format(cfg)).copy_(tensor.data)
+    return network
 
 
 def dataset_name(cfg: Config[Any]) -> str:

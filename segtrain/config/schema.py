@@ -102,9 +102,12 @@ class TrainSection(Section):
 
 class RuntimeSection(Section):
     device: Text = key("auto (cuda, else mps, else cpu), cpu, cuda, cuda:1 or mps")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = key("auto: bf16 on cuda, else fp32")
-    channels_last: bool = key("memory layout; faster for every convolutional network measured")
-    compile: AutoOrBool = key("torch.compile the training step; auto: long runs on cuda")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
+        "auto: bf16 on cuda, on a cpu what a short trial finds faster, with a checkpoint what it was scored in")
+    channels_last: AutoOrBool = key(
+        "memory layout; auto: true, unless that trial finds it slower; with a checkpoint what it was scored with")
+    compile: AutoOrBool = key(
+        "torch.compile the training step; auto: long runs on cuda, and of over an hour on a cpu if the trial gains")
     sync_batchnorm: AutoOrBool = key("under torchrun, BatchNorm over the images of all processes; auto: on cuda")
     workers: Workers | Literal["auto"] = key("processes that load images, for each process under torchrun")
     threads: Annotated[int, Field(ge=1, lt=1025)] | None = key(
@@ -296,6 +299,7 @@ class Config(Section, Generic[TaskT]):
 
 class SettledRuntime(RuntimeSection):
     precision: Literal["fp32", "bf16", "fp16"]
+    channels_last: bool
     compile: bool
     sync_batchnorm: bool
     workers: Workers

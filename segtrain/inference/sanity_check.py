@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from segtrain.config import messages
 from segtrain.errors import UserError
-from segtrain.profiling import keep_modes
+from segtrain.profiling import keep_state
 
 
 def check_logits(network: nn.Module, target: str, image_size: tuple[int, int], *, in_channels: int, num_classes: int,
@@ -32,9 +32,8 @@ def check_logits(network: nn.Module, target: str, image_size: tuple[int, int], *
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     mode = " in training mode" if training else ""
     images = torch.zeros(2 if training else 1, in_channels, *image_size, device=device)
-    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     try:
-        with keep_modes(network), torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with keep_state(network), torch.no_grad():
             output = network.train(training)(images)
     except Exception as error:
         place = _find_place(error)
@@ -44,10 +43,6 @@ def check_logits(network: nn.Module, target: str, image_size: tuple[int, int], *
         where = "" if place is None else f" ({place.filename}, line {place.lineno})"
         raise UserError(f"model._target_={target} fails{mode} on images of shape {tuple(images.shape)}: "
                         f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}.") from error
-    finally:
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
     expected = (len(images), num_classes, *image_size)
     if not isinstance(output, Tensor) or tuple(output.shape) != expected or not output.is_floating_point():
         raise UserError(f"model._target_={target} returns {_describe(output)}{mode} for images of shape "

@@ -23,7 +23,7 @@ class Trained:
 
     Attributes:
         path: The checkpoint's file.
-        network: On the device, in the memory format of runtime.channels_last.
+        network: On the device, in the memory layout of runtime.channels_last.
         normalize: uint8 (N, H, W, C) on the device -> float32 (N, C, H, W).
         file_form: What files of its predictions hold.
         class_sizes: Mean object size by class name, of the training split; None if unknown, as are the next two.
@@ -67,12 +67,15 @@ def load_trained(cfg: Config[Any], *, device: torch.device | None = None) -> Tra
     saved = checkpoint.load(path)
     labels, file_form = read_classes(saved, path)
     device = device or build.device(cfg)
-    settled = build.settle(cfg, device, num_classes=len(labels), cached_in_memory=True)
+    runtime = saved["config"].get("runtime")
+    settled = build.settle(cfg, device, num_classes=len(labels), cached_in_memory=True,
+                           scored_with=runtime if isinstance(runtime, dict) else None)
+    build.warn_of_emulation(settled, device)
     network = build.model(settled, pretrained=False)
     checkpoint.load_weights(network, saved["model"], path, head=build.head_keys(settled))
     return Trained(
-        path, settled, device, network.to(device).to(memory_format=build.memory_format(settled)),
-        build.normalize(settled, device), labels, file_form, saved["epoch"], saved["step"],
+        path, settled, device, build.lay_out(network.to(device), settled), build.normalize(settled, device), labels,
+        file_form, saved["epoch"], saved["step"],
         **{name: saved[name] for name in ("class_sizes", "class_pixels", "image_pixels")})
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from segtrain.config import build
-from segtrain.config.schema import BenchmarkTask, Config
+from segtrain.config.schema import BenchmarkTask, Config, Settled
 from segtrain.data.loading import Batch
 from segtrain.data.transforms import Normalize
 from segtrain.errors import UserError, did_you_mean
@@ -40,11 +40,15 @@ def run(cfg: Config[BenchmarkTask], run_dir: Path) -> float | None:
         raise UserError(f"task.sort={cfg.task.sort} is not a column of the table: use one of {', '.join(sortable)}."
                         f"{did_you_mean(cfg.task.sort, sortable)}")
     device = build.device(cfg)
-    cfg = build.settle(cfg, device, num_classes=cfg.dataset.num_classes or num_classes, cached_in_memory=True)
+    settled = build.settle(cfg, device, num_classes=cfg.dataset.num_classes or num_classes, cached_in_memory=True)
+    build.warn_of_emulation(settled, device)
+    return _measure(settled, device, num_classes, run_dir)
 
+
+def _measure(cfg: Settled[BenchmarkTask], device: torch.device, num_classes: int, run_dir: Path) -> float:
     meter = MemoryMeter(device)
     torch.manual_seed(cfg.seed)
-    network = build.model(cfg, pretrained=False).to(device).to(memory_format=build.memory_format(cfg))
+    network = build.lay_out(build.model(cfg, pretrained=False).to(device), cfg)
     size, in_channels = cfg.task.size, cfg.model.get("in_channels", 3)
     check_logits(network, cfg.model["_target_"], size, in_channels=in_channels, num_classes=num_classes)
 
@@ -71,7 +75,7 @@ def run(cfg: Config[BenchmarkTask], run_dir: Path) -> float | None:
     return results["latency_ms"]
 
 
-def _measure_inference(cfg: Config[BenchmarkTask], network: nn.Module, device: torch.device, in_channels: int,
+def _measure_inference(cfg: Settled[BenchmarkTask], network: nn.Module, device: torch.device, in_channels: int,
                        meter: MemoryMeter) -> dict[str, Any]:
     """Time the forward pass on images that are on the device already, normalized."""
 
@@ -100,7 +104,7 @@ def _measure_inference(cfg: Config[BenchmarkTask], network: nn.Module, device: t
     }
 
 
-def _measure_training(cfg: Config[BenchmarkTask], network: nn.Module, compiled: nn.Module, device: torch.device,
+def _measure_training(cfg: Settled[BenchmarkTask], network: nn.Module, compiled: nn.Module, device: torch.device,
                       in_channels: int, meter: MemoryMeter) -> dict[str, Any]:
     """Time whole training steps on a batch that is on the device already: no loading, no augmentation."""
     if not cfg.task.train:

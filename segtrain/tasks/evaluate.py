@@ -30,7 +30,8 @@ def run(cfg: Config[EvaluateTask], run_dir: Path) -> float | None:
     data = match_classes(build.dataset(cfg, cfg.dataset.split), trained.labels, cfg.dataset.class_map, trained.path)
     data = build.cached(data, cfg.dataset.cache)
     statistics = _read_split(cfg, data)
-    cfg = build.settle(cfg, trained.device, num_classes=len(data.labels), cached_in_memory=True)
+    cfg = build.settle(cfg, trained.device, num_classes=len(data.labels), cached_in_memory=True,
+                       scored_with=trained.cfg.plain()["runtime"])
     input_size = settings.input_size(statistics.sizes[0])
     check_logits(trained.network, trained.target, input_size, in_channels=trained.in_channels,
                  num_classes=len(data.labels))

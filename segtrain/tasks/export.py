@@ -63,7 +63,7 @@ def run(cfg: Config[ExportTask], run_dir: Path) -> None:
         write_pt2(unchecked, program, metadata)
 
     # the reference is what task=evaluate computes, which normalises the images in another way than the exported program
-    predict = make_predict_fn(network.to(memory_format=build.memory_format(cfg)), trained.normalize, device=CPU)
+    predict = make_predict_fn(build.lay_out(network, trained.cfg), trained.normalize, device=CPU)
     log.info("checking it on %s", origin)
     try:
         checked = verify_file(unchecked, batches, predict, labels=options.labels, opencv=options.opencv,

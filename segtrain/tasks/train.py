@@ -26,8 +26,9 @@ from segtrain.terminal import percent
 from segtrain.training.nonfinite import NonFiniteGuard
 from segtrain.training.saving import is_save_due, restore, save_best, save_last
 from segtrain.training.signals import StopSignals
-from segtrain.training.state import TrainingState, build_state, log_start, set_training_mode
+from segtrain.training.state import TrainingState, build_state, log_start
 from segtrain.training.step import accumulated, train_step
+from segtrain.training.trial import choose_runtime
 from segtrain.visualize import draw_examples_sheet
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def run(cfg: Config[TrainTask], run_dir: Path) -> float | None:
         try:
             tracker.config(state.progress.step)
             while not _is_finished(state):
-                set_training_mode(state)
+                state.set_training_mode()
                 guard.start_epoch()
                 bar = _progress_bar(state)
                 while not state.is_epoch_over and not signals.is_agreed:
@@ -103,6 +104,9 @@ def _begin(cfg: Config[TrainTask], run_dir: Path) -> TrainingState:
     state = build_state(cfg, run_dir, saved, path)
     if saved is not None and path is not None:
         restore(state, saved, path)
+    else:
+        choose_runtime(state)
+    build.warn_of_emulation(state.cfg, state.device)
     if _is_finished(state) and state.progress.best is None:
         raise UserError(f"{run_dir} has no scores yet, and its {state.progress.epoch} epochs are all that is asked "
                         "for: raise train.epochs, train.max_steps or train.max_minutes.")
@@ -213,6 +217,11 @@ def _explained_failures(run_dir: Path) -> Iterator[None]:
             raise
         raise UserError(f"a file in {run_dir} cannot be written ({error.strerror}): make room, then go on with: "
                         f"segtrain resume={run_dir}") from error
+    except Exception as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        raise UserError(f"runtime.compile=true: torch.compile fails ({' '.join(str(error).split())[:300]}): use "
+                        "runtime.compile=false, or install what is missing.") from error
 
 
 def _finish(state: TrainingState) -> float | None:

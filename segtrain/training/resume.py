@@ -4,8 +4,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from segtrain.config import build
+from segtrain.config.check import replace_values
 from segtrain.config.overrides import flatten
-from segtrain.config.schema import Settled
+from segtrain.config.schema import Config, Settled, TrainTask
 from segtrain.data.base import Dataset
 from segtrain.distributed import process_group
 from segtrain.errors import UserError, show_value
@@ -30,6 +32,12 @@ HARMLESS = ("dataset.root", "dataset.class_map", "dataset.split", "dataset.downl
             "runtime.workers", "train.accept_changed_data", "train.examples", "train.keep", "train.max_minutes",
             "train.on_nonfinite", "train.patience", "train.report", "train.save_every", "train.save_minutes",
             "train.save_steps")
+
+
+def keep_switches(cfg: Config[TrainTask], saved: Mapping[str, Any]) -> Config[TrainTask]:
+    """Return a config in which what is left to segtrain is as the checkpoint's run has it: nothing is tried again."""
+    runtime = saved["config"]["runtime"]
+    return replace_values(cfg, {f"runtime.{name}": runtime.get(name, "auto") for name in build.list_open_switches(cfg)})
 
 
 def check_changes(saved: Mapping[str, Any], cfg: Settled[Any], *, steps_per_epoch: int,

@@ -21,7 +21,7 @@ from segtrain.data.base import Cached, Dataset
 from segtrain.data.class_identity import match_classes
 from segtrain.data.loading import TrainingLoader
 from segtrain.data.statistics import DatasetStatistics, compute_statistics, describe_one_class
-from segtrain.data.transforms import Augmentation, Normalize
+from segtrain.data.transforms import Normalize
 from segtrain.distributed import process_group
 from segtrain.errors import UserError, list_first
 from segtrain.inference.sanity_check import check_logits
@@ -34,7 +34,7 @@ from segtrain.run.checkpoint_schema import NEW_RUN, check_resumable
 from segtrain.run.results import check_scores
 from segtrain.run.trained import read_classes
 from segtrain.schemas import Count, Number, Seconds, check_content
-from segtrain.training.resume import check_changes, check_samples
+from segtrain.training.resume import check_changes, check_samples, keep_switches
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +98,8 @@ class TrainingState:
     costs: dict[str, int | None]
     progress: Progress
     image_digests: dict[str, str]  # of the image names of each split, by which a resume recognises them
+    open_switches: Sequence[str]  # of runtime, which the command leaves to `trial.choose_runtime`
+    crop: tuple[int, int]  # (height, width) of what is trained on
     saved_step: int | None = None  # of last.pt, if that is worth keeping
     saved_at: float = field(default_factory=time.monotonic)
 
@@ -115,6 +117,12 @@ class TrainingState:
     def is_epoch_over(self) -> bool:
         """Whether the running epoch has all its steps, or the run all of its."""
         return self.progress.epoch_steps >= self.steps_per_epoch or self.progress.step >= self.total_steps
+
+    def set_training_mode(self) -> None:
+        """Put the model into training mode, but for a frozen encoder: its statistics stay, nothing is dropped."""
+        self.model.train()
+        if self.cfg.train.freeze_encoder:
+            find_encoder(self.model, "train.freeze_encoder").eval()
 
 
 def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | None = None,
@@ -156,6 +164,9 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
     total_steps = cfg.train.epochs * steps_per_epoch + shift
     if cfg.train.max_steps is not None:
         total_steps = min(total_steps, cfg.train.max_steps)
+    if saved is not None:
+        cfg = keep_switches(cfg, saved)
+    open_switches = build.list_open_switches(cfg)
     cfg = build.settle(cfg, device, num_classes=len(train_data.labels),
                        cached_in_memory=isinstance(train_data, Cached), train_steps=total_steps)
     digests = {"train": _digest(train_data.names), "val": _digest(val_data.names)}
@@ -166,7 +177,7 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
     model = build.model(cfg, pretrained=saved is None and cfg.checkpoint is None)
     if saved is None and cfg.checkpoint is not None:
         _start_from(cfg, cfg.checkpoint, model)
-    model = model.to(device).to(memory_format=build.memory_format(cfg))
+    model = build.lay_out(model.to(device), cfg)
     optimizer = build.optimizer(cfg, model, device)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, build.schedule(cfg, total_steps - shift, steps_per_epoch))
     normalize, augmentation = build.normalize(cfg, device), build.augmentation(cfg)
@@ -190,7 +201,12 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
                     "it" if len(absent) == 1 else "they")
     for remark in dict.fromkeys([*train_statistics.remarks, *val_statistics.remarks]):  # once, if both have it
         log.warning("warning: %s", remark)
-    _check_model(cfg, model, augmentation, train_data, val_statistics)
+    sample = train_data.read(0)
+    height, width = augmentation(sample.image, sample.target, (cfg.seed, 0, 0))[1].shape
+    crop = (height, width)
+    for size, training in ((crop, True), (val_statistics.sizes[0], False)):
+        check_logits(model, cfg.model["_target_"], size, in_channels=len(cfg.dataset.mean),
+                     num_classes=len(labels), training=training)
     state = TrainingState(
         cfg, run_dir, device, train_data, val_data, train_statistics, val_statistics, steps_per_epoch, total_steps,
         model,
@@ -202,7 +218,7 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
                               workers=cfg.runtime.workers, pin_memory=device.type == "cuda",
                               rank=process_group.rank(), num_processes=process_group.world_size()),
         costs=measure_cost(model, val_statistics.sizes[0], len(cfg.dataset.mean)),
-        progress=progress, image_digests=digests,
+        progress=progress, image_digests=digests, open_switches=open_switches, crop=crop,
     )
     if cfg.train.freeze_encoder:  # after its cost was counted: the parameters are the model's own, frozen or not
         find_encoder(model, "train.freeze_encoder").requires_grad_(False)
@@ -253,16 +269,6 @@ def _check_frozen(cfg: Config[TrainTask]) -> None:
                         "model.pretrained=DEFAULT (where the model has it) or checkpoint=.")
 
 
-def _check_model(cfg: Config[TrainTask], model: nn.Module, augmentation: Augmentation, train_data: Dataset,
-                 val_statistics: DatasetStatistics) -> None:
-    """Run the model once as it is trained, and once as it is validated."""
-    sample = train_data.read(0)
-    crop, _ = augmentation(sample.image, sample.target, (cfg.seed, 0, 0))
-    for size, training in (((crop.shape[0], crop.shape[1]), True), (val_statistics.sizes[0], False)):
-        check_logits(model, cfg.model["_target_"], size, in_channels=len(cfg.dataset.mean),
-                     num_classes=len(train_data.labels), training=training)
-
-
 def _start_from(cfg: Config[TrainTask], weights: str, model: nn.Module) -> None:
     path = checkpoint.find(weights)
     head = build.head_keys(cfg)
@@ -273,13 +279,6 @@ def _start_from(cfg: Config[TrainTask], weights: str, model: nn.Module) -> None:
                             new_head=cfg.train.new_head)
     left_out = f", new: {', '.join(sorted(head))}" if cfg.train.new_head else ""
     log.info("weights from %s%s", path, left_out)
-
-
-def set_training_mode(state: TrainingState) -> None:
-    """Put the model into training mode, but for a frozen encoder: its BatchNorm statistics stay, nothing is dropped."""
-    state.model.train()
-    if state.cfg.train.freeze_encoder:
-        find_encoder(state.model, "train.freeze_encoder").eval()
 
 
 def log_start(state: TrainingState) -> None:

@@ -343,6 +343,7 @@ def settled(*overrides, on=CPU, **given):
 def test_auto_on_a_cpu():
     cfg = settled()
     assert (cfg.runtime.device, cfg.runtime.precision, cfg.runtime.workers) == ("cpu", "fp32", 0)
+    assert cfg.runtime.channels_last is True
     assert cfg.runtime.compile is False, "ten steps do not pay for it"
     assert list(cfg.dataset.std) == [1.0, 1.0, 1.0]
     assert [key for key, value in walk(cfg.plain()) if value == "auto"] == ["dataset.cache"]
@@ -352,12 +353,12 @@ def test_auto_on_a_cpu():
 
 def test_auto_compiles_long_runs_on_gpus(monkeypatch):
     gpu = {"on": torch.device("cuda"), "train_steps": 100_000}
-    monkeypatch.setattr(build, "_can_compile", lambda: True)
+    monkeypatch.setattr(build, "can_compile", lambda on: True)
     assert settled("runtime.precision=fp32", **gpu).runtime.compile is True
     assert settled("runtime.precision=fp32", "runtime.compile=false", **gpu).runtime.compile is False
     assert settled(train_steps=100_000).runtime.compile is False, "on a CPU it gains nothing"
     assert settled("runtime.compile=true").runtime.compile is True
-    monkeypatch.setattr(build, "_can_compile", lambda: False)
+    monkeypatch.setattr(build, "can_compile", lambda on: False)
     assert settled("runtime.precision=fp32", **gpu).runtime.compile is False
 
 

@@ -199,7 +199,8 @@ def test_recipes_are_not_laid_over_a_run(override):
 
 def test_difference_ignores_what_a_run_settles():
     values = {"dataset.num_classes": 3, "dataset.std": [1.0, 1.0, 1.0], "runtime.precision": "fp32",
-              "runtime.compile": False, "runtime.sync_batchnorm": False, "runtime.workers": 2}
+              "runtime.channels_last": True, "runtime.compile": False, "runtime.sync_batchnorm": False,
+              "runtime.workers": 2}
     run = settle_values(composed("dataset=folder"), values)
     assert set(run.open_keys) == {"dataset.num_classes", "dataset.std", "model.num_classes"}
 
