@@ -17,6 +17,8 @@ class Label:
         color: (red, green, blue), 0..255, for label maps.
         has_instances: Whether its objects can be counted, so that an iIoU is defined.
         category: The group of classes that it belongs to, if its dataset has groups.
+        other_ids: Further values in label files that mean it, too.
+        other_colors: Further colours of colour masks that mean it, too.
     """
 
     name: str
@@ -25,6 +27,18 @@ class Label:
     color: tuple[int, int, int]
     has_instances: bool = False
     category: str | None = None
+    other_ids: tuple[int, ...] = ()
+    other_colors: tuple[tuple[int, int, int], ...] = ()
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """All values in label files that mean it."""
+        return self.label_id, *self.other_ids
+
+    @property
+    def colors(self) -> tuple[tuple[int, int, int], ...]:
+        """All colours of colour masks that mean it."""
+        return self.color, *self.other_colors
 
 
 def make_up_color(train_id: int) -> tuple[int, int, int]:

@@ -38,18 +38,22 @@ COMPILE_FROM_PIXELS = 5e9
 # ---- the objects, in the order in which a run needs them
 
 
-def dataset(cfg: Config[Any], split: str, *, targets_only: bool = False) -> Dataset:
+def dataset(cfg: Config[Any], split: str, *, targets_only: bool = False, skip_without_mask: bool = False) -> Dataset:
     """Build one split of cfg.dataset, reduced to train.num_images where it is the training split.
 
-    With `targets_only` images may be missing where the class can do so: only targets will be read.
+    With `targets_only` images may be missing where the class can do so: only targets will be read; with
+    `skip_without_mask` images without a mask are left out even if dataset.skip_without_mask is false.
 
     Raises:
         UserError: If the data is not there, or cfg.dataset.num_classes differs from the classes found.
     """
     node = {"_target_": cfg.dataset.target, **cfg.dataset.arguments}
     given: dict[str, Any] = {"split": split}
-    if "targets_only" in target_parameters(node, "dataset"):
+    parameters = target_parameters(node, "dataset")
+    if "targets_only" in parameters:
         given["targets_only"] = targets_only
+    if skip_without_mask and "skip_without_mask" in parameters:
+        node["skip_without_mask"] = True
     with process_group.main_first():  # it may have to download the data
         built = call(node, "dataset", known=DatasetSection.model_fields, given=given)
     if not isinstance(built, Dataset) or not all(hasattr(built, name) for name in ("labels", "names")):
@@ -58,7 +62,7 @@ def dataset(cfg: Config[Any], split: str, *, targets_only: bool = False) -> Data
     num_classes = cfg.dataset.num_classes
     if num_classes is not None and num_classes != len(built.labels):
         raise UserError(f"dataset.num_classes={num_classes}, but the dataset has {len(built.labels)} classes: "
-                        "leave dataset.num_classes as it is.")
+                        f"set dataset.num_classes={len(built.labels)} or null, or correct the class table.")
     if split == "train" and cfg.train.num_images is not None:
         if cfg.train.num_images > len(built.names):
             raise UserError(f"train.num_images={cfg.train.num_images}, but the training split has "

@@ -63,6 +63,10 @@ class Dataset(ABC):
         """Return the files of a sample's image and of its mask; None where there is no file."""
         return None, None
 
+    def list_files(self, index: int) -> list[Path]:
+        """Return all files of a sample."""
+        return [path for path in self.paths(index) if path is not None]
+
     def locate(self, index: int) -> str:
         """Return where a sample comes from, for messages: its mask's file, else its image's, else its name."""
         image, mask = self.paths(index)
@@ -79,6 +83,7 @@ class FileDataset(Dataset):
     images: list[Path]
     masks: list[Path]
     image_bits: int | None = None  # how many bits a channel images of 16 bits use; None: see `read_image`
+    without_mask: Sequence[Path] = ()  # the images that were left out for want of a mask
 
     def read(self, index: int) -> Sample:
         image, (target, instances) = read_image(self.images[index], self.image_bits), self.read_target(index)
@@ -91,6 +96,15 @@ class FileDataset(Dataset):
 
     def paths(self, index: int) -> tuple[Path, Path]:
         return self.images[index], self.masks[index]
+
+    def remarks(self) -> list[str]:
+        return describe_left_out(self.without_mask, len(self.names))
+
+
+def describe_left_out(images: Sequence[Path], num_others: int) -> list[str]:
+    """Say, if it is so, that images without a mask were left out."""
+    return [f"{len(images)} of {len(images) + num_others} images have no mask and are left out "
+            f"(dataset.skip_without_mask=true), the first is {images[0]}."] if images else []
 
 
 class View(Dataset):
@@ -110,6 +124,9 @@ class View(Dataset):
 
     def paths(self, index: int) -> tuple[Path | None, Path | None]:
         return self.dataset.paths(index)
+
+    def list_files(self, index: int) -> list[Path]:
+        return self.dataset.list_files(index)
 
     def locate(self, index: int) -> str:
         return self.dataset.locate(index)

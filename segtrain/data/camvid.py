@@ -8,7 +8,7 @@ import numpy as np
 
 from segtrain.data.base import FileDataset
 from segtrain.data.color_masks import Color, find_rows, list_colors
-from segtrain.data.discovery import find_by_name, find_partners, has_images, refuse_empty
+from segtrain.data.discovery import find_by_name, find_partners, has_images, leave_out, refuse_empty
 from segtrain.data.download import Source, fetch
 from segtrain.data.images import read_image, read_mask, to_train_ids
 from segtrain.errors import UserError, did_you_mean
@@ -150,7 +150,8 @@ class CamVid(FileDataset):
 
     def __init__(self, split: str, root: str | None = None, splits: str = "official", seed: int = 0,
                  num_train: int | None = None, num_val: int | None = None, merge: str = "segnet",
-                 include_void: bool = False, holdout: str | Sequence[str] | None = None, download: bool = False,
+                 include_void: bool = False, holdout: str | Sequence[str] | None = None,
+                 skip_without_mask: bool = False, download: bool = False,
                  targets_only: bool = False) -> None:
         if root is None:
             raise UserError("dataset.root is needed: the folder that holds CamVid's train and trainannot, or its "
@@ -184,9 +185,10 @@ class CamVid(FileDataset):
         source = "train" if holdout is not None and split == "val" else split
         if self._is_merged:
             folders = [(base / name, base / f"{name}annot") for name in (merged if self._is_random else [source])]
-            frames = _find_frames(folders, ("",), targets_only)
         else:
-            frames = _find_frames(_find_original_folders(base, source), LABEL_ENDINGS, targets_only)
+            folders = _find_original_folders(base, source)
+        frames, self.without_mask = _find_frames(folders, ("",) if self._is_merged else LABEL_ENDINGS,
+                                                 skip_without_mask, targets_only)
         if self._is_random:
             self.names = _shuffle(sorted(frames), split, seed, num_train, num_val)
         else:
@@ -219,8 +221,8 @@ class CamVid(FileDataset):
         return rows
 
     def remarks(self) -> list[str]:
-        """Return what the user should know: that a split leaks, and which colours became void."""
-        found = []
+        """Return what the user should know: what is left out, that a split leaks, and which colours became void."""
+        found = super().remarks()
         if self._is_random:
             found.append("dataset.splits=random: neighbouring frames of CamVid's videos are near-duplicates, and "
                          "random splits leak them from train into val and test: the scores come out too good.")
@@ -310,12 +312,15 @@ def _find_original_folders(base: Path, split: str) -> list[tuple[Path, Path]]:
     return folders
 
 
-def _find_frames(folders: Sequence[tuple[Path, Path]], endings: Sequence[str], targets_only: bool) -> Frames:
+def _find_frames(folders: Sequence[tuple[Path, Path]], endings: Sequence[str], skip_without_mask: bool,
+                 targets_only: bool) -> tuple[Frames, list[Path]]:
     """Match images with labels, whose names may have one of some endings; labels without an image are left alone.
 
-    With targets_only every label of a folder counts whose images are missing.
+    With targets_only every label of a folder counts whose images are missing. The images that were left out come
+    second.
     """
     frames: Frames = {}
+    left_out: list[Path] = []
     for images, labels in folders:
         found_labels: dict[str, Path] = {}
         for name, path in find_by_name(labels, "dataset.root").items():
@@ -327,10 +332,13 @@ def _find_frames(folders: Sequence[tuple[Path, Path]], endings: Sequence[str], t
             found_images = {name: images / f"{name}.png" for name in found_labels}
         else:
             found_images = find_by_name(images, "dataset.root")
+        if skip_without_mask:
+            found_images, without = leave_out(found_images, found_labels)
+            left_out += without
         partners = find_partners(found_images, found_labels, labels, ending=endings[0])
         for name, label in zip(sorted(found_images), partners, strict=True):
             if name in frames:
                 raise UserError(f"{frames[name][0]} and {found_images[name]} are the same frame: keep one of them.")
             frames[name] = (found_images[name], label)
     refuse_empty(frames, folders[0][0], "dataset.root")
-    return frames
+    return frames, left_out

@@ -4,13 +4,15 @@ import hashlib
 import json
 import os
 import uuid
+from itertools import compress
+from operator import not_
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from segtrain.data.base import Dataset, Sample
+from segtrain.data.base import Dataset, Sample, describe_left_out
 from segtrain.data.discovery import has_images
 from segtrain.data.images import check_sizes, decode, read_image, read_mask, to_train_ids
 from segtrain.errors import UserError, did_you_mean, list_first
@@ -90,7 +92,7 @@ class Cityscapes(Dataset):
     prediction_ending = "_pred_labelIds"  # as the official script's own examples; it asks for <name>*.png
 
     def __init__(self, split: str, root: str | None = None, cities: list[str] | None = None,
-                 targets_only: bool = False) -> None:
+                 skip_without_mask: bool = False, targets_only: bool = False) -> None:
         if root is None:
             raise UserError("dataset.root is needed: the folder that holds Cityscapes' leftImg8bit and gtFine, "
                             "dataset.root=/data/cityscapes")
@@ -110,6 +112,12 @@ class Cityscapes(Dataset):
         self._stems = [f"{base / 'gtFine' / split / path.parent.name / name}_gtFine_"
                        for path, name in zip(self._images, self.names, strict=True)]
         self._sources = [_find_first(stem, "labelIds.png", "polygons.json") for stem in self._stems]
+        self._left_out: list[Path] = []
+        if skip_without_mask and split != "test" and any(self._sources):
+            is_kept = [source is not None for source in self._sources]
+            self._left_out = list(compress(self._images, map(not_, is_kept)))
+            self._images, self.names = list(compress(self._images, is_kept)), list(compress(self.names, is_kept))
+            self._stems, self._sources = list(compress(self._stems, is_kept)), list(compress(self._sources, is_kept))
         self._num_missing = self._sources.count(None)
         if self._num_missing and split != "test":
             first = self._sources.index(None)
@@ -157,9 +165,8 @@ class Cityscapes(Dataset):
 
     def remarks(self) -> list[str]:
         """Return what the user should know: that images have no label."""
-        if not self._num_missing:
-            return []
-        return [f"{self._num_missing} of {len(self.names)} images have no label: all their pixels are void."]
+        void = [f"{self._num_missing} of {len(self.names)} images have no label: all their pixels are void."]
+        return void if self._num_missing else describe_left_out(self._left_out, len(self.names))
 
 
 def _find_split_folder(base: Path, split: str, kind: str) -> Path:

@@ -21,8 +21,8 @@ COLUMNS = ("name", "label_id", "color", "has_instances")
 # What the tools call the same thing: COCO, CVAT, Mapillary, Label Studio, Roboflow.
 SYNONYMS = {
     "name": ("name", "label", "title", "class"),
-    "label_id": ("label_id", "id", "value", "pixel value"),
-    "color": ("color", "colour", "color_rgb"),
+    "label_id": ("label_id", "id", "value", "pixel value", "label_ids"),
+    "color": ("color", "colour", "color_rgb", "colors", "colours"),
     "has_instances": ("has_instances", "isthing", "instances"),
 }
 _COLUMN = {synonym: column for column, synonyms in SYNONYMS.items() for synonym in synonyms}
@@ -64,6 +64,7 @@ def read_class_file(path: Path) -> Classes:
     - .json, .yaml: a list of names, or of mappings with these keys (or id, isthing: COCO); a mapping from names to
       colours, values or such mappings, or from values to names; all of it may stand under classes, categories, names
       or labels. Other keys are left alone: label tools write many;
+    - in both, a class may have several values (label_ids: [1, 2], in CSV 1 2) and several colours;
     - .txt: CVAT's labelmap.txt (label:color_rgb:parts:actions); a name a line (labelme's labels.txt); or, on every
       line, colour and name (64 128 64 Animal), value, name and colour (3 tree 0 102 0), or value and name (3 tree).
 
@@ -86,10 +87,12 @@ def read_class_file(path: Path) -> Classes:
         raise UserError(f"{path} lists no class: write one a row, under the header: {','.join(COLUMNS)}")
     if len(labels) > IGNORE_INDEX:
         raise UserError(f"{path} lists {len(labels)} classes: a network is trained for at most {IGNORE_INDEX}.")
-    for column in ("name", "label_id"):
-        doubled = _find_doubled(getattr(label, column) for label in labels)
+    for column, values in (("name", [label.name for label in labels]),
+                           ("label_id", [value for label in labels for value in label.ids])):
+        doubled = _find_doubled(values)
         if doubled:
-            raise UserError(f"{path}: the {column} {doubled[0]} occurs twice: give every class its own.")
+            raise UserError(f"{path}: the {column} {doubled[0]} occurs twice: give every class its own; a class of "
+                            "several values has them in one row, label_ids: 1 2 (in JSON and YAML [1, 2]).")
     return Classes(labels, all(row.values.get("color") for row in rows))
 
 
@@ -247,17 +250,37 @@ def _make_label(row: _Row, train_id: int) -> Label:
         raise UserError(f"{where}: the class has no name of plain text ({_show(name)}), give it one; "
                         "YAML reads yes, no, on and off as truth values unless they are in quotes.")
     given = _get_or(row.values.get("label_id"), train_id)
-    label_id = _parse_number(given)
-    if label_id is None or label_id > 65535:
-        raise UserError(f"{where}: label_id {_show(given)} must be a whole number from 0 to 65535.")
-    color = read_color(_get_or(row.values.get("color"), [*make_up_color(train_id)]))
-    if color is None:
-        raise UserError(f"{where}: color {_show(row.values['color'])} must look like #ff8000 or 255,128,0.")
+    label_ids = [value for value in map(_parse_number, _split_values(given)) if value is not None and value <= 65535]
+    if not label_ids or len(label_ids) < len(_split_values(given)):
+        raise UserError(f"{where}: label_id {_show(given)} must be a whole number from 0 to 65535, or several of them: "
+                        "1 2, in JSON and YAML [1, 2].")
+    colors = _read_colors(_get_or(row.values.get("color"), [*make_up_color(train_id)]))
+    if not colors:
+        raise UserError(f"{where}: color {_show(row.values['color'])} must look like #ff8000 or 255,128,0, or be "
+                        "several of them: #ff8000 #ffa000, in JSON and YAML a list.")
     has_instances = {"true": True, "1": True, "false": False, "0": False}.get(
         _show(_get_or(row.values.get("has_instances"), False)).lower())
     if has_instances is None:
         raise UserError(f"{where}: has_instances {_show(row.values['has_instances'])} must be true or false.")
-    return Label(name.strip(), label_id, train_id, color, has_instances)
+    return Label(name.strip(), label_ids[0], train_id, colors[0], has_instances, other_ids=tuple(label_ids[1:]),
+                 other_colors=tuple(colors[1:]))
+
+
+def _split_values(value: Any) -> list[Any]:
+    """Return the values of a list, or of a text of several with blanks, commas or semicolons between them."""
+    if isinstance(value, str):
+        return re.split(r"[\s,;]+", value.strip())
+    return value if isinstance(value, list) else [value]
+
+
+def _read_colors(value: Any) -> list[tuple[int, int, int]]:
+    """Read a colour or several; an empty list if one of them is none."""
+    one = read_color(value)
+    if one is not None:
+        return [one]
+    found = [read_color(item) for item in (re.split(r"[\s,;]+", value.strip()) if isinstance(value, str)
+                                           else value if isinstance(value, list) else [])]
+    return [color for color in found if color is not None] if all(found) else []
 
 
 def _get_or(value: Any, default: Any) -> Any:

@@ -35,7 +35,7 @@ def find_rows(colors: np.ndarray, table: Sequence[Color]) -> tuple[np.ndarray, d
 
 
 def convert_colors(values: np.ndarray, labels: Sequence[Label], void: Sequence[Color], path: Path, *,
-                   nearest: bool | int, remark: str) -> np.ndarray:
+                   nearest: bool | int, remark: str, rest: dict[Color, int] | None = None) -> np.ndarray:
     """Turn the colours of a mask, uint8 (H, W, 3) RGB, into train ids, uint8 (H, W), 0..K-1 or 255.
 
     Args:
@@ -46,17 +46,23 @@ def convert_colors(values: np.ndarray, labels: Sequence[Label], void: Sequence[C
         nearest: Whether a colour that is not in the table becomes the nearest one that is; a number does so up to that
             Euclidean distance in RGB.
         remark: What to add to a message about such colours.
+        rest: None refuses the colours that are then left; else they are void, and their pixels are put in here.
     """
-    table = _make_table(labels, void, path)
+    table, owners = _make_table(labels, void, path)
     train_ids = np.full(256, IGNORE_INDEX, np.uint8)
-    train_ids[:len(labels)] = [label.train_id for label in labels]
+    train_ids[:len(owners)] = [label.train_id for label in owners]
     rows, unknown = find_rows(values, table)
-    if unknown:
+    if unknown and rest is not None and nearest is False:
+        rest.update(unknown)
+    elif unknown:
         found = sorted(unknown, key=lambda color: (-unknown[color], color))
         near, distances = _find_nearest(np.array(found), np.array(table))
         beyond = [i for i in range(len(found)) if nearest is False or (nearest is not True and distances[i] > nearest)]
-        if beyond:
-            names = [*(label.name for label in labels), *("void" for _ in void)]
+        if beyond and rest is not None:
+            rest.update({found[i]: unknown[found[i]] for i in beyond})
+            near[beyond] = NO_ROW
+        elif beyond:
+            names = [*(label.name for label in owners), *("void" for _ in void)]
             shown = "; ".join(
                 f"{to_hex(found[i])} ({unknown[found[i]]} pixels), nearest {names[near[i]]} "
                 f"{to_hex(table[near[i]])}, distance {distances[i]:.0f}" for i in beyond[:5])
@@ -89,13 +95,14 @@ def find_palette_fault(values: np.ndarray, palette: np.ndarray, labels: Sequence
     `values` are the index, uint8 (H, W), `palette` the colours, uint8 (256, 3) RGB. A colour that several classes share
     says nothing. What is returned is to be followed by the remedy; None if nothing is wrong.
     """
-    names = {label.label_id: label.name for label in labels}
-    colors = [label.color for label in labels]
+    names = {value: label.name for label in labels for value in label.ids}
+    colors, owners = [color for label in labels for color in label.colors], [
+        label.name for label in labels for _ in label.colors]
     for index in np.flatnonzero(np.bincount(values.ravel())).tolist():
         color = (int(palette[index, 0]), int(palette[index, 1]), int(palette[index, 2]))
-        if colors.count(color) == 1 and names.get(index) != labels[colors.index(color)].name:
+        if colors.count(color) == 1 and names.get(index) != owners[colors.index(color)]:
             return (f"is a palette image that paints its index {index} in {to_hex(color)}, which is "
-                    f"{labels[colors.index(color)].name} in the class table, but the value {index} is "
+                    f"{owners[colors.index(color)]} in the class table, but the value {index} is "
                     f"{names.get(index, 'no class')}")
     return None
 
@@ -111,19 +118,21 @@ def to_hex(color: Color) -> str:
     return "#" + bytes(color).hex()
 
 
-def _make_table(labels: Sequence[Label], void: Sequence[Color], path: Path) -> list[Color]:
-    table = [label.color for label in labels]
-    for number, label in enumerate(labels):
-        if label.color in table[:number]:
+def _make_table(labels: Sequence[Label], void: Sequence[Color], path: Path) -> tuple[list[Color], list[Label]]:
+    """Return the colours of the classes and, behind them, of void; and the class of each of the former."""
+    table = [color for label in labels for color in label.colors]
+    owners = [label for label in labels for _ in label.colors]
+    for number, (color, label) in enumerate(zip(table, owners, strict=True)):
+        if color in table[:number]:
             raise UserError(f"{path} shows its classes by colours, but the class file gives "
-                            f"{labels[table.index(label.color)].name} and {label.name} the same colour "
-                            f"{to_hex(label.color)}: give each its own, or leave one out (dataset.classes, "
+                            f"{owners[table.index(color)].name} and {label.name} the same colour "
+                            f"{to_hex(color)}: give each its own, or leave one out (dataset.classes, "
                             "dataset.void).")
     table += sorted(set(void))
     if len(table) >= NO_ROW:
         raise UserError(f"there are {len(table)} colours of classes and void, but a colour mask is read with "
                         f"{NO_ROW - 1} at most: leave some out of dataset.classes and dataset.void.")
-    return table
+    return table, owners
 
 
 def _find_nearest(found: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,13 +7,15 @@ import re
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from segtrain.data.images import IMAGE_SUFFIXES
 from segtrain.errors import UserError, list_first
 from segtrain.files import read_text
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 OTHER_SUFFIXES = {".heic", ".heif", ".avif", ".jxl", ".npy", ".mat", ".dng", ".cr2", ".nef", ".arw", ".exr", ".svg",
                   ".pdf"}
@@ -23,8 +25,8 @@ HEADER_WORDS = {"image", "images", "img", "mask", "masks", "label", "labels", "p
                 "image_path", "mask_path"}
 
 
-def find_partners(images: dict[str, Path], others: dict[str, Path], where: Path, what: str = "mask",
-                  ending: str = "") -> list[Path]:
+def find_partners(images: dict[str, Path], others: dict[str, T], where: Path, what: str = "mask",
+                  ending: str = "") -> list[T]:
     """Return what belongs to each image, in the order of the images' sorted names; others are left alone.
 
     Raises:
@@ -39,6 +41,12 @@ def find_partners(images: dict[str, Path], others: dict[str, Path], where: Path,
                         f"{images[alone[0]]}: add its {what}, {alone[0]}{ending}.png, or remove the image.{hint}",
                         [str(images[name]) for name in alone])
     return [others[name] for name in sorted(images)]
+
+
+def leave_out(images: dict[str, Path], others: Mapping[str, object]) -> tuple[dict[str, Path], list[Path]]:
+    """Return the images to which something belongs, and those to which nothing does; all of them if that is none."""
+    kept = {name: path for name, path in images.items() if name in others}
+    return (kept, [images[name] for name in sorted(images.keys() - kept)]) if kept else (images, [])
 
 
 def find_by_name(folder: Path, key: str) -> dict[str, Path]:
@@ -302,17 +310,17 @@ def _count_foreign(root: Path, paths: list[PurePosixPath]) -> int:
     return next((number for number in range(1, len(parts)) if _is_file(root.joinpath(*parts[number:]))), 1)
 
 
-def match_by_tail(images: dict[str, Path], others: dict[str, Path], key: str) -> dict[str, Path]:
+def match_by_tail(images: dict[str, Path], others: dict[str, T], key: str) -> dict[str, T]:
     """Match listed images with what was found elsewhere by the longest end of their names: a/b/x, b/x, or x."""
-    matched: dict[str, Path] = {}
-    owners: dict[Path, Path] = {}
+    matched: dict[str, T] = {}
+    owners: dict[str, Path] = {}
     for name, image in images.items():
         for end in _list_ends(name):
             if end in others:
-                owner = owners.setdefault(others[end], image)
+                owner = owners.setdefault(end, image)
                 if owner != image:
-                    raise UserError(f"{owner} and {image} would both get {others[end]} from {key}: put the masks in "
-                                    "the list, behind their images.")
+                    raise UserError(f"{owner} and {image} would both get what is called {end} in {key}: put the masks "
+                                    "in the list, behind their images.")
                 matched[name] = others[end]
                 break
     return matched

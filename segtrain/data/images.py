@@ -84,13 +84,12 @@ def to_train_ids(mask: np.ndarray, labels: Sequence[Label], void: Sequence[int],
     known = np.zeros(size, dtype=bool)
     known[[value for value in void if value < size]] = True
     for label in labels:
-        if label.label_id < size:
-            table[label.label_id] = label.train_id
-            known[label.label_id] = True
+        ids = [value for value in label.ids if value < size]
+        table[ids], known[ids] = label.train_id, True
     counts = count_values(mask) if size == 256 else np.bincount(mask.ravel(), minlength=size)
     unknown = np.flatnonzero((counts > 0) & ~known)
     if len(unknown):
-        classes = _format_ranges([label.label_id for label in labels])
+        classes = _format_ranges([value for label in labels for value in label.ids])
         raise UserError(f"{path} holds the label {list_counts(unknown, counts)}, which is not a class: the classes are "
                         f"{classes}, void is {_format_ranges(void) or 'none'}. {remedy}")
     return cv2.LUT(mask, table) if size == 256 else table[mask]

@@ -1,14 +1,23 @@
 """From a mask file to train ids: class numbers, colours, black and white, and errors that name what is none of them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from segtrain.data.class_files import Classes, read_color
-from segtrain.data.color_masks import Color, convert_colors, find_palette_fault, list_commonest, pack, to_hex
+from segtrain.data.color_masks import (
+    Color,
+    convert_colors,
+    find_palette_fault,
+    list_colors,
+    list_commonest,
+    pack,
+    to_hex,
+)
 from segtrain.data.images import (
     LOSSY,
     check_sizes,
@@ -20,11 +29,12 @@ from segtrain.data.images import (
     to_train_ids,
     turn_upright,
 )
-from segtrain.errors import UserError, did_you_mean
+from segtrain.errors import UserError, did_you_mean, list_first
 from segtrain.labels import IGNORE_INDEX, Label
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 MOST_VALUES = 2**16 - 1
+Void = Sequence[int | str | Sequence[int]] | Literal["rest"] | None  # dataset.void
 
 
 @dataclass(frozen=True)
@@ -40,8 +50,27 @@ class MaskRule:
     threshold: int | None = None
     nearest_colors: bool | int = False
     palette: str | None = None
+    rest_is_void: bool = False  # whether what is no class is void; else it is refused
     # The colour of each index in the first palette image that uses it, and its file.
     seen: dict[int, tuple[Color, Path]] = field(default_factory=dict, compare=False)
+    # Of each mask whose rest became void, the pixels and what they held; of those whose classes overlap, the pixels.
+    rest: dict[Path, tuple[int, str]] = field(default_factory=dict, compare=False)
+    overlaps: dict[Path, int] = field(default_factory=dict, compare=False)
+
+    def remarks(self) -> list[str]:
+        """Return what the user should know, once the masks have been read."""
+        found = []
+        if self.rest:
+            first = min(self.rest)
+            pixels = sum(pixels for pixels, _ in self.rest.values())
+            found.append(f"dataset.void=rest: {pixels} pixels of {len(self.rest)} masks are of no class and void, the "
+                         f"first is {first}, {self.rest[first][1]}.")
+        if self.overlaps:
+            first = min(self.overlaps)
+            found.append(f"the masks of several classes overlap in {sum(self.overlaps.values())} pixels of "
+                         f"{len(self.overlaps)} images, the first is {first}: there the class further down in the "
+                         "class file counts.")
+        return found
 
 
 @dataclass(frozen=True)
@@ -56,45 +85,53 @@ class _Pixels:
     palette: np.ndarray | None = None
 
 
-def make_mask_rule(classes: Classes, void: Sequence[int | str | Sequence[int]] | None, *, binary: bool = False,
-                   threshold: int | None = None, nearest_colors: bool | int = False,
-                   palette: str | None = None) -> MaskRule:
-    """Settle what is void, and check that the settings of dataset=folder fit the classes."""
+def make_mask_rule(classes: Classes, void: Void, *, binary: bool = False, threshold: int | None = None,
+                   nearest_colors: bool | int = False, palette: str | None = None,
+                   one_a_class: bool = False) -> MaskRule:
+    """Settle what is void, and check that the settings of dataset=folder fit the classes.
+
+    `one_a_class` says that each class of an image has a mask of its own.
+    """
     if threshold is not None and not 1 <= threshold <= 255:
         raise ValueError(f"threshold={threshold} must be from 1 to 255")
     if nearest_colors is not True and nearest_colors < 0:
         raise ValueError(f"nearest_colors={nearest_colors} must be true, false or a distance of at least 0")
     if palette not in ("index", "colors", None):
         raise ValueError(f"palette={palette} must be index, colors or null")
-    two = binary or threshold is not None
+    if one_a_class and (binary or nearest_colors is not False or palette is not None):
+        raise UserError("dataset.binary, dataset.nearest_colors and dataset.palette are for one mask an image, but "
+                        "dataset.masks has {class}: leave them out; what is not black is of the class.")
+    two = binary or (threshold is not None and not one_a_class)
+    if void == "rest" and two:
+        raise UserError("dataset.void=rest is for masks of class numbers or colours: with dataset.binary or "
+                        "dataset.threshold a mask has two classes and no rest.")
     values: list[int] = [] if two or void is not None else [IGNORE_INDEX]
     colors: list[Color] = []
     labels = list(classes.labels)
-    for item in void or ():
+    for item in () if void is None or void == "rest" else void:
         color = None if isinstance(item, int) else read_color(item)
         named = [label for label in labels if label.name == item]
         if isinstance(item, int) and 0 <= item <= MOST_VALUES:
             values.append(item)
         elif named:
             labels.remove(named[0])
-            values.append(named[0].label_id)
-            colors += [named[0].color] if classes.has_colors else []
+            values += named[0].ids
+            colors += named[0].colors if classes.has_colors else []
         elif color is not None:
             colors.append(color)
         else:
             raise UserError(f"dataset.void: {item} is not a value from 0 to 65535, a colour (\"#ff8000\") or a class."
                             f"{did_you_mean(str(item), [label.name for label in labels])}")
-    labels = [Label(label.name, label.label_id, train_id, label.color, label.has_instances)
-              for train_id, label in enumerate(labels)]
+    labels = [replace(label, train_id=train_id) for train_id, label in enumerate(labels)]
     for label in labels:
-        if void is None and not two and label.label_id == IGNORE_INDEX:
+        if void is None and not two and IGNORE_INDEX in label.ids:
             raise UserError(f"255 is the value of the class {label.name}, and of void by default: say what is void, "
                             "dataset.void=[] for nothing.")
-        if not two and label.label_id in values:
-            raise UserError(f"dataset.void holds {label.label_id}, the value of the class {label.name}: it is one or "
+        for both in () if two else {*label.ids} & {*values}:
+            raise UserError(f"dataset.void holds {both}, the value of the class {label.name}: it is one or "
                             f"the other. To leave the class out, write its name: dataset.void=[{label.name}].")
-        if classes.has_colors and label.color in colors:
-            raise UserError(f"dataset.void holds {to_hex(label.color)}, the colour of the class {label.name}: it is "
+        for shared in {*label.colors} & {*colors} if classes.has_colors else ():
+            raise UserError(f"dataset.void holds {to_hex(shared)}, the colour of the class {label.name}: it is "
                             "one or the other.")
     if not labels:
         raise UserError("dataset.void names every class: leave some to learn.")
@@ -109,7 +146,7 @@ def make_mask_rule(classes: Classes, void: Sequence[int | str | Sequence[int]] |
         raise UserError("dataset.binary and dataset.threshold exclude each other: binary for masks that hold exactly "
                         "two values, threshold for those that do not.")
     return MaskRule(tuple(labels), classes.has_colors, tuple(values), tuple(colors), void is not None, binary,
-                    threshold, nearest_colors, palette)
+                    threshold, nearest_colors, palette, void == "rest")
 
 
 def read_target(path: Path, rule: MaskRule) -> np.ndarray:
@@ -128,22 +165,60 @@ def read_target(path: Path, rule: MaskRule) -> np.ndarray:
             raise UserError(f"{path} is a colour mask ({list_commonest(values)}), but the class file does not give "
                             "each class its colour: add the column color (#rrggbb) or r, g and b, or save masks of one "
                             "class number a pixel.")
-        return convert_colors(values, rule.labels, rule.void_colors, path, nearest=rule.nearest_colors,
-                              remark=f"{LOSSY}. " if pixels.lossy else "")
+        rest: dict[Color, int] = {}
+        target = convert_colors(values, rule.labels, rule.void_colors, path, nearest=rule.nearest_colors,
+                                rest=rest if rule.rest_is_void and not pixels.lossy else None,
+                                remark=f"{LOSSY}. " if pixels.lossy else "")
+        if rest:
+            rule.rest[path] = sum(rest.values()), list_colors(rest)
+        return target
     values = values[..., 0] if values.ndim == 3 else values
-    largest = MOST_VALUES if rule.binary else max(IGNORE_INDEX, *(label.label_id for label in rule.labels),
-                                                  *rule.void_values)
+    largest = MOST_VALUES if rule.binary or rule.rest_is_void else max(
+        IGNORE_INDEX, *(value for label in rule.labels for value in label.ids), *rule.void_values)
     if values.size and (values.max() > largest or values.min() < 0):
         raise UserError(f"{path} holds values from {values.min()} to {values.max()}, but classes end at {largest}: "
                         "instance maps belong to dataset.instance_maps, and coloured masks are saved as RGB.")
     return _convert_two(values, rule, path) if rule.binary else _convert_values(values, pixels.lossy, rule, path)
 
 
-def read_mask_and_instances(
-    mask: Path, rule: MaskRule, instance_map: Path | None, seam: int | None = None, seam_color: Color | None = None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read a mask, and the map of its objects if there is one; see `read_target` and `read_instances`."""
-    target = read_target(mask, rule)
+def read_class_masks(masks: Mapping[Path, int], rule: MaskRule) -> np.ndarray:
+    """Read the masks that an image has, one for each class, as train ids, uint8 (H, W).
+
+    They become an index mask: where one is not black, the value of its class, and 0 where none is. `masks` gives the
+    values, in the order of the class file: later ones lie over earlier ones.
+    """
+    first = next(iter(masks))
+    values, overlap = np.zeros(0, np.uint16), 0
+    for path, value in masks.items():
+        inside = _read_inside(path, rule.threshold)
+        values = values if values.size else np.zeros(inside.shape, np.uint16 if max(masks.values()) > 255 else np.uint8)
+        check_sizes(values, first, inside, path, "mask of another class")
+        overlap += int(np.count_nonzero(values[inside]))
+        values[inside] = value
+    if overlap:
+        rule.overlaps[first] = overlap
+    return _convert_values(values, False, rule, first)
+
+
+def _read_inside(path: Path, threshold: int | None) -> np.ndarray:
+    """Read the mask of one class, bool (H, W): what is not black, or from a brightness on."""
+    if threshold is not None:
+        return decode(path, _read_brightness) >= threshold
+    pixels = decode(path, _read_pixels)
+    values = pixels.values if pixels.palette is None else pixels.palette[pixels.values]
+    values = pack(values) if values.ndim == 3 else values
+    held, counts = np.unique(values, return_counts=True)
+    if np.count_nonzero(held) > 1:
+        commonest = [f"{held[place]} ({counts[place]} pixels)" for place in np.argsort(-counts, kind="stable")]
+        raise UserError(f"{path} holds {len(held)} different values, {list_first(commonest)}, but the mask of one "
+                        "class holds 0 and one other: correct it, or cut it at a brightness with "
+                        "dataset.threshold=128.")
+    return values != 0
+
+
+def read_objects(target: np.ndarray, mask: Path, instance_map: Path | None, seam: int | None = None,
+                 seam_color: Color | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the target of a mask with the map of its objects, if there is one; see `read_instances`."""
     if instance_map is None:
         return target, None
     instances = read_instances(instance_map, seam, seam_color)
@@ -269,12 +344,16 @@ def _convert_values(values: np.ndarray, lossy: bool, rule: MaskRule, path: Path)
         commonest = list_counts(np.argsort(-counts, kind="stable")[:len(held)], counts)
         raise UserError(f"{path} is a mask of {len(held)} different values, {commonest}, saved lossily. "
                         f"{LOSSY}{remedy}.")
-    known = {*rule.void_values, *(label.label_id for label in rule.labels)}
+    known = {*rule.void_values, *(value for label in rule.labels for value in label.ids)}
     unknown = held - known
-    remedy = "Correct the mask, or add the values to the class file."
+    if unknown and rule.rest_is_void:
+        rule.rest[path] = int(counts[[*unknown]].sum()), f"the value {list_counts(sorted(unknown), counts)}"
+        return to_train_ids(values, rule.labels, [*rule.void_values, *unknown], path)
+    remedy = ("Correct the mask, or add the values to the class file; if all that is no class is not to be learnt, "
+              "dataset.void=rest.")
     if rule.has_colors and {(value, value, value) for value in unknown} <= {label.color for label in rule.labels}:
         remedy = "If its grey values are the classes' colours, give each class its grey value as label_id."
     elif len(unknown) <= 8:
         void = ",".join(map(str, sorted({*rule.void_values, *unknown})))
-        remedy = f"Correct the mask or the class file; if they are not to be learnt, dataset.void=[{void}]."
+        remedy = f"Correct the mask or the class file; if they are not to be learnt, dataset.void=[{void}] or rest."
     return to_train_ids(values, rule.labels, rule.void_values, path, remedy)

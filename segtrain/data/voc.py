@@ -4,15 +4,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from segtrain.data.base import FileDataset
 from segtrain.data.class_files import Classes, read_class_file
 from segtrain.data.color_masks import Color, to_hex
-from segtrain.data.discovery import find_by_name, read_lines
+from segtrain.data.discovery import find_by_name, leave_out, read_lines
 from segtrain.data.download import Source, fetch
-from segtrain.data.masks import make_mask_rule, read_mask_and_instances
+from segtrain.data.masks import Void, make_mask_rule, read_objects, read_target
 from segtrain.errors import UserError, did_you_mean
 from segtrain.labels import IGNORE_INDEX, Label
 
@@ -57,9 +58,9 @@ class Voc(FileDataset):
 
     def __init__(self, split: str, root: str | None = None, classes: str | None = None,
                  masks: str = "SegmentationClass", objects: str | None = "SegmentationObject",
-                 void: list[int | str | list[int]] | None = None, binary: bool = False, threshold: int | None = None,
-                 nearest_colors: bool | int = False, palette: str | None = None, download: bool = False,
-                 targets_only: bool = False) -> None:
+                 skip_without_mask: bool = False, void: list[int | str | list[int]] | Literal["rest"] | None = None,
+                 binary: bool = False, threshold: int | None = None, nearest_colors: bool | int = False,
+                 palette: str | None = None, download: bool = False, targets_only: bool = False) -> None:
         if root is None:
             raise UserError("dataset.root is needed: the folder VOC2012 or one with JPEGImages and SegmentationClass, "
                             "dataset.root=/data/VOCdevkit/VOC2012")
@@ -67,7 +68,7 @@ class Voc(FileDataset):
             fetch(root, VOC_2012)
         base = _find_base(Path(root).expanduser(), masks, masks if targets_only else "JPEGImages")
         table = Classes(VOC, True) if classes is None else read_class_file(Path(root).expanduser() / classes)
-        usual = void
+        usual: Void = void
         if void is None and not binary and threshold is None:
             usual = [IGNORE_INDEX, to_hex(BORDER_COLOR)]
         rule = make_mask_rule(table, usual, binary=binary, threshold=threshold, nearest_colors=nearest_colors,
@@ -76,15 +77,22 @@ class Voc(FileDataset):
         self.labels = self._rule.labels
         self.prediction_palette = make_mask_palette(self.labels)
         path = base / "ImageSets" / "Segmentation" / f"{split}.txt"
-        self.names = _read_split(path, split)
-        self.images = ([base / "JPEGImages" / f"{name}.jpg" for name in self.names] if targets_only
-                       else _find_listed(self.names, base / "JPEGImages", path))
+        names = _read_split(path, split)
+        images = dict(zip(names, [base / "JPEGImages" / f"{name}.jpg" for name in names] if targets_only
+                          else _find_listed(names, base / "JPEGImages", path), strict=True))
+        if skip_without_mask:
+            images, self.without_mask = leave_out(images, find_by_name(base / masks, "dataset.masks"))
+        self.names, self.images = list(images), list(images.values())
         self.masks = _find_listed(self.names, base / masks, path)
         found = find_by_name(base / objects, "dataset.objects") if objects and (base / objects).is_dir() else {}
         self._objects = [found.get(name) for name in self.names]
 
     def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        return read_mask_and_instances(self.masks[index], self._rule, self._objects[index], IGNORE_INDEX, BORDER_COLOR)
+        mask = self.masks[index]
+        return read_objects(read_target(mask, self._rule), mask, self._objects[index], IGNORE_INDEX, BORDER_COLOR)
+
+    def remarks(self) -> list[str]:
+        return [*super().remarks(), *self._rule.remarks()]
 
 
 def _find_base(root: Path, masks: str, sign: str) -> Path:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ def run(cfg: Config[DoctorTask], run_dir: Path) -> float | None:
     for name, data in opened.items():
         images = read_split(data, cfg.dataset.instances)
         seen = list(tqdm(images, desc=name, total=len(data.names), unit="image", leave=False, disable=None))
-        splits.append(Split(name, data.labels, seen, data.remarks()))
+        is_part = any(finding.splits == [name] for finding in findings)  # whose remark is its error
+        splits.append(Split(name, data.labels, seen, [] if is_part else data.remarks()))
         findings += check_split(splits[-1], cfg.dataset.crop)
     across, leaks = compare_splits(splits, cfg.task.near_distance)
     findings += [*across, *find_same_masks(splits, cfg.task.near_distance or 0), *find_unlearnt_classes(splits)]
@@ -104,10 +106,12 @@ def _open(cfg: Config[DoctorTask]) -> tuple[dict[str, Dataset], list[Finding], d
             check_instances(data.labels, cfg.dataset.instances)
             opened[split] = data
         except UserError as error:
-            if split in required:
-                findings.append(Finding(ERROR, "split", [split], str(error), error.files))
-            else:
+            if split not in required:
                 left_out[split] = str(error)
+                continue
+            findings.append(Finding(ERROR, "split", [split], str(error), error.files))
+            with suppress(UserError):  # where only masks are missing, the others can be looked at
+                opened[split] = build.dataset(cfg, split, skip_without_mask=True)
     return opened, findings, left_out
 
 

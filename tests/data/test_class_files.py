@@ -73,6 +73,16 @@ def test_class_files_with_colours_alone(tmp_path, name, text):
     assert rows(classes) == [("road", 0, (128, 64, 128), False), ("car", 1, (0, 0, 142), False)]
 
 
+@pytest.mark.parametrize(("name", "text"), [
+    ("c.csv", "name,label_ids,color\nroad,7 8,#804080 #000001\ncar,9,#00008e\n"),
+    ("c.yaml", "road: {label_ids: [7, 8], colors: ['#804080', [0, 0, 1]]}\ncar: {label_id: 9, color: '#00008e'}\n")])
+def test_classes_of_several_values_and_colours(tmp_path, name, text):
+    road, car = read(tmp_path / name, text).labels
+    assert (road.ids, road.colors, car.ids, car.colors) == ((7, 8), ((128, 64, 128), (0, 0, 1)), (9,), ((0, 0, 142),))
+    with refused("label_id 9 occurs twice", "label_ids: 1 2"):
+        read(tmp_path / name, text.replace("8", "9", 1))
+
+
 def test_a_class_without_its_colour_makes_the_table_useless_for_colour_masks(tmp_path):
     assert not read(tmp_path / "c.csv", "name,color\nroad,#804080\ncar,\n").has_colors
 

@@ -97,7 +97,7 @@ def test_list_of_images(root):
     assert names(root, images="{split}.csv", masks="gt") == ["raw/a/x 1", "raw/b/y"]
     place(root, "raw/c/y.jpg")
     (root / "train.csv").write_text("raw/b/y.jpg\nraw/c/y.jpg\n")
-    with refused("raw/b/y.jpg", "raw/c/y.jpg", "gt/y.png", "dataset.masks"):
+    with refused("raw/b/y.jpg", "raw/c/y.jpg", "called y in dataset.masks"):
         names(root, images="{split}.csv", masks="gt")
     with refused("2 of 2 images", "no mask"):
         names(root, images="{split}.csv", masks="gt/a")
@@ -225,6 +225,47 @@ def test_test_fraction_of_a_folder(root):
     for wrong in (0.0, 0.8, 1.0):
         with pytest.raises(ValueError, match="test_fraction"):
             Folder("train", str(root), **paths, test_fraction=wrong)
+
+
+# ---- one mask a class, images without a mask
+
+
+@pytest.mark.parametrize(("masks", "path"), [
+    ("{split}/masks/{class}", "train/masks/{}/day/1.png"), ("{split}/**/*_{class}.*", "train/day/1_{}.tif")])
+def test_masks_of_each_class(root, caplog, masks, path):
+    place(root, "train/images/day/1.jpg", path.format("car"), path.format("sky"), path.format("cow"))
+    images = "{split}/images/**/*.jpg" if "*" in masks else "{split}/images"
+    if "*" in masks:
+        (root / "train/images/day/1.jpg").rename(root / "train/day/1.jpg")
+        images = "{split}/**/*.jpg"
+    data = Folder("train", str(root), images=images, masks=masks)
+    assert len(data.names) == 1
+    assert data.read(0).target.tolist() == make_mask(value=2).tolist()
+    assert data.list_files(0)[1:] == [root / path.format(name) for name in ("car", "sky")]
+    assert "1 masks are of no class in the class file and left out" in caplog.text
+    assert "cow" in caplog.text
+    assert Folder("train", str(root), images=images, masks=masks, targets_only=True).names
+    place(root, path.format("road"))
+    with refused(path.format("road"), "the class road", "another label_id", "dataset.void=rest"):
+        Folder("train", str(root), images=images, masks=masks)
+    (root / "classes.csv").write_text("name\nnone\nROAD\n")
+    with refused("none, ROAD", "dataset.masks"):
+        Folder("train", str(root), images=images, masks=masks)
+
+
+def test_images_without_a_mask_are_left_out_where_that_is_set(root):
+    place(root, *(f"train/images/{number}.jpg" for number in range(4)), "train/masks/1.png", "train/masks/3.png")
+    data = Folder("train", str(root), skip_without_mask=True)
+    assert data.names == ["1", "3"]
+    assert data.remarks() == ["2 of 4 images have no mask and are left out (dataset.skip_without_mask=true), the first "
+                              f"is {root / 'train/images/0.jpg'}."]
+    (root / "train.txt").write_text("train/images/0.jpg\ntrain/images/1.jpg\n")
+    listed = {"images": "{split}.txt", "masks": "train/masks"}
+    assert Folder("train", str(root), **listed, skip_without_mask=True).names == ["train/images/1"]
+    for mask in (root / "train/masks").iterdir():
+        mask.unlink()
+    with refused("4 of 4 images have no mask"):
+        Folder("train", str(root), skip_without_mask=True)
 
 
 # ---- lists of names

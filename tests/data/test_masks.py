@@ -8,7 +8,7 @@ from PIL import Image
 
 from segtrain.data.class_files import Classes
 from segtrain.data.images import read_image, read_mask
-from segtrain.data.masks import make_mask_rule, read_instances, read_target
+from segtrain.data.masks import make_mask_rule, read_class_masks, read_instances, read_target
 from segtrain.labels import Label
 
 ROAD, CAR, SKY = (128, 64, 128), (0, 0, 142), (70, 130, 180)
@@ -128,6 +128,78 @@ def test_classes_left_out_are_void_in_every_kind_of_mask(tmp_path):
     for name, mask in (("i.png", pattern()), ("c.png", colored(pattern()))):
         np.testing.assert_array_equal(target(save_image(tmp_path / name, mask), void=["car"]), expected)
     assert make_mask_rule(THREE, ["car"]).labels == (LABELS[0], Label("sky", 2, 1, SKY))
+
+
+def test_a_class_of_several_values_and_colours_in_every_kind_of_mask(tmp_path):
+    mask = pattern().astype(np.uint16)
+    mask[0, 39], mask[1, 39] = 7, 300
+    car = Label("car", 1, 1, CAR, other_ids=(7, 300), other_colors=((9, 9, 9),))
+    several = Classes((LABELS[0], car, LABELS[2]), True)
+    expected = pattern()
+    expected[:2, 39] = 1
+    np.testing.assert_array_equal(target(save_image(tmp_path / "i.png", mask), several), expected)
+    colors = colored(pattern())
+    colors[:2, 39] = 9
+    np.testing.assert_array_equal(target(save_image(tmp_path / "c.png", colors), several), expected)
+    left_out = np.array([0, 255, 1], np.uint8)[expected]
+    np.testing.assert_array_equal(target(tmp_path / "i.png", several, void=["car"]), left_out)
+    np.testing.assert_array_equal(target(tmp_path / "c.png", several, void=["car"]), left_out)
+    with refused("dataset.void holds 7", "the class car"):
+        make_mask_rule(several, [7])
+
+
+def test_the_rest_is_void_and_counted(tmp_path):
+    rule = make_mask_rule(THREE, "rest")
+    mask, colors = pattern().astype(np.uint16), colored(pattern())
+    mask[0, :3], mask[5, 5] = 60_000, 255
+    colors[0, :3], colors[5, 5] = (1, 2, 3), (0, 0, 140)
+    expected = pattern()
+    expected[0, :3] = expected[5, 5] = 255
+    index, color = save_image(tmp_path / "i.png", mask), save_image(tmp_path / "c.png", colors)
+    np.testing.assert_array_equal(read_target(index, rule), expected)
+    assert f"4 pixels of 1 masks are of no class and void, the first is {index}, the value 255 (1 pixels), 60000" in (
+        rule.remarks()[0])
+    np.testing.assert_array_equal(read_target(color, rule), expected)
+    assert "8 pixels of 2 masks" in rule.remarks()[0]
+    assert "#010203 (3 pixels)" in rule.remarks()[0]
+    expected[5, 5] = 1
+    np.testing.assert_array_equal(target(color, void="rest", nearest_colors=2), expected)  # near ones are taken first
+    assert not make_mask_rule(THREE, "rest").remarks()
+    with refused("dataset.void=rest", "dataset.binary"):
+        make_mask_rule(TWO, "rest", binary=True)
+    Image.fromarray(colors).save(tmp_path / "m.jpg")
+    with refused("lossy"):  # all that JPEG changed would be void
+        target(tmp_path / "m.jpg", void="rest")
+
+
+def test_one_mask_a_class(tmp_path):
+    whole, part = make_mask(), make_mask()
+    whole[:10], part[8:20, :4] = 255, 1
+    files = {save_image(tmp_path / "car.png", whole): 1, save_image(tmp_path / "sky.png", part): 2}
+    expected = np.where(part, 2, whole // 255).astype(np.uint8)
+    rule = make_mask_rule(THREE, None, one_a_class=True)
+    np.testing.assert_array_equal(read_class_masks(files, rule), expected)
+    assert f"overlap in 8 pixels of 1 images, the first is {tmp_path / 'car.png'}" in rule.remarks()[0]
+    no_background = Classes((Label("car", 1, 0, CAR), Label("sky", 2, 1, SKY)), True)
+    as_void = np.array([255, 0, 1], np.uint8)[expected]
+    for void in ([0], "rest"):
+        found = read_class_masks(files, make_mask_rule(no_background, void, one_a_class=True))
+        np.testing.assert_array_equal(found, as_void)
+    with refused(tmp_path / "car.png", "the label 0", "dataset.void=[0,255] or rest"):
+        read_class_masks(files, make_mask_rule(no_background, None, one_a_class=True))
+    save_image(tmp_path / "sky.png", np.dstack([part * 200, part, part * 0]))  # any colour, any palette
+    np.testing.assert_array_equal(read_class_masks(files, rule), expected)
+    save_image(tmp_path / "sky.png", part[:20])
+    with refused("sky.png", "40x20", "car.png", "40x32"):
+        read_class_masks(files, rule)
+    part[30, :3] = 200
+    save_image(tmp_path / "sky.png", part)
+    with refused("sky.png", "3 different values, 0 (1229 pixels), 1 (48 pixels), 200 (3 pixels)", "dataset.threshold"):
+        read_class_masks(files, rule)
+    cut = read_class_masks(files, make_mask_rule(THREE, None, threshold=128, one_a_class=True))
+    np.testing.assert_array_equal(cut, np.where(part == 200, 2, whole // 255))
+    with refused("dataset.masks has {class}", "dataset.binary"):
+        make_mask_rule(TWO, None, binary=True, one_a_class=True)
 
 
 # ---- numbers

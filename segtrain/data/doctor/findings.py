@@ -151,12 +151,12 @@ def find_unused_files(datasets: Sequence[Dataset]) -> list[Finding]:
     endings: dict[Path, set[str]] = {}  # by folder, what masks are called behind their samples: "", "_mask", "_L"
     for dataset in datasets:
         for index, name in enumerate(dataset.names):
-            image, mask = dataset.paths(index)
-            used |= {path for path in (image, mask) if path is not None}
-            if mask is not None:
-                last = name.rpartition("/")[2]
-                endings.setdefault(mask.parent, set()).add(
-                    mask.stem.removeprefix(last) if mask.stem.startswith(last) else "")
+            image, files, last = dataset.paths(index)[0], dataset.list_files(index), name.rpartition("/")[2]
+            used.update(files)
+            for mask in files:
+                if mask != image:
+                    endings.setdefault(mask.parent, set()).add(
+                        mask.stem.removeprefix(last) if mask.stem.startswith(last) else "")
     found = []
     for folder, known in endings.items():
         alone = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES

@@ -62,7 +62,7 @@ def _find_void(train: Split) -> dict[str, Any]:
     """
     total = sum(math.prod(content.size) for content in train.contents)
     void = sum(content.pixels.get(IGNORE_INDEX, 0) for content in train.contents)
-    classes = {value for label in train.labels for value in (str(label.label_id), to_hex(label.color))}
+    classes = {value for label in train.labels for value in (*map(str, label.ids), *map(to_hex, label.colors))}
     known = set(collect_mask_values([seen for seen in train.seen if seen.content is not None]))
     refused = collect_mask_values([seen for seen in train.seen if seen.content is None])
     return {
