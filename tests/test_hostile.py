@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from segtrain.data.class_files import read_class_file
-from segtrain.data.discovery import read_list
 from segtrain.data.images import read_image
+from segtrain.data.lists import read_list
 from segtrain.data.masks import make_mask_rule, read_instances, read_target
 from segtrain.errors import UserError
 

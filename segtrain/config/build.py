@@ -20,6 +20,7 @@ from segtrain.config.instantiate import call, guarded, locate, target_parameters
 from segtrain.config.overrides import walk
 from segtrain.config.schema import Config, DatasetSection, Settled, TaskT
 from segtrain.data.base import Cached, Dataset, Subset
+from segtrain.data.probe import check_dataset
 from segtrain.data.transforms import Augmentation, Normalize
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
@@ -59,6 +60,8 @@ def dataset(cfg: Config[Any], split: str, *, targets_only: bool = False, skip_wi
     if not isinstance(built, Dataset) or not all(hasattr(built, name) for name in ("labels", "names")):
         raise UserError(f"dataset._target_={cfg.dataset.target} is not a dataset: it must be a subclass of "
                         "segtrain.data.base.Dataset that sets labels and names.")
+    if not targets_only:
+        check_dataset(built, cfg.dataset.target)
     num_classes = cfg.dataset.num_classes
     if num_classes is not None and num_classes != len(built.labels):
         raise UserError(f"dataset.num_classes={num_classes}, but the dataset has {len(built.labels)} classes: "

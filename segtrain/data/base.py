@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segtrain.data.images import check_sizes, read_image
+from segtrain.data.images import check_sizes, decode, read_image_and_turn, read_orientation
 from segtrain.labels import Label
 
 
@@ -67,6 +67,18 @@ class Dataset(ABC):
         """Return all files of a sample."""
         return [path for path in self.paths(index) if path is not None]
 
+    def orientation(self, index: int) -> int:
+        """Return how the image of a sample was turned to stand upright, 1..8 as in EXIF, once it has been read."""
+        noted = self.__dict__.get("_turned", {}).get(index)
+        image = self.paths(index)[0] if noted is None else None
+        return noted or (1 if image is None else decode(image, read_orientation))
+
+    def _read_image(self, index: int, path: Path, bits: int | None = None) -> np.ndarray:
+        """Read the image of a sample as `read_image` does, and note how it was turned."""
+        image, turn = read_image_and_turn(path, bits)
+        self.__dict__.setdefault("_turned", {})[index] = turn  # many threads read
+        return image
+
     def locate(self, index: int) -> str:
         """Return where a sample comes from, for messages: its mask's file, else its image's, else its name."""
         image, mask = self.paths(index)
@@ -86,7 +98,8 @@ class FileDataset(Dataset):
     without_mask: Sequence[Path] = ()  # the images that were left out for want of a mask
 
     def read(self, index: int) -> Sample:
-        image, (target, instances) = read_image(self.images[index], self.image_bits), self.read_target(index)
+        image = self._read_image(index, self.images[index], self.image_bits)
+        target, instances = self.read_target(index)
         check_sizes(image, self.images[index], target, self.masks[index])
         return Sample(image, target, instances)
 
@@ -127,6 +140,9 @@ class View(Dataset):
 
     def list_files(self, index: int) -> list[Path]:
         return self.dataset.list_files(index)
+
+    def orientation(self, index: int) -> int:
+        return self.dataset.orientation(index)
 
     def locate(self, index: int) -> str:
         return self.dataset.locate(index)

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from segtrain.data.base import Dataset, Sample, describe_left_out
 from segtrain.data.discovery import has_images
-from segtrain.data.images import check_sizes, decode, read_image, read_mask, to_train_ids
+from segtrain.data.images import check_sizes, decode, read_mask, to_train_ids
 from segtrain.errors import UserError, did_you_mean, list_first
 from segtrain.files import read_text, refuse_unwritable, write_file
 from segtrain.labels import IGNORE_INDEX, Label
@@ -128,7 +128,7 @@ class Cityscapes(Dataset):
                              if source is None])
 
     def read(self, index: int) -> Sample:
-        image, source = read_image(self._images[index]), self._sources[index]
+        image, source = self._read_image(index, self._images[index]), self._sources[index]
         if source is None:
             return Sample(image, np.full(image.shape[:2], IGNORE_INDEX, dtype=np.uint8),
                           np.zeros(image.shape[:2], dtype=np.int32))

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from segtrain.data import discovery
+from segtrain.data import discovery, lists
 from segtrain.data.base import FileDataset
 from segtrain.data.class_files import read_class_file
 from segtrain.data.discovery import find_partners
@@ -101,7 +101,7 @@ def _check_splitting(paths: dict[str, str | None], split: str, names: str | None
     if names is not None and val_fraction is not None:
         raise UserError("dataset.names and dataset.val_fraction exclude each other: the lists say what is in a split, "
                         "or the share does.")
-    if names is not None and discovery.is_list(paths["images"] or ""):
+    if names is not None and lists.is_list(paths["images"] or ""):
         raise UserError(f"dataset.names picks out of a folder, but dataset.images={paths['images']} is a list itself: "
                         "set one of them.")
     if val_fraction is not None or (names is not None and "{split}" in names):
@@ -125,14 +125,14 @@ def _find(base: Path, paths: dict[str, str | None], mask_suffix: str, listed: Pa
     `listed` is a list of names, or None for all. With targets_only no image need be there.
     """
     images_at, masks_at, maps_at = str(paths["images"]), paths["masks"], paths["instance_maps"]
-    is_list = discovery.is_list(images_at)
+    is_list = lists.is_list(images_at)
     if is_list:
-        images, listed_masks = discovery.read_list(base / images_at, base, "dataset.images", masks_only=targets_only)
+        images, listed_masks = lists.read_list(base / images_at, base, "dataset.images", masks_only=targets_only)
         names = {name: name for name in images}
         if listed_masks or masks_at is None:
             masks = {name: {path: 0} for name, path in (listed_masks or _find_beside(images, mask_suffix)).items()}
         else:
-            masks = discovery.match_by_tail(images, find_masks(base, masks_at, mask_suffix), "dataset.masks")
+            masks = lists.match_by_tail(images, find_masks(base, masks_at, mask_suffix), "dataset.masks")
     else:
         masks = find_masks(base, images_at if masks_at is None else masks_at, mask_suffix)
         images, names = {}, {}
@@ -149,7 +149,7 @@ def _find(base: Path, paths: dict[str, str | None], mask_suffix: str, listed: Pa
             raise UserError(f"every image of {base / images_at} is also a mask: tell them apart with "
                             "dataset.mask_suffix=_mask, or dataset.images and dataset.masks with wildcards.")
     if listed is not None:
-        images = discovery.pick_names(images, names, discovery.read_names(listed, "dataset.names"), listed)
+        images = lists.pick_names(images, names, lists.read_names(listed, "dataset.names"), listed)
     discovery.refuse_empty(images, base / images_at, "dataset.root, dataset.images and dataset.split")
     left_out: list[Path] = []
     if skip_without_mask:
@@ -159,7 +159,7 @@ def _find(base: Path, paths: dict[str, str | None], mask_suffix: str, listed: Pa
     if maps_at is not None:
         maps, _ = discovery.find_images(base, maps_at, "dataset.instance_maps")
         if is_list:
-            maps = discovery.match_by_tail(images, maps, "dataset.instance_maps")
+            maps = lists.match_by_tail(images, maps, "dataset.instance_maps")
         found_maps = find_partners(images, maps, base / maps_at, "instance map")
     order = sorted(images)
     return list(zip([names[identity] for identity in order], [images[identity] for identity in order], found_masks,

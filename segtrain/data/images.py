@@ -33,7 +33,12 @@ def read_image(path: Path, bits: int | None = None) -> np.ndarray:
     16 bits are scaled to 8: `bits` are those that are used, 12 scales 0..4095 to 0..255. None takes all 16, and refuses
     an image that does not use the highest. CMYK, real numbers and bands beyond three are refused.
     """
-    return decode(path, lambda image: _to_rgb(image, path, bits))
+    return read_image_and_turn(path, bits)[0]
+
+
+def read_image_and_turn(path: Path, bits: int | None = None) -> tuple[np.ndarray, int]:
+    """Read an image as `read_image` does; return also how it was turned, 1..8 as in EXIF, 1 is not at all."""
+    return decode(path, lambda image: (_to_rgb(image, path, bits), read_orientation(image)))
 
 
 def read_mask(path: Path, labels: Sequence[Label] = ()) -> np.ndarray:

@@ -1,11 +1,12 @@
 """Read a whole split once before it is used: find every fault now, and compute the statistics of the dataset."""
 
-import zlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from segtrain.data.base import Cached, Dataset, Sample
+from segtrain.data.survey import Content, Seen, Split, describe, measure
 from segtrain.data.threads import map_in_order
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
@@ -25,6 +26,7 @@ class DatasetStatistics:
     class_sizes: dict[str, float | None] | None
     digests: list[int]  # of the decoded content of each sample, by which a changed one is noticed
     remarks: list[str] = field(default_factory=list)  # what the dataset has to tell the user
+    seen: list[Seen] = field(default_factory=list)  # what is to be checked; in the first process only
 
 
 def compute_statistics(dataset: Dataset, instances: str | None, *, may_be_void: bool = False) -> DatasetStatistics:
@@ -41,35 +43,31 @@ def compute_statistics(dataset: Dataset, instances: str | None, *, may_be_void: 
         UserError: In the first process. It names the first file at fault, or says that no pixel has a class.
     """
     found = _read_all(dataset, instances, may_be_void) if process_group.is_main() else None
-    found = process_group.broadcast(found)
-    assert found is not None, "the first process gives it"
+    shared = process_group.broadcast(replace(found, seen=[]) if found else None)
+    assert shared is not None, "the first process gives it"
     if isinstance(dataset, Cached) and not process_group.is_main():
         for _ in map_in_order(dataset.read, len(dataset.names)):
             pass
-    return found
+    return found or shared
 
 
 def _read_all(dataset: Dataset, instances: str | None, may_be_void: bool) -> DatasetStatistics:
     check_instances(dataset.labels, instances)
     class_ids = list_instance_classes(dataset.labels)
-    sizes: list[tuple[int, int]] = []
-    pixel_counts = np.zeros((len(dataset.names), len(dataset.labels)), dtype=np.int64)
     objects: list[np.ndarray] = []
-    digests: list[int] = []
 
-    def read(index: int) -> tuple[Sample, int]:
+    def read(index: int) -> tuple[Sample, Content]:
         sample = dataset.read(index)
-        return sample, _compute_digest(sample)
+        return sample, measure(sample)
 
-    for index, (sample, digest) in enumerate(map_in_order(read, len(dataset.names))):
-        digests.append(digest)
-        height, width = sample.target.shape
-        sizes.append((height, width))
-        pixel_counts[index] = check_sample(sample, dataset.labels, dataset.locate(index))[:len(dataset.labels)]
+    split = Split("", dataset.labels)
+    for index, (sample, content) in enumerate(map_in_order(read, len(dataset.names))):
+        check_content(content, dataset.labels, dataset.locate(index))
+        split.seen.append(describe(dataset, index, content))
         if instances is not None:
             found = find_instances(sample.target, sample.instances, dataset.labels, instances, dataset.locate(index))
             objects.append(count_instances(sample.target, sample.target, found, class_ids))
-    if not may_be_void and not pixel_counts.any():
+    if not may_be_void and not any(split.class_pixels):
         raise UserError(describe_all_void(len(dataset.names), dataset.locate(0)))
     class_sizes = None
     if instances is not None:
@@ -77,35 +75,24 @@ def _read_all(dataset: Dataset, instances: str | None, may_be_void: bool) -> Dat
         class_sizes = {dataset.labels[train_id].name: means.get(train_id) for train_id in class_ids}
     if instances == "maps":
         class_sizes = dataset.class_sizes or class_sizes
-    image_pixels = (pixel_counts > 0).T @ pixel_counts.sum(1)
-    return DatasetStatistics(sizes, pixel_counts.sum(0).tolist(), image_pixels.tolist(), class_sizes, digests,
-                             dataset.remarks())
+    return DatasetStatistics(
+        [content.size for content in split.contents], split.class_pixels, split.image_pixels, class_sizes,
+        [content.checksum for content in split.contents], dataset.remarks(), split.seen)
 
 
-def _compute_digest(sample: Sample) -> int:
-    """Return a checksum of the pixels of a sample: it tells a changed file, not a forged one."""
-    digest = 0
-    for array in (sample.image, sample.target, sample.instances):
-        if array is not None:
-            digest = zlib.crc32(np.ascontiguousarray(array).data, digest)
-    return digest
-
-
-def check_sample(sample: Sample, labels: tuple[Label, ...], file: str) -> np.ndarray:
-    """Check the size and the train ids of a sample; return the pixels of each train id, int64 (256,)."""
-    height, width = sample.target.shape
+def check_content(content: Content, labels: tuple[Label, ...], file: str) -> None:
+    """Check the size and the train ids of a sample."""
+    height, width = content.size
     if min(height, width) < 32:
         raise UserError(f"{file} is {width}x{height}: images need at least 32x32 pixels, enlarge or remove it.")
-    counts = np.bincount(sample.target.ravel(), minlength=IGNORE_INDEX + 1)
-    check_counts(counts, labels, file)
-    return counts
+    check_counts(content.pixels, labels, file)
 
 
-def check_counts(counts: np.ndarray, labels: tuple[Label, ...], file: str) -> None:
-    """Raise UserError if a target, given the pixels (256,) of each value, holds one that is not a train id."""
-    for train_id in np.flatnonzero(counts[:IGNORE_INDEX]):
-        if train_id >= len(labels):
-            raise UserError(f"the target of {file} holds the train id {train_id} ({counts[train_id]} pixels): "
+def check_counts(pixels: Mapping[int, int], labels: tuple[Label, ...], file: str) -> None:
+    """Raise UserError if a target, given the pixels of each value, holds one that is not a train id."""
+    for train_id, count in pixels.items():
+        if len(labels) <= train_id < IGNORE_INDEX:
+            raise UserError(f"the target of {file} holds the train id {train_id} ({count} pixels): "
                             f"a dataset gives 0..{len(labels) - 1} or 255.")
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from segtrain.data.base import FileDataset
 from segtrain.data.class_files import Classes, read_class_file
 from segtrain.data.color_masks import Color, to_hex
-from segtrain.data.discovery import find_by_name, leave_out, read_lines
+from segtrain.data.discovery import find_by_name, leave_out
 from segtrain.data.download import Source, fetch
+from segtrain.data.lists import read_lines
 from segtrain.data.masks import Void, make_mask_rule, read_objects, read_target
 from segtrain.errors import UserError, did_you_mean
 from segtrain.labels import IGNORE_INDEX, Label

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from segtrain.data.discovery import is_list, list_files, read_lines
+from segtrain.data.discovery import list_files
 from segtrain.data.images import IMAGE_SUFFIXES
 from segtrain.data.label_files import MARKER
+from segtrain.data.lists import is_list, read_rows
 from segtrain.errors import UserError, list_first
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"}
@@ -104,9 +105,10 @@ def _read_list(path: Path) -> tuple[Path, list[Path]]:
     """Read a list of paths; UserError if any is missing."""
     files: dict[Path, None] = {}
     missing = []
-    for where, line in read_lines(path, KEY):
-        whole = path.parent / line.strip()
-        file = whole if whole.is_file() else path.parent / re.split(r"[\t,]", line)[0].strip()
+    for where, fields in read_rows(path, KEY, path.parent):
+        file = path.parent / fields[0]
+        if not file.is_file():
+            file = path.parent / fields[0].replace("\\", "/")
         if not file.is_file():
             missing.append(f"{where}: {file}")
         files[file] = None

@@ -1,4 +1,4 @@
-"""Check that a model returns logits of the right shape, before the work begins."""
+"""Check that a model returns logits of the right shape, each image's its own, before the work begins."""
 
 import traceback
 from collections.abc import Mapping
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from segtrain.config import messages
 from segtrain.errors import UserError
 from segtrain.profiling import keep_state
+
+TOLERANCE = 1e-2  # of the largest logit: kernels may round otherwise for another batch, with TF32 by a thousandth
 
 
 def check_logits(network: nn.Module, target: str, image_size: tuple[int, int], *, in_channels: int, num_classes: int,
@@ -48,6 +50,37 @@ def check_logits(network: nn.Module, target: str, image_size: tuple[int, int], *
         raise UserError(f"model._target_={target} returns {_describe(output)}{mode} for images of shape "
                         f"{tuple(images.shape)}, but logits of shape {expected} are needed: "
                         f"{_suggest(output, expected, target)}.")
+
+
+def check_independence(network: nn.Module, target: str, image_size: tuple[int, int], *, in_channels: int) -> None:
+    """Check that a network predicts an image alike alone and in a batch, or scores depend on the batch size.
+
+    Args:
+        network: On any device, with finite weights; its modes and random state are restored.
+        target: Its model._target_, for messages.
+        image_size: (height, width).
+        in_channels: Channels of the images.
+
+    Raises:
+        UserError: If, in evaluation mode, the logits of an image differ by more than rounding does.
+    """
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    images = torch.randn(2, in_channels, *image_size, generator=torch.Generator().manual_seed(0)).to(device)
+    images[1] = images[1] / 2 + 1  # another image, of another mean and contrast
+    with keep_modes(network), torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        network.eval()
+        alone, again, together = network(images[:1]), network(images[:1]), network(images)[:1]
+    if not torch.isfinite(together).all():
+        return  # training will say so
+    largest = together.abs().max().item()
+    for other, what, remedy in (
+            (again, "when it is called again", "functional dropout needs training=self.training"),
+            (together, "in a batch with another",
+             "let BatchNorm keep its running statistics, and take no means over the batch")):
+        difference = (other - alone).abs().max().item()
+        if difference > TOLERANCE * max(largest, 1e-6):
+            raise UserError(f"model._target_={target} gives an image other logits {what} (they differ by "
+                            f"{difference:.3g}, and are up to {largest:.3g}), in evaluation mode: {remedy}.")
 
 
 def _find_place(error: Exception) -> traceback.FrameSummary | None:

@@ -56,7 +56,9 @@ def count_predictions(data: Dataset, paths: Sequence[Path], instances: str | Non
                 raise UserError(f"{file} is {pred.shape[1]}x{pred.shape[0]} but its target {data.locate(index)} is "
                                 f"{target.shape[1]}x{target.shape[0]}: predict at the target's size.")
             pairs = count_values(target, pred)
-            check_counts(pairs.sum(1), data.labels, data.locate(index))
+            pixels = pairs.sum(1)
+            check_counts({int(value): int(pixels[value]) for value in np.flatnonzero(pixels)}, data.labels,
+                         data.locate(index))
             _check_prediction(pairs.sum(0), table, classes, file)
         except UserError as error:
             return UserError(str(error), error.files or [file])

@@ -23,6 +23,8 @@ class SavedLabel(Part):
     color: Color
     has_instances: bool = False
     category: Text | None = None
+    other_ids: Annotated[Sequence[Annotated[int, Field(ge=0, le=65535)]], Field(max_length=65536)] = ()
+    other_colors: Annotated[Sequence[Color], Field(max_length=65536)] = ()
 
 
 class SavedForm(Part):

@@ -14,20 +14,11 @@ from tqdm import tqdm
 from segtrain.config import build
 from segtrain.config.schema import Config, DoctorTask
 from segtrain.data.base import Dataset
-from segtrain.data.doctor.findings import (
-    ERROR,
-    WARNING,
-    Finding,
-    check_split,
-    compare_splits,
-    find_same_masks,
-    find_unlearnt_classes,
-    find_unused_files,
-    merge_findings,
-)
-from segtrain.data.doctor.inspection import Split, read_split, summarize
+from segtrain.data.doctor.findings import ERROR, WARNING, Finding, find_all
+from segtrain.data.doctor.inspection import read_split, summarize
 from segtrain.data.doctor.report import format_findings, format_tables, recommend
 from segtrain.data.statistics import check_instances
+from segtrain.data.survey import Split
 from segtrain.errors import UserError
 from segtrain.files import write_text
 from segtrain.run.results import write_config, write_figure, write_results
@@ -46,19 +37,15 @@ def run(cfg: Config[DoctorTask], run_dir: Path) -> float | None:
         UserError: If training would fail with this dataset; the report has been written.
     """
     started = time.perf_counter()
-    opened, findings, left_out = _open(cfg)
+    opened, faults, left_out = _open(cfg)
     splits = []
     for name, data in opened.items():
         images = read_split(data, cfg.dataset.instances)
         seen = list(tqdm(images, desc=name, total=len(data.names), unit="image", leave=False, disable=None))
-        is_part = any(finding.splits == [name] for finding in findings)  # whose remark is its error
+        is_part = any(fault.splits == [name] for fault in faults)  # whose remark is its error
         splits.append(Split(name, data.labels, seen, [] if is_part else data.remarks()))
-        findings += check_split(splits[-1], cfg.dataset.crop)
-    across, leaks = compare_splits(splits, cfg.task.near_distance)
-    findings += [*across, *find_same_masks(splits, cfg.task.near_distance or 0), *find_unlearnt_classes(splits)]
-    if cfg.train.num_images is None and not any(finding.kind == "split" for finding in findings):
-        findings += find_unused_files(list(opened.values()))
-    findings = merge_findings(findings)
+    findings, leaks = find_all(splits, opened, cfg.dataset.crop, cfg.task.near_distance,
+                               find_unused=cfg.train.num_images is None and not faults, others=faults)
     num_images = sum(len(split.seen) for split in splits)
     seconds = time.perf_counter() - started
 
@@ -110,8 +97,9 @@ def _open(cfg: Config[DoctorTask]) -> tuple[dict[str, Dataset], list[Finding], d
                 left_out[split] = str(error)
                 continue
             findings.append(Finding(ERROR, "split", [split], str(error), error.files))
-            with suppress(UserError):  # where only masks are missing, the others can be looked at
-                opened[split] = build.dataset(cfg, split, skip_without_mask=True)
+            if error.files:  # where only masks are missing, the others can be looked at
+                with suppress(UserError):
+                    opened[split] = build.dataset(cfg, split, skip_without_mask=True)
     return opened, findings, left_out
 
 

@@ -5,7 +5,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,15 @@ from segtrain.config.saved import check_saved
 from segtrain.config.schema import Config, Settled, TrainTask
 from segtrain.data.base import Cached, Dataset
 from segtrain.data.class_identity import match_classes
+from segtrain.data.doctor.findings import ERROR, find_all
+from segtrain.data.doctor.report import format_findings
 from segtrain.data.loading import TrainingLoader
-from segtrain.data.statistics import DatasetStatistics, compute_statistics, describe_one_class
+from segtrain.data.statistics import DatasetStatistics, compute_statistics
+from segtrain.data.survey import Split
 from segtrain.data.transforms import Normalize
 from segtrain.distributed import process_group
-from segtrain.errors import UserError, list_first
-from segtrain.inference.sanity_check import check_logits
+from segtrain.errors import UserError
+from segtrain.inference.sanity_check import check_independence, check_logits
 from segtrain.labels import Label
 from segtrain.losses import Loss
 from segtrain.optim import find_encoder
@@ -37,6 +40,9 @@ from segtrain.schemas import Count, Number, Seconds, check_content
 from segtrain.training.resume import check_changes, check_samples, keep_switches
 
 log = logging.getLogger(__name__)
+
+NEAR_DISTANCE = 6  # bits, as task.near_distance of the doctor has it
+MOST_COMPARED = 10**9  # pairs of images, in a few seconds
 
 
 @pydantic.dataclasses.dataclass(config=pydantic.ConfigDict(extra="forbid"))
@@ -191,22 +197,17 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
     if saved is not None:
         for split, data, found in (("train", train_data, train_statistics), ("val", val_data, val_statistics)):
             check_samples(saved, split, data, found.digests, accept=cfg.train.accept_changed_data)
-    labels = [label.name for label in train_data.labels]
-    shown = [name for name, pixels in zip(labels, train_statistics.class_pixels, strict=True) if pixels]
-    if len(shown) == 1:
-        raise UserError(describe_one_class(shown[0], train_data.locate(0)))
-    absent = [name for name in labels if name not in shown]
-    if absent:
-        log.warning("warning: no training image shows %s: %s cannot be learnt", list_first(absent),
-                    "it" if len(absent) == 1 else "they")
-    for remark in dict.fromkeys([*train_statistics.remarks, *val_statistics.remarks]):  # once, if both have it
-        log.warning("warning: %s", remark)
+    if process_group.is_main():
+        _check_data(cfg, {"train": (train_data, train_statistics), "val": (val_data, val_statistics)},
+                    warns=saved is None)
     sample = train_data.read(0)
     height, width = augmentation(sample.image, sample.target, (cfg.seed, 0, 0))[1].shape
     crop = (height, width)
     for size, training in ((crop, True), (val_statistics.sizes[0], False)):
         check_logits(model, cfg.model["_target_"], size, in_channels=len(cfg.dataset.mean),
-                     num_classes=len(labels), training=training)
+                     num_classes=len(train_data.labels), training=training)
+    if not str(cfg.model["_target_"]).startswith(("segtrain.", "torchvision.")):
+        check_independence(model, cfg.model["_target_"], crop, in_channels=len(cfg.dataset.mean))
     state = TrainingState(
         cfg, run_dir, device, train_data, val_data, train_statistics, val_statistics, steps_per_epoch, total_steps,
         model,
@@ -267,6 +268,24 @@ def _check_frozen(cfg: Config[TrainTask]) -> None:
     if cfg.train.freeze_encoder and cfg.checkpoint is None and not cfg.model.get("pretrained") and not may_load:
         raise UserError("train.freeze_encoder=true would keep random weights: give the encoder some to keep, by "
                         "model.pretrained=DEFAULT (where the model has it) or checkpoint=.")
+
+
+def _check_data(cfg: Config[TrainTask], read: Mapping[str, tuple[Dataset, DatasetStatistics]], *, warns: bool) -> None:
+    """Refuse data that cannot be trained on; with `warns` log what else the doctor's checks find in what was read."""
+    splits = [Split(name, data.labels, statistics.seen, statistics.remarks)
+              for name, (data, statistics) in read.items()]
+    is_small = math.prod(len(split.seen) for split in splits) <= MOST_COMPARED
+    findings, _ = find_all(splits, {name: data for name, (data, _) in read.items()}, cfg.dataset.crop,
+                           NEAR_DISTANCE if is_small else None, find_unused=cfg.train.num_images is None)
+    for finding in findings:
+        if finding.severity == ERROR:
+            raise UserError(finding.message, finding.files)
+    if findings and warns:
+        log.warning("warning: %d warnings about the data, of which task=doctor tells more%s\n%s", len(findings),
+                    "" if is_small else " (there are too many images to look for near-duplicates now)",
+                    format_findings(findings, 2, "see task=doctor"))
+    for split in splits:
+        split.seen.clear()  # it takes memory
 
 
 def _start_from(cfg: Config[TrainTask], weights: str, model: nn.Module) -> None:

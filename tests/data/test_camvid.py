@@ -305,7 +305,7 @@ def test_train_and_evaluate_the_original_release(segtrain, tmp_path, monkeypatch
     label[1, 0] = 64
     release(tmp_path / "data", "abcdefghijkl", label)
     assert segtrain(*RUN, "dataset.root=data", "dataset.include_void=true", "dataset.splits=random") == 0
-    assert "warning: labels with colours of no class: 2, 2 pixels" in capsys.readouterr().out
+    assert "labels with colours of no class: 2, 2 pixels" in capsys.readouterr().out
     assert segtrain("task=evaluate", "checkpoint=run", "dataset.split=test", "hydra.run.dir=test") == 0
     results = json.loads(Path("test/results.json").read_text())
     assert (results["num_images"], results["policy"]["num_classes"]) == (4, 12)

@@ -113,7 +113,26 @@ def test_list_from_another_machine(root):
         names(root, images="{split}.txt")
 
 
+@pytest.mark.parametrize("text", [
+    ',ID,"Image_Path","mask"\r\n0,7,"in/a, b.jpg","gt/one.png"\r\n1,8,in/c.jpg,gt/two.png\r\n',  # pandas, Excel
+    "\ufeffid;mask;image\n7;gt\\one.png;in\\a, b.jpg\n8;.\\gt\\two.png;.\\in\\c.jpg\n",
+    "image\tsplit\tlabel\nC:\\Users\\me\\in\\a, b.jpg\ttrain\tC:\\Users\\me\\gt\\one.png\n"
+    "C:\\Users\\me\\in\\c.jpg\ttrain\tC:\\Users\\me\\gt\\two.png\n",
+    '"in/a, b.jpg"  "gt/one.png"\n"in/c.jpg" gt/two.png\n',
+    "\\\\server\\share\\in\\c.jpg\t\\\\server\\share\\gt\\two.png\n"
+    "\\\\server\\share\\in\\a, b.jpg\t\\\\server\\share\\gt\\one.png\n",
+])
+def test_lists_of_spreadsheets_and_of_windows(root, text):
+    place(root, "in/a, b.jpg", "in/c.jpg", "gt/one.png", "gt/two.png")
+    (root / "train.csv").write_text(text, encoding="utf-8")
+    data = Folder("train", str(root), images="{split}.csv")
+    assert data.names == ["in/a, b", "in/c"]
+    assert [path.name for path in data.masks] == ["one.png", "two.png"]
+
+
 @pytest.mark.parametrize(("text", "parts"), [
+    ("id,image,mask\n1,x.jpg\n", ["line 2", "2 values, fewer than its header"]),
+    ("1,x.jpg,m.png\n", ["line 1", "3 values", "id,image,mask"]),
     ("x.jpg\n../../etc/passwd\n", ["line 2", "../../etc/passwd", "below dataset.root"]),
     ("a/../../x.jpg\n", ["line 1", "leads out"]),
     ("/etc/passwd\n", ["etc/passwd, which is not a file"]),
@@ -286,6 +305,8 @@ def test_names_pick_the_images_of_a_split(root, text):
     assert names(root, "val", **options) == ["2"]
     with refused("1 of 1 images have no mask", root / "images" / "without.jpg"):
         names(root, "test", **listed(root, "without\n", "test"))
+    (root / "names.csv").write_text('\ufeff,"name",site\r\n0,"1",a\r\n1,day\\0003,b\r\n', encoding="utf-8")
+    assert names(root, "all", **{**options, "names": "names.csv"}) == ["1", "day/0003"]
 
 
 def test_names_under_a_pattern_are_those_of_files_or_what_wildcards_stand_for(root):

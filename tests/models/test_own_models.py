@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import TINY, mostly_slow
+from helpers import TINY, mostly_slow, refused
 from torch import nn
 
 from segtrain.errors import UserError
-from segtrain.inference.sanity_check import check_logits
+from segtrain.inference.sanity_check import check_independence, check_logits
 from segtrain.models.linknet import LinkNet
 
 NETS = '''
@@ -213,3 +213,27 @@ def test_a_bug_of_segtrains_stays_a_bug():
         check_logits(network, "segtrain.models.linknet.LinkNet", (32, 32), in_channels=3, num_classes=3)
     with pytest.raises(UserError, match="16x32 are too small"):
         check_logits(network, "segtrain.models.linknet.LinkNet", (16, 32), in_channels=3, num_classes=3)
+
+
+class OverBatch(nn.Module):
+    """Logits from which the mean over the batch is taken, or of which random ones are dropped, in any mode."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.conv = kind, nn.Conv2d(3, 2, 1)
+        self.norm = nn.BatchNorm2d(2, track_running_stats=kind != "norm")
+
+    def forward(self, x):
+        logits = self.norm(self.conv(x))
+        return {"mean": logits - logits.mean(0), "dropout": nn.functional.dropout(logits)}.get(self.kind, logits)
+
+
+@pytest.mark.parametrize(("kind", "words"), [
+    ("norm", "in a batch with another"), ("mean", "in a batch with another"), ("dropout", "when it is called again")])
+def test_logits_of_an_image_are_its_own(kind, words):
+    torch.manual_seed(0)
+    with refused("model._target_=mine.Net", words, "in evaluation mode"):
+        check_independence(OverBatch(kind), "mine.Net", (32, 48), in_channels=3)
+    sound = OverBatch(None).train()
+    check_independence(sound, "mine.Net", (32, 48), in_channels=3)
+    assert sound.training

@@ -8,14 +8,18 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from helpers import TINY, UNET, mostly_slow
+from helpers import TINY, UNET, composed, mostly_slow
 from made_files import Memory, make_sample, save_image
 from PIL import Image
 
-from segtrain.data.doctor.findings import check_split, compare_splits
-from segtrain.data.doctor.hashes import compute_difference_hash, find_equal, find_nearest_hash, hash_array
-from segtrain.data.doctor.inspection import Split, count_file_values, describe_image, read_split, summarize
+from segtrain.data.doctor.findings import check_split, compare_splits, find_all
+from segtrain.data.doctor.hashes import compute_difference_hash, find_equal, find_nearest_hash
+from segtrain.data.doctor.inspection import count_file_values, describe_image, read_split, summarize
+from segtrain.data.folder import Folder
 from segtrain.data.images import decode
+from segtrain.data.statistics import compute_statistics
+from segtrain.data.survey import Split, measure
+from segtrain.training.state import NEAR_DISTANCE
 from segtrain.visualize import shrink
 
 SIZE = (48, 64)
@@ -457,6 +461,41 @@ def test_images_are_shrunk_with_their_targets():
     assert set(np.unique(target)) == {0, 1}
 
 
+def with_faults(root):
+    """Plant what training can see, too, in a dataset; return the kinds."""
+    absent_class(root)
+    copy_across(root)
+    Image.fromarray(scene(0)).save(root / "train" / "images" / "0.png", exif=b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0"
+                                   b"\x01\0\0\0\x03\0\0\0\0\0\0\0")
+    sizes(root)
+    save_image(root / "val" / "masks" / "old.png", mask())
+    save_image(root / "val" / "images" / "4.png", np.full((*SIZE, 3), 100, np.uint8))
+    return ["absent_class", "absent_class", "duplicate_across", "exif", "flat", "sizes", "unused"]
+
+
+def test_training_sees_what_the_doctor_sees(root):
+    kinds = with_faults(root)
+    data = {name: Folder(name, str(root)) for name in ("train", "val")}
+    for look in (lambda split: compute_statistics(split, None).seen, lambda split: list(read_split(split, None))):
+        splits = [Split(name, split.labels, look(split), split.remarks()) for name, split in data.items()]
+        findings, _ = find_all(splits, data, (32, 32), NEAR_DISTANCE, find_unused=True)
+        assert sorted(each.kind for each in findings) == kinds
+    assert composed("task=doctor").task.near_distance == NEAR_DISTANCE
+
+
+@pytest.mark.slow
+def test_training_shows_its_warnings_in_one_block_once(root, segtrain, tmp_path, capsys):
+    kinds, run = with_faults(root), tmp_path / "run"
+    assert segtrain("dataset=folder", f"dataset.root={root}", *UNET, "train.batch_size=1", "train.epochs=1",
+                    "runtime.workers=0", "runtime.threads=1", "dataset.crop=[32,32]", "train.report=false",
+                    f"hydra.run.dir={run}") == 0
+    said = capsys.readouterr().out
+    assert said.count(f"warning: {len(kinds)} warnings about the data") == 1
+    assert all(said.count(f"warning: {kind}, ") == 1 for kind in kinds)
+    assert segtrain(f"resume={run}", "train.epochs=2") == 0
+    assert "about the data" not in capsys.readouterr().out
+
+
 def test_flat_images_have_no_near_duplicates():
     splits = [read("train", [make_sample(mask())]), read("val", [make_sample(mask()[:40])])]
     findings, leaks = compare_splits(splits, 64)
@@ -488,8 +527,11 @@ def test_nearest_hash_counts_bits():
     assert find_nearest_hash(2**63, np.array([0], dtype=np.uint64)) == (0, 1)
 
 
-def test_digest_is_of_size_and_values():
-    array = np.arange(12, dtype=np.uint8)
-    assert hash_array(array.reshape(3, 4)) == hash_array(array.reshape(3, 4).copy())
-    assert hash_array(array.reshape(3, 4)) != hash_array(array.reshape(4, 3))
+def test_digests_are_of_size_and_values():
+    target, other = mask(), mask()
+    other[0, 0] = 1
+    one, same, turned, changed = (measure(make_sample(values)) for values in (target, target.copy(), target.T, other))
+    assert one == same
+    assert len({one.image_digest, turned.image_digest, changed.image_digest}) == 2
+    assert len({found.target_digest for found in (one, turned, changed)}) == 3
     assert find_equal([b"a", b"b", b"a", b"c"]) == [[0, 2]]

@@ -1,7 +1,7 @@
 """What is wrong with a dataset, as findings: errors, with which training would fail, and warnings."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -11,9 +11,9 @@ import numpy as np
 
 from segtrain.data.base import Dataset
 from segtrain.data.doctor.hashes import find_equal, find_nearest_hash
-from segtrain.data.doctor.inspection import Content, Split, count_class_pixels
 from segtrain.data.images import IMAGE_SUFFIXES
 from segtrain.data.statistics import describe_all_void, describe_one_class
+from segtrain.data.survey import Content, Split
 
 ERROR, WARNING = "error", "warning"
 BLENDED = 0.15  # of the boundaries: interpolation leaves 0.17 and more, drawn masks have 0.1 at most
@@ -30,7 +30,26 @@ class Finding:
     files: list[str] = field(default_factory=list)  # all that are concerned
 
 
-def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
+def find_all(splits: Sequence[Split], datasets: Mapping[str, Dataset], crop: Sequence[int], near_distance: int | None,
+             *, find_unused: bool, others: Sequence[Finding] = ()) -> tuple[list[Finding], list[dict[str, Any]]]:
+    """Return what is wrong with a dataset, as far as its splits were looked at, and the summary of `compare_splits`.
+
+    Args:
+        splits: The splits, of the doctor, or of a training, which looks less closely.
+        datasets: Their datasets, by name.
+        crop: Height and width of dataset.crop.
+        near_distance: See `compare_splits`.
+        find_unused: Whether to look for files that no sample uses.
+        others: What was found before.
+    """
+    across, leaks = compare_splits(splits, near_distance)
+    found = [*others, *(finding for split in splits for finding in check_split(split, crop)), *across,
+             *find_same_masks(splits, near_distance or 0), *find_unlearnt_classes(splits),
+             *(find_unused_files(list(datasets.values())) if find_unused else ())]
+    return _merge(found), leaks
+
+
+def _merge(findings: Iterable[Finding]) -> list[Finding]:
     """Return the findings, those that several splits share only once: of a class file, of the whole dataset."""
     found: dict[tuple[str, str, str], Finding] = {}
     for finding in findings:
@@ -46,7 +65,7 @@ def check_split(split: Split, crop: Sequence[int]) -> list[Finding]:
     used = split.usable
     if used and not any(content.labelled for _, content in used):
         return [*found, Finding(ERROR, "all_void", [split.name], describe_all_void(len(used), used[0][0].file))]
-    shown = [label.name for label, pixels in zip(split.labels, count_class_pixels(split), strict=True) if pixels]
+    shown = split.shown_classes
     if split.name == "train" and len(shown) == 1 and len(used) == len(split.seen):
         first = used[0][0].file
         found.append(Finding(ERROR, "one_class", [split.name], describe_one_class(shown[0], first), [first]))
@@ -79,19 +98,18 @@ def _check_samples(split: Split) -> _Warnings:
 
 
 def _check_classes(split: Split) -> _Warnings:
-    pixels = dict(zip([label.name for label in split.labels], count_class_pixels(split), strict=True))
-    shown = [name for name, count in pixels.items() if count]
+    shown = split.shown_classes
     if 2 * len(split.usable) < len(split.seen):
         pass  # what most images are refused for comes first: the few others say little about the classes
-    elif len(shown) == 1 and len(pixels) > 1 and split.name != "train":
+    elif len(shown) == 1 and len(split.labels) > 1 and split.name != "train":
         first = split.usable[0][0].file
         yield "one_class", (f"every labelled pixel of {split.name} is {shown[0]}, the first mask is {first}: look how "
                             "the masks are saved, and what is void."), [first]
     elif len(shown) > 1:
         effect = "it cannot be learnt" if split.name == "train" else "it is not scored"
-        for name, count in pixels.items():
-            if not count:
-                yield "absent_class", f"no pixel of {split.name} is of the class {name}: {effect}.", []
+        for label in split.labels:
+            if label.name not in shown:
+                yield "absent_class", f"no pixel of {split.name} is of the class {label.name}: {effect}.", []
     for group in find_equal([label.color for label in split.labels]):
         yield "same_color", (f"the classes {' and '.join(split.labels[place].name for place in group)} have the same "
                              "colour: no image tells them apart; give each its own in the class file."), []
@@ -195,8 +213,8 @@ def compare_splits(splits: Sequence[Split], near_distance: int | None) -> tuple[
 def _find_copies(first: Split, second: Split) -> list[Finding]:
     """Return a finding for each image of the first split that is in the second; its files start with that image."""
     known = {content.image_digest: (seen.image, content.target_digest) for seen, content in first.usable}
-    copies: dict[bytes, list[str]] = {}
-    contradicted: set[bytes] = set()
+    copies: dict[tuple[int, int | None], list[str]] = {}
+    contradicted: set[tuple[int, int | None]] = set()
     for seen, content in second.usable:
         if content.image_digest in known:
             copies.setdefault(content.image_digest, []).append(seen.image)
@@ -233,7 +251,7 @@ def find_unlearnt_classes(splits: Sequence[Split]) -> list[Finding]:
     train = next((split for split in splits if split.name == "train" and split.usable), None)
     if train is None:
         return []
-    absent = [label for label, count in zip(train.labels, count_class_pixels(train), strict=True) if not count]
+    absent = [label for label in train.labels if label.name not in train.shown_classes]
     found = []
     for split in splits:
         for label in absent:

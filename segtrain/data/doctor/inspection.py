@@ -1,8 +1,8 @@
-"""Read a split once, past all its faults, and keep of each sample what fits in a few hundred bytes."""
+"""Look at every sample of a split, past all its faults, and at what its files tell of what happened to them before."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,73 +11,16 @@ from PIL import Image
 
 from segtrain.data.base import Dataset, Sample
 from segtrain.data.color_masks import pack
-from segtrain.data.doctor.hashes import compute_difference_hash, hash_array
-from segtrain.data.images import decode, is_deep, read_orientation
-from segtrain.data.statistics import check_sample, find_instances
+from segtrain.data.images import decode, is_deep
+from segtrain.data.statistics import check_content, find_instances
+from segtrain.data.survey import Content, Seen, Split, measure
 from segtrain.data.threads import map_in_order
 from segtrain.errors import UserError
-from segtrain.labels import IGNORE_INDEX, Label
+from segtrain.labels import IGNORE_INDEX
 
 MOST_VALUES = 64  # different values kept of one file; a JPEG mask has thousands
 GREY = 128  # the brightness that decoders give to what is missing of a JPEG
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Content:
-    """What a sample that can be trained on holds."""
-
-    size: tuple[int, int]  # (height, width)
-    pixels: dict[int, int]  # of each train id that occurs
-    sums: tuple[int, ...]  # of each channel's values 0..255, (red, green, blue)
-    squares: tuple[int, ...]  # the sums of their squares
-    image_digest: bytes  # the same for images that are the same, pixel by pixel
-    target_digest: bytes
-    near_hash: int | None  # the image's compute_difference_hash
-    is_plain: bool  # whether the target is so simple that others may be the same
-    grey_rows: int  # at the bottom of the image, as if its file were cut off
-    blended: float | None  # the share of the target's boundaries that look interpolated
-    mixed_objects: int  # objects of the instance map that lie on several classes
-    num_objects: int
-
-    @property
-    def labelled(self) -> int:
-        """How many pixels have a class."""
-        return sum(self.pixels.values()) - self.pixels.get(IGNORE_INDEX, 0)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One sample. What its dataset does not tell of its files is None, 1 or empty."""
-
-    file: str  # the name that its dataset gives it in messages
-    image: str  # the image's file, or `file`
-    image_kind: str | None  # as "PNG, RGB, 8 bits"
-    orientation: int  # how the image is turned to stand upright, 1..8 as in EXIF; 1 is not at all
-    mask_kind: str | None
-    values: dict[str, int]  # pixels by the values of the mask's file, before any table
-    content: Content | None  # None where the sample cannot be used
-    fault: str | None = None  # why not
-
-
-@dataclass
-class Split:
-    """One split, as far as it was read."""
-
-    name: str
-    labels: tuple[Label, ...]
-    seen: list[Seen] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-
-    @property
-    def usable(self) -> list[tuple[Seen, Content]]:
-        """The samples without a fault, with what they hold."""
-        return [(seen, seen.content) for seen in self.seen if seen.content is not None]
-
-    @property
-    def contents(self) -> list[Content]:
-        """What the samples without a fault hold."""
-        return [content for _, content in self.usable]
 
 
 def read_split(dataset: Dataset, instances: str | None) -> Iterator[Seen]:
@@ -91,14 +34,15 @@ def _look(dataset: Dataset, index: int, instances: str | None) -> Seen:
     content, fault = None, None
     try:
         sample = dataset.read(index)
-        counts = check_sample(sample, dataset.labels, file)
+        content = _measure_all(sample)
+        check_content(content, dataset.labels, file)
         if instances == "maps":
             find_instances(sample.target, sample.instances, dataset.labels, instances, file)
-        content = _measure(sample, counts)
     except UserError as error:
-        fault = str(error)
-    return Seen(file, str(image or file), _try(image, describe_image, None), _try(image, read_orientation, 1),
-                _try(mask, describe_image, None), _try(mask, count_file_values, {}), content, fault)
+        content, fault = None, str(error)
+    turn = 1 if content is None else dataset.orientation(index)
+    return Seen(file, str(image or file), turn, content, fault, _try(image, describe_image, None),
+                _try(mask, describe_image, None), _try(mask, count_file_values, {}))
 
 
 def _try(path: Path | None, convert: Callable[[Image.Image], T], default: T) -> T:
@@ -109,16 +53,15 @@ def _try(path: Path | None, convert: Callable[[Image.Image], T], default: T) -> 
         return default
 
 
-def _measure(sample: Sample, counts: np.ndarray) -> Content:
+def _measure_all(sample: Sample) -> Content:
     levels = np.arange(256)
     channels = [np.bincount(sample.image[..., channel].ravel(), minlength=256) for channel in range(3)]
-    mixed = (0, 0) if sample.instances is None else count_mixed_objects(sample.target, sample.instances)
-    return Content(
-        (sample.target.shape[0], sample.target.shape[1]),
-        {int(train_id): int(counts[train_id]) for train_id in np.flatnonzero(counts)},
-        tuple(int(channel @ levels) for channel in channels), tuple(int(channel @ levels**2) for channel in channels),
-        hash_array(sample.image), hash_array(sample.target), compute_difference_hash(sample.image),
-        is_plain(sample.target), count_grey_rows(sample.image), measure_blending(sample.target), *mixed)
+    mixed, objects = (0, 0) if sample.instances is None else count_mixed_objects(sample.target, sample.instances)
+    return replace(
+        measure(sample), sums=tuple(int(channel @ levels) for channel in channels),
+        squares=tuple(int(channel @ levels**2) for channel in channels), is_plain=is_plain(sample.target),
+        grey_rows=count_grey_rows(sample.image), blended=measure_blending(sample.target), mixed_objects=mixed,
+        num_objects=objects)
 
 
 def describe_image(image: Image.Image) -> str:
@@ -185,24 +128,13 @@ def count_mixed_objects(target: np.ndarray, instances: np.ndarray) -> tuple[int,
     return int(np.count_nonzero(10 * most <= 9 * totals)), len(objects)
 
 
-# ---- sums over a split
-
-
-def count_class_pixels(split: Split) -> list[int]:
-    """Return the pixels of each class."""
-    return [sum(content.pixels.get(label.train_id, 0) for content in split.contents) for label in split.labels]
-
-
-def count_image_pixels(split: Split) -> list[int]:
-    """Return, for each class, the labelled pixels of the images that show it."""
-    return [sum(content.labelled for content in split.contents if label.train_id in content.pixels)
-            for label in split.labels]
+# ---- a split in numbers
 
 
 def summarize(split: Split) -> dict[str, Any]:
     """Return what was found in a split as plain values."""
     sizes = Counter(f"{content.size[1]}x{content.size[0]}" for content in split.contents)
-    pixels = dict(zip([label.name for label in split.labels], count_class_pixels(split), strict=True))
+    pixels = dict(zip([label.name for label in split.labels], split.class_pixels, strict=True))
     return {
         "num_images": len(split.seen),
         "num_usable": len(split.contents),

@@ -6,7 +6,8 @@ from typing import Any
 
 from segtrain.data.color_masks import to_hex
 from segtrain.data.doctor.findings import Finding
-from segtrain.data.doctor.inspection import Split, collect_mask_values, count_class_pixels, count_image_pixels
+from segtrain.data.doctor.inspection import collect_mask_values
+from segtrain.data.survey import Split
 from segtrain.labels import IGNORE_INDEX
 from segtrain.losses import compute_class_weights
 from segtrain.terminal import percent, table
@@ -22,7 +23,7 @@ def recommend(train: Split) -> dict[str, Any]:
     A value without data to compute it from is None.
     """
     names = [label.name for label in train.labels]
-    pixels, around = count_class_pixels(train), count_image_pixels(train)
+    pixels, around = train.class_pixels, train.image_pixels
     weights = {}
     for kind in ("enet", "median_frequency"):
         found = compute_class_weights(kind, pixels, around) if any(pixels) else None
@@ -80,8 +81,8 @@ def format_tables(results: dict[str, Any]) -> str:
     return "\n".join(f"{part}\n" for part in parts if part)
 
 
-def format_findings(findings: Sequence[Finding]) -> str:
-    """Write the findings by severity and kind, the first of each kind."""
+def format_findings(findings: Sequence[Finding], most: int = SHOWN, elsewhere: str = "see the report") -> str:
+    """Write the findings by severity and kind, the first of each kind, and `elsewhere` behind the number of others."""
     if not findings:
         return "no errors, no warnings"
     groups: dict[tuple[str, str], list[Finding]] = {}
@@ -90,14 +91,14 @@ def format_findings(findings: Sequence[Finding]) -> str:
     lines = []
     for (severity, kind), group in groups.items():
         lines.append(f"{severity}: {kind}, {len(group)}")
-        for finding in group[:SHOWN]:
+        for finding in group[:most]:
             lines.append(f"  {finding.message}")
             others = [file for file in finding.files if file not in finding.message] if len(finding.files) > 1 else []
-            lines += [f"    also {file}" for file in others[:SHOWN]]
-            if len(others) > SHOWN:
-                lines.append(f"    and {len(others) - SHOWN} more, see the report")
-        if len(group) > SHOWN:
-            lines.append(f"  and {len(group) - SHOWN} more, see the report")
+            lines += [f"    also {file}" for file in others[:most]]
+            if len(others) > most:
+                lines.append(f"    and {len(others) - most} more, {elsewhere}")
+        if len(group) > most:
+            lines.append(f"  and {len(group) - most} more, {elsewhere}")
     return "\n".join(lines)
 
 
