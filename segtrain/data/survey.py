@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from segtrain.data.base import Dataset, Sample
-from segtrain.data.doctor.hashes import compute_difference_hash
+from segtrain.data.hashes import compute_difference_hash
 from segtrain.labels import IGNORE_INDEX, Label
 
 

@@ -67,7 +67,7 @@ def check_independence(network: nn.Module, target: str, image_size: tuple[int, i
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     images = torch.randn(2, in_channels, *image_size, generator=torch.Generator().manual_seed(0)).to(device)
     images[1] = images[1] / 2 + 1  # another image, of another mean and contrast
-    with keep_modes(network), torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with keep_state(network), torch.no_grad():
         network.eval()
         alone, again, together = network(images[:1]), network(images[:1]), network(images)[:1]
     if not torch.isfinite(together).all():

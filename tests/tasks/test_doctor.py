@@ -13,9 +13,9 @@ from made_files import Memory, make_sample, save_image
 from PIL import Image
 
 from segtrain.data.doctor.findings import check_split, compare_splits, find_all
-from segtrain.data.doctor.hashes import compute_difference_hash, find_equal, find_nearest_hash
 from segtrain.data.doctor.inspection import count_file_values, describe_image, read_split, summarize
 from segtrain.data.folder import Folder
+from segtrain.data.hashes import compute_difference_hash, find_equal, find_nearest_hash
 from segtrain.data.images import decode
 from segtrain.data.statistics import compute_statistics
 from segtrain.data.survey import Split, measure

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from segtrain.data.base import Dataset
-from segtrain.data.doctor.hashes import find_equal, find_nearest_hash
+from segtrain.data.hashes import find_equal, find_nearest_hash
 from segtrain.data.images import IMAGE_SUFFIXES
 from segtrain.data.statistics import describe_all_void, describe_one_class
 from segtrain.data.survey import Content, Split
