@@ -107,6 +107,11 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+def check_regular(path: Path) -> None:
+    """Raise OSError unless a path is a regular file that can be opened; see `open_regular`."""
+    open_regular(path).close()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file completely or not at all; parts of names that are not UTF-8 are written as escapes.
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from segtrain.data.checks import SETTINGS, check
 from segtrain.errors import UserError
 from segtrain.files import MAX_BYTES, read_text
 from segtrain.labels import IGNORE_INDEX, Label, make_up_color
@@ -57,6 +58,7 @@ class _Row:
     values: dict[str, Any]
 
 
+@check(SETTINGS, "a class file that lists no class or too many, or a name or value twice")
 def read_class_file(path: Path) -> Classes:
     """Read a class file, by its suffix.
 
@@ -116,6 +118,7 @@ def read_color(value: Any) -> tuple[int, int, int] | None:
 # ---- from the kinds of file to rows
 
 
+@check(SETTINGS, "rows of a class file with another number of values than its header, and invalid CSV")
 def _read_csv(path: Path, text: str) -> list[_Row]:
     lines = csv.reader(io.StringIO(text, newline=""))
     columns: list[str] = []
@@ -138,6 +141,7 @@ def _read_csv(path: Path, text: str) -> list[_Row]:
     return rows
 
 
+@check(SETTINGS, "unknown columns of a class file")
 def _check_header(path: Path, columns: list[str]) -> None:
     allowed: Iterable[str] = COLUMNS
     if {"r", "g", "b"} <= set(columns):
@@ -163,6 +167,7 @@ def _read_lines(path: Path, text: str) -> list[_Row]:
     return rows
 
 
+@check(SETTINGS, "class files that are not valid JSON or YAML")
 def _parse(path: Path, text: str, parser: Any) -> Any:
     try:
         return parser(text)
@@ -201,6 +206,7 @@ def _find_doubled(values: Iterable[T]) -> list[T]:
     return [value for value, number in Counter(values).items() if number > 1]
 
 
+@check(SETTINGS, "class files that hold neither a list nor a mapping")
 def _read_tree(tree: Any, path: Path) -> list[_Row]:
     if isinstance(tree, dict):
         inner = [tree[key] for key in LISTS if isinstance(tree.get(key), list | dict) and read_color(tree[key]) is None]
@@ -242,6 +248,7 @@ def _join_color(values: dict[str, Any]) -> dict[str, Any]:
 # ---- from rows to classes
 
 
+@check(SETTINGS, "names, values, colors and has_instances of a class that cannot be meant")
 def _make_label(row: _Row, train_id: int) -> Label:
     where, name = row.where, row.values.get("name")
     if isinstance(name, int) and not isinstance(name, bool):

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from segtrain.data.base import Dataset, Sample, View
+from segtrain.data.checks import MATCHED, check
 from segtrain.errors import UserError, list_first, list_part
 from segtrain.labels import IGNORE_INDEX, Label
 
@@ -54,6 +55,7 @@ def to_original(data: Dataset, pred: np.ndarray) -> tuple[Dataset, np.ndarray]:
     return data, pred
 
 
+@check(MATCHED, "classes of other names than the checkpoint's; the same in another order are matched by name")
 def match_classes(data: Dataset, trained: Sequence[Label], class_map: Mapping[str, str] | None,
                   path: Path) -> Dataset:
     """Return a dataset with the train ids of the network's classes, which are found by their names.
@@ -90,6 +92,7 @@ def match_classes(data: Dataset, trained: Sequence[Label], class_map: Mapping[st
     return Reordered(data, order)
 
 
+@check(MATCHED, "names in dataset.class_map that are of no class")
 def _check_map(class_map: Mapping[str, str], trained: Sequence[Label], data: Dataset) -> None:
     for what, given, known in (("checkpoint", class_map, trained), ("dataset", class_map.values(), data.labels)):
         names = [label.name for label in known]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segtrain.data.checks import READ, check
 from segtrain.errors import UserError, list_first
 from segtrain.labels import IGNORE_INDEX, Label
 
@@ -34,6 +35,7 @@ def find_rows(colors: np.ndarray, table: Sequence[Color]) -> tuple[np.ndarray, d
     return rows, {} if known.all() else _count_packed(packed[~known])
 
 
+@check(READ, "colors of no class, unless dataset.void=rest or dataset.nearest_colors take them")
 def convert_colors(values: np.ndarray, labels: Sequence[Label], void: Sequence[Color], path: Path, *,
                    nearest: bool | int, remark: str, rest: dict[Color, int] | None = None) -> np.ndarray:
     """Turn the colours of a mask, uint8 (H, W, 3) RGB, into train ids, uint8 (H, W), 0..K-1 or 255.
@@ -118,6 +120,7 @@ def to_hex(color: Color) -> str:
     return "#" + bytes(color).hex()
 
 
+@check(READ, "color masks of classes that share a color")
 def _make_table(labels: Sequence[Label], void: Sequence[Color], path: Path) -> tuple[list[Color], list[Label]]:
     """Return the colours of the classes and, behind them, of void; and the class of each of the former."""
     table = [color for label in labels for color in label.colors]

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+from segtrain.data.checks import LISTED, WARNED, check
 from segtrain.data.images import IMAGE_SUFFIXES
 from segtrain.errors import UserError, list_first
 
@@ -20,6 +21,7 @@ OTHER_SUFFIXES = {".heic", ".heif", ".avif", ".jxl", ".npy", ".mat", ".dng", ".c
                   ".pdf"}
 
 
+@check(LISTED, "images without a mask or an instance map")
 def find_partners(images: dict[str, Path], others: dict[str, T], where: Path, what: str = "mask",
                   ending: str = "") -> list[T]:
     """Return what belongs to each image, in the order of the images' sorted names; others are left alone.
@@ -32,9 +34,10 @@ def find_partners(images: dict[str, Path], others: dict[str, T], where: Path, wh
         longer = next((name for name in sorted(others) if name.startswith(alone[0])), None)
         hint = "" if longer is None else (f" {others[longer]} is there: if it is the {what}, set dataset.mask_suffix="
                                           f"{longer.removeprefix(alone[0])}{ending}.")
+        skip = " or leave such images out with dataset.skip_without_mask=true." if what == "mask" else "."
         raise UserError(f"{len(alone)} of {len(images)} images have no {what} below {where}, the first is "
-                        f"{images[alone[0]]}: add its {what}, {alone[0]}{ending}.png, or remove the image.{hint}",
-                        [str(images[name]) for name in alone])
+                        f"{images[alone[0]]}: add its {what}, {alone[0]}{ending}.png, or remove the image"
+                        f"{',' * (what == 'mask')}{skip}{hint}", [str(images[name]) for name in alone])
     return [others[name] for name in sorted(images)]
 
 
@@ -44,6 +47,7 @@ def leave_out(images: dict[str, Path], others: Mapping[str, object]) -> tuple[di
     return (kept, [images[name] for name in sorted(images.keys() - kept)]) if kept else (images, [])
 
 
+@check(LISTED, "two files of one name")
 def find_by_name(folder: Path, key: str) -> dict[str, Path]:
     """Find the images below a folder by their relative names without suffix, of which no two may be the same."""
     found: dict[str, Path] = {}
@@ -61,6 +65,7 @@ def name_of(path: Path) -> str:
     return unicodedata.normalize("NFC", path.with_suffix("").as_posix())
 
 
+@check(LISTED, "splits without images")
 def refuse_empty(images: Collection[str], where: Path, keys: str) -> None:
     """Raise UserError if a split has no images."""
     if not images:
@@ -73,6 +78,7 @@ def has_images(folder: Path) -> bool:
     return folder.is_dir() and any(path.suffix.lower() in IMAGE_SUFFIXES for path in list_files(folder, str(folder)))
 
 
+@check(LISTED, "images of kinds that are not read, pipes and loops of links, which are left out", then=WARNED)
 def list_images(folder: Path, key: str) -> list[Path]:
     """List the images below a folder; see `list_files`. Images of other kinds are named in a warning."""
     files = list_files(folder, key)
@@ -96,6 +102,7 @@ def _may_be_read(path: Path) -> bool:
         return error.errno != errno.ELOOP
 
 
+@check(LISTED, "folders that are missing or cannot be listed")
 def list_files(folder: Path, key: str) -> list[Path]:
     """List the files below a folder, sorted; links to folders are followed, hidden files and folders left alone."""
     if not folder.is_dir():
@@ -120,6 +127,7 @@ def is_glob(pattern: str) -> bool:
     return "*" in pattern or "?" in pattern
 
 
+@check(LISTED, "two files that a pattern does not tell apart")
 def find_images(root: Path, pattern: str, key: str) -> tuple[dict[str, Path], dict[str, str]]:
     """Find images in a folder below root, or by a pattern: * within a name, ** through folders, ? for a letter.
 
@@ -142,8 +150,9 @@ def find_images(root: Path, pattern: str, key: str) -> tuple[dict[str, Path], di
             continue
         identity = "/".join(part for part in match.groups() if part)
         if identity in paths:
-            raise UserError(f"{paths[identity]} and {path} have the same name for {key}={pattern}: keep one of them, "
-                            "or choose wildcards that tell them apart.")
+            raise UserError(f"{paths[identity]} and {path} have the same name for {key}={pattern}: if one is the mask "
+                            "of the other, tell them apart by dataset.images and dataset.masks, as *.jpg and *.png; "
+                            "else keep one of them, or choose wildcards that tell them apart.")
         paths[identity], names[identity] = path, name
     return paths, names
 

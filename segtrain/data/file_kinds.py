@@ -39,7 +39,7 @@ def explain_file(path: Path) -> tuple[str, str] | None:
         with open_regular(path) as file:
             start = file.read(64)
         if not start:
-            return "the file is empty", "replace or remove it"
+            return "the file is empty", "replace it, or remove the sample"
         for pattern, kind, remedy in BEGINNINGS:
             if re.match(pattern, start, re.IGNORECASE | re.DOTALL):
                 return kind, remedy

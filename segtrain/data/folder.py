@@ -10,6 +10,7 @@ import numpy as np
 
 from segtrain.data import discovery, lists
 from segtrain.data.base import FileDataset
+from segtrain.data.checks import LISTED, SETTINGS, WARNED, check
 from segtrain.data.class_files import read_class_file
 from segtrain.data.discovery import find_partners
 from segtrain.data.images import IMAGE_SUFFIXES
@@ -33,6 +34,7 @@ class Folder(FileDataset):
     split. {class} in `masks` stands for the name of a class: each then has masks of its own.
     """
 
+    @check(SETTINGS, "dataset.root that is missing or not a folder")
     def __init__(self, split: str, root: str | None = None, classes: str = "classes.csv",
                  images: str = "{split}/images", masks: str | None = "{split}/masks", mask_suffix: str = "",
                  skip_without_mask: bool = False, void: list[int | str | list[int]] | Literal["rest"] | None = None,
@@ -86,6 +88,7 @@ class Folder(FileDataset):
         return [*leaky, *super().remarks(), *self._rule.remarks()]
 
 
+@check(SETTINGS, "train and val of the same images; ways of splitting that exclude each other")
 def _check_splitting(paths: dict[str, str | None], split: str, names: str | None, val_fraction: float | None,
                      test_fraction: float | None, group: str | None) -> None:
     """Check that train and val will not be the same images, and that ways of splitting are not mixed."""
@@ -117,6 +120,7 @@ def _check_splitting(paths: dict[str, str | None], split: str, names: str | None
             "dataset.names; to evaluate them all, call the split otherwise, dataset.split=all.")
 
 
+@check(LISTED, "images that are all masks themselves")
 def _find(base: Path, paths: dict[str, str | None], mask_suffix: str, listed: Path | None, *,
           find_masks: Callable[[Path, str, str], dict[str, Masks]], skip_without_mask: bool,
           targets_only: bool) -> tuple[list[tuple[str, Path, Masks, Path | None]], list[Path]]:
@@ -172,6 +176,7 @@ def _find_masks(base: Path, pattern: str, suffix: str) -> dict[str, Masks]:
     return {identity.removesuffix(suffix): {path: 0} for identity, path in found.items() if identity.endswith(suffix)}
 
 
+@check(LISTED, "masks of each class: none for any class, or some for the class of the value 0")
 def _find_class_masks(base: Path, pattern: str, suffix: str, labels: Sequence[Label]) -> dict[str, Masks]:
     """Find the masks of each class by their images' identities; a class without any is absent, or the background."""
     found: dict[str, Masks] = {}
@@ -194,6 +199,7 @@ def _find_class_masks(base: Path, pattern: str, suffix: str, labels: Sequence[La
     return found
 
 
+@check(LISTED, "masks of classes that the class file does not list, which are left out", then=WARNED)
 def _warn_of_other_classes(base: Path, pattern: str, used: set[Path]) -> None:
     """Name the masks under a pattern of one mask a class that are of none."""
     every = pattern.replace(CLASS, "*") + ("" if discovery.is_glob(pattern) else "/**")
@@ -202,6 +208,7 @@ def _warn_of_other_classes(base: Path, pattern: str, used: set[Path]) -> None:
         log.warning("warning: %d masks are of no class in the class file and left out, the first is %s", len(others),
                     others[0])
 
+@check(LISTED, "several masks beside one image")
 def _find_beside(images: dict[str, Path], suffix: str) -> dict[str, Path]:
     """Find the masks of listed images in their own folders."""
     masks = {}

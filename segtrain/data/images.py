@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from segtrain.data.checks import READ, check
 from segtrain.data.color_masks import find_palette_fault
 from segtrain.data.file_kinds import count_extra_bands, explain_file
 from segtrain.errors import UserError, list_first
@@ -56,6 +57,7 @@ def read_pair(image_path: Path, mask_path: Path, labels: Sequence[Label] = ()) -
     return image, mask
 
 
+@check(READ, "an image and its mask or instance map of different sizes")
 def check_sizes(image: np.ndarray, image_path: Path, mask: np.ndarray, mask_path: Path, what: str = "mask") -> None:
     """Raise UserError if an image (H, W, 3) and what belongs to it (H, W) differ in size."""
     if image.shape[:2] != mask.shape:
@@ -70,6 +72,7 @@ def check_sizes(image: np.ndarray, image_path: Path, mask: np.ndarray, mask_path
                         f"{remedy}")
 
 
+@check(READ, "mask values that are neither a class nor void")
 def to_train_ids(mask: np.ndarray, labels: Sequence[Label], void: Sequence[int], path: Path,
                  remedy: str = "Correct the mask or the class table.") -> np.ndarray:
     """Turn the values of a mask, 0..255 in uint8 or 0..65535 (H, W), into train ids, uint8 (H, W), 0..K-1 or 255.
@@ -116,6 +119,9 @@ def list_counts(values: Iterable[int], counts: np.ndarray) -> str:
     return list_first([f"{value} ({counts[value]} pixels)" for value in values])
 
 
+@check(READ,
+       "files that cannot be decoded, are something else than images (Git LFS pointers, web pages, HEIC, archives), "
+       "hold several images, or are so large that they may be an attack")
 def decode(path: Path, convert: Callable[[Image.Image], T]) -> T:
     """Open an image and return what `convert` makes of it; every error becomes a UserError: it is the file's fault."""
     try:
@@ -131,7 +137,7 @@ def decode(path: Path, convert: Callable[[Image.Image], T]) -> T:
         raise UserError(f"{path} is refused, for its size may be an attack ({_join_lines(error)}): "
                         "cut it into tiles, or remove it.") from error
     except Exception as error:  # broken files raise OSError, SyntaxError, struct.error, zlib.error, ...
-        reason, remedy = explain_file(path) or (_join_lines(error), "replace or remove it")
+        reason, remedy = explain_file(path) or (_join_lines(error), "replace it, or remove the sample")
         raise UserError(f"{path} cannot be read as an image ({reason}): {remedy}.") from error
 
 
@@ -171,6 +177,7 @@ def _join_lines(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+@check(READ, "images of real numbers, of printing inks (CMYK), or with bands beyond red, green and blue")
 def _to_rgb(image: Image.Image, path: Path, bits: int | None) -> np.ndarray:
     if image.mode == "F":
         raise UserError(f"{path} is an image of mode F, of real numbers: save it with 8 or 16 bits a channel.")
@@ -192,6 +199,7 @@ def _read_all(path: Path) -> bytes:
         return file.read()
 
 
+@check(READ, "16-bit images that cannot be read with all their bits")
 def _read_deep(image: Image.Image, path: Path) -> np.ndarray:
     """Read an image of 16 bits a channel whole: of colours, Pillow keeps 8 bits only."""
     if image.mode.startswith("I"):
@@ -202,6 +210,7 @@ def _read_deep(image: Image.Image, path: Path) -> np.ndarray:
     return values if values.ndim == 2 else values[..., 2::-1]  # OpenCV's order is blue, green, red, alpha
 
 
+@check(READ, "16-bit images that never use the highest bit, unless dataset.image_bits is set; values beyond it")
 def _to_8_bits(values: np.ndarray, path: Path, bits: int | None) -> np.ndarray:
     lowest, highest = int(values.min()), int(values.max())
     top = 2 ** (bits or 16) - 1
@@ -210,12 +219,13 @@ def _to_8_bits(values: np.ndarray, path: Path, bits: int | None) -> np.ndarray:
                         + ("correct dataset.image_bits." if bits else "save it with 8 or 16 bits a channel."))
     if bits is None and 0 < highest < 2**15:
         used = max(8, highest.bit_length())
-        raise UserError(f"{path} has 16 bits a channel, but its highest value is {highest}, as of {used}-bit data: say "
-                        f"how many bits the camera uses, dataset.image_bits={used} or more, up to 16 if the image is "
-                        "just dark.")
+        raise UserError(f"{path} has 16 bits a channel, but its highest value is {highest}, as of {used}-bit data: "
+                        "save it with 8, or, with dataset=folder, say how many bits the camera uses, "
+                        f"dataset.image_bits={used} or more, up to 16 if the image is just dark.")
     return ((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
 
 
+@check(READ, "index masks saved as RGB or lossily, or with a palette of another order")
 def _to_index(image: Image.Image, path: Path, labels: Sequence[Label]) -> np.ndarray:
     if image.mode not in ("L", "P", "1"):
         raise UserError(f"{path} is a mask of mode {image.mode}: save it as one 8-bit class number "

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+from segtrain.data.checks import LISTED, check
 from segtrain.data.discovery import is_glob, name_of
 from segtrain.data.images import IMAGE_SUFFIXES
 from segtrain.errors import UserError
@@ -27,6 +28,7 @@ def is_list(pattern: str) -> bool:
     return not is_glob(pattern) and pattern.lower().endswith(LIST_SUFFIXES)
 
 
+@check(LISTED, "lists that are empty, name an image twice or a missing file, or have other columns on some lines")
 def read_list(path: Path, root: Path, key: str, *, masks_only: bool = False) -> tuple[dict[str, Path], dict[str, Path]]:
     """Read a list file: an image path a line, or image and mask; see `read_rows`.
 
@@ -59,7 +61,8 @@ def read_list(path: Path, root: Path, key: str, *, masks_only: bool = False) -> 
         name = name_of(image.relative_to(root))
         if name in images:
             both = "twice" if image == images[name] else f"and {images[name]}, which have the same name"
-            raise UserError(f"{path} lists {image} {both}: keep one of them.")
+            raise UserError(f"{path} lists {image} {both}: list each image once, and a mask behind its image, on the "
+                            "same line.")
         images[name] = image
         if mask:
             masks[name] = mask[0]
@@ -74,6 +77,7 @@ def read_list(path: Path, root: Path, key: str, *, masks_only: bool = False) -> 
     return images, masks
 
 
+@check(LISTED, "rows of a list with fewer values than its header")
 def read_rows(path: Path, key: str, root: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield the values of each line of a list, and where it stands: a path, or an image's and its mask's.
 
@@ -111,6 +115,7 @@ def read_lines(path: Path, key: str) -> Iterator[tuple[str, str]]:
             yield f"{path}, line {number}", line
 
 
+@check(LISTED, "lists of names that are empty, or have a name twice")
 def read_names(path: Path, key: str) -> list[str]:
     """Read a list of names, one a line, or in the column of images of a .csv or .tsv file, none twice.
 
@@ -130,6 +135,7 @@ def read_names(path: Path, key: str) -> list[str]:
     return list(names)
 
 
+@check(LISTED, "names that are of no image, or of several")
 def pick_names(images: dict[str, Path], names: dict[str, str], wanted: list[str], path: Path) -> dict[str, Path]:
     """Pick the images of a list of names, with or without suffix, or of the ends of those: a/b/x, b/x, or x.
 
@@ -158,6 +164,7 @@ def pick_names(images: dict[str, Path], names: dict[str, str], wanted: list[str]
     return picked
 
 
+@check(LISTED, "invalid CSV in a list")
 def _split_line(line: str, separator: str | None, root: Path, where: str) -> list[str]:
     one = line.strip()
     # A blank or a comma may be part of the name of a file.
@@ -179,6 +186,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
+@check(LISTED, "paths of a list that lead out of dataset.root")
 def _check_below(root: Path, text: str, where: str) -> PurePosixPath:
     """Check a path of a list and make it relative to root where it lies below; links are the user's own."""
     if not text.isprintable():
@@ -199,6 +207,7 @@ def _count_foreign(root: Path, paths: list[PurePosixPath]) -> int:
     return next((number for number in range(1, len(parts)) if _is_file(root.joinpath(*parts[number:]))), 1)
 
 
+@check(LISTED, "one mask for two listed images")
 def match_by_tail(images: dict[str, Path], others: dict[str, T], key: str) -> dict[str, T]:
     """Match listed images with what was found elsewhere by the longest end of their names: a/b/x, b/x, or x."""
     matched: dict[str, T] = {}

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from segtrain.data.checks import READ, SETTINGS, check
 from segtrain.data.class_files import Classes, read_color
 from segtrain.data.color_masks import (
     Color,
@@ -85,6 +86,9 @@ class _Pixels:
     palette: np.ndarray | None = None
 
 
+@check(SETTINGS,
+       "what is both a class and void; a single class; binary, threshold and palette with masks or classes that they "
+       "do not fit")
 def make_mask_rule(classes: Classes, void: Void, *, binary: bool = False, threshold: int | None = None,
                    nearest_colors: bool | int = False, palette: str | None = None,
                    one_a_class: bool = False) -> MaskRule:
@@ -149,6 +153,7 @@ def make_mask_rule(classes: Classes, void: Void, *, binary: bool = False, thresh
                     threshold, nearest_colors, palette, void == "rest")
 
 
+@check(READ, "color masks without colors in the class file; values beyond the classes")
 def read_target(path: Path, rule: MaskRule) -> np.ndarray:
     """Read a mask as train ids, uint8 (H, W), 0..K-1 or 255 for void.
 
@@ -200,6 +205,7 @@ def read_class_masks(masks: Mapping[Path, int], rule: MaskRule) -> np.ndarray:
     return _convert_values(values, False, rule, first)
 
 
+@check(READ, "the mask of one class with more than one value beside 0")
 def _read_inside(path: Path, threshold: int | None) -> np.ndarray:
     """Read the mask of one class, bool (H, W): what is not black, or from a brightness on."""
     if threshold is not None:
@@ -226,6 +232,7 @@ def read_objects(target: np.ndarray, mask: Path, instance_map: Path | None, seam
     return target, instances
 
 
+@check(READ, "instance numbers below 0")
 def read_instances(path: Path, seam: int | None = None, seam_color: Color | None = None) -> np.ndarray:
     """Read an instance map: 8 or 16 bits grey, a palette's index, or R + 256 G + 65536 B; 0 and the seam mean none.
 
@@ -260,6 +267,7 @@ def _read_pixels(image: Image.Image) -> _Pixels:
     return _Pixels(np.array(image.convert("L" if image.mode == "LA" else "RGB")), lossy)
 
 
+@check(READ, "masks whose shapes are in their transparency")
 def _refuse_shapes_in_alpha(image: Image.Image) -> None:
     """Refuse a mask in which transparency tells apart what has one colour."""
     if "A" in image.getbands():
@@ -271,6 +279,7 @@ def _refuse_shapes_in_alpha(image: Image.Image) -> None:
                              "save it without transparency")
 
 
+@check(READ, "palette masks whose colors contradict the class file, or each other")
 def _convert_palette(values: np.ndarray, palette: np.ndarray, rule: MaskRule, path: Path) -> np.ndarray:
     """Return what counts of a palette image: its index or its colours."""
     used = {int(index): tuple(palette[index].tolist()) for index in np.flatnonzero(np.bincount(values.ravel()))}
@@ -307,21 +316,28 @@ def _is_grey(values: np.ndarray, rule: MaskRule) -> bool:
     return bool((values[..., 0] == values[..., 1]).all() and (values[..., 1] == values[..., 2]).all())
 
 
+@check(READ, "masks of black and one darker gray than dataset.threshold")
 def _cut(values: np.ndarray, threshold: int, rule: MaskRule, path: Path) -> np.ndarray:
     if values.size and 0 < values.max() <= 1 < threshold:
         raise UserError(f"{path} holds 0 and 1, all of them below dataset.threshold={threshold}: "
                         "use dataset.binary=true for it.")
+    held = np.flatnonzero(np.bincount(values.ravel()))
+    if len(held) == 2 and held[0] == 0 and held[1] < threshold:
+        raise UserError(f"{path} holds 0 and {held[1]} alone, and {held[1]} is below the threshold: to take all that "
+                        f"is not black for {rule.labels[1].name}, use dataset.threshold=1.")
     return _make_target(values >= threshold, values, rule)
 
 
+@check(READ, "other values than two under dataset.binary")
 def _convert_two(values: np.ndarray, rule: MaskRule, path: Path) -> np.ndarray:
     counts = np.bincount(values.ravel(), minlength=256)
     held = {*np.flatnonzero(counts).tolist()} - {0, *rule.void_values}
     if len(held) > 1 or not held <= {1, 255, MOST_VALUES}:
         shown = sorted(held - {1, 255, MOST_VALUES}) or sorted(held)
+        cut = 1 if len(held) == 1 and max(held) <= 255 else 128  # one value is the second class, however dark it is
         raise UserError(f"{path} holds {list_counts(shown, counts)}, but with dataset.binary=true a mask holds 0 for "
                         f"{rule.labels[0].name}, and one of 1, 255 and 65535 for {rule.labels[1].name}: correct the "
-                        "mask, or cut it with dataset.threshold=128 instead.")
+                        f"mask, or cut it with dataset.threshold={cut} instead.")
     return _make_target(values > 0, values, rule)
 
 
@@ -332,6 +348,7 @@ def _make_target(is_second: np.ndarray, values: np.ndarray, rule: MaskRule) -> n
     return target
 
 
+@check(READ, "0 and 255 alone with two classes; masks saved lossily; values of no class")
 def _convert_values(values: np.ndarray, lossy: bool, rule: MaskRule, path: Path) -> np.ndarray:
     counts = np.bincount(values.ravel(), minlength=256)
     held = set(np.flatnonzero(counts).tolist())

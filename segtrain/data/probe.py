@@ -6,10 +6,14 @@ from typing import Any
 import numpy as np
 
 from segtrain.data.base import Dataset, Sample
+from segtrain.data.checks import BUILT, check
 from segtrain.errors import UserError, list_first
 from segtrain.labels import IGNORE_INDEX, Label
 
 
+@check(BUILT,
+       "a dataset class of your own: labels, names, and type, shape, range, layout and values of its first, middle "
+       "and last sample")
 def check_dataset(data: Dataset, target: str) -> None:
     """Check labels, names and three samples of a dataset whose class is not segtrain's own.
 

@@ -5,9 +5,11 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from segtrain.data.checks import LISTED, SETTINGS, check
 from segtrain.errors import UserError
 
 
+@check(SETTINGS, "splits that dataset.val_fraction does not make, and too few groups for them")
 def split_off(names: Sequence[str], split: str, val_fraction: float, test_fraction: float | None = None, *,
               group: str | None, seed: int) -> list[str]:
     """Return the names of one split.
@@ -47,6 +49,7 @@ def _take_groups(order: Sequence[str], sizes: Counter[str], wanted: float) -> Se
     return order[:best]
 
 
+@check(SETTINGS, "dataset.group that is not a regular expression with one group")
 def _compile(group: str | None) -> re.Pattern[str] | None:
     if group is None:
         return None
@@ -60,6 +63,7 @@ def _compile(group: str | None) -> re.Pattern[str] | None:
     return pattern
 
 
+@check(LISTED, "names without the group of dataset.group")
 def _find_group(name: str, pattern: re.Pattern[str] | None) -> str:
     if pattern is None:
         return name

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from segtrain.data.base import Cached, Dataset, Sample
+from segtrain.data.checks import READ, SETTINGS, check
 from segtrain.data.survey import Content, Seen, Split, describe, measure
 from segtrain.data.threads import map_in_order
 from segtrain.distributed import process_group
@@ -51,6 +52,7 @@ def compute_statistics(dataset: Dataset, instances: str | None, *, may_be_void: 
     return found or shared
 
 
+@check(READ, "splits in which every pixel is void")
 def _read_all(dataset: Dataset, instances: str | None, may_be_void: bool) -> DatasetStatistics:
     check_instances(dataset.labels, instances)
     class_ids = list_instance_classes(dataset.labels)
@@ -80,6 +82,7 @@ def _read_all(dataset: Dataset, instances: str | None, may_be_void: bool) -> Dat
         [content.checksum for content in split.contents], dataset.remarks(), split.seen)
 
 
+@check(READ, "images below 32x32 pixels")
 def check_content(content: Content, labels: tuple[Label, ...], file: str) -> None:
     """Check the size and the train ids of a sample."""
     height, width = content.size
@@ -88,6 +91,7 @@ def check_content(content: Content, labels: tuple[Label, ...], file: str) -> Non
     check_counts(content.pixels, labels, file)
 
 
+@check(READ, "train ids beyond the classes")
 def check_counts(pixels: Mapping[int, int], labels: tuple[Label, ...], file: str) -> None:
     """Raise UserError if a target, given the pixels of each value, holds one that is not a train id."""
     for train_id, count in pixels.items():
@@ -96,6 +100,7 @@ def check_counts(pixels: Mapping[int, int], labels: tuple[Label, ...], file: str
                             f"a dataset gives 0..{len(labels) - 1} or 255.")
 
 
+@check(SETTINGS, "dataset.instances where no class has instances")
 def check_instances(labels: tuple[Label, ...], instances: str | None) -> None:
     """Raise UserError if instances are asked for and no class has any."""
     if instances is not None and not list_instance_classes(labels):
@@ -120,6 +125,7 @@ def list_instance_classes(labels: tuple[Label, ...]) -> list[int]:
     return [label.train_id for label in labels if label.has_instances]
 
 
+@check(READ, "missing instance maps with dataset.instances=maps")
 def find_instances(target: np.ndarray, own: np.ndarray | None, labels: tuple[Label, ...], instances: str,
                    file: str) -> np.ndarray:
     """Return a target's instance map, int32 (H, W), from where dataset.instances says; `own` is the dataset's."""

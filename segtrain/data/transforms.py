@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segtrain.data.checks import READ, START, check
 from segtrain.errors import UserError, list_first
 from segtrain.labels import IGNORE_INDEX
 
@@ -24,6 +25,7 @@ class Augmentation:
         self._transforms = transforms
         self._compose = A.Compose(list(transforms.values())) if transforms else None
 
+    @check(READ, "transforms that fail on the size of an image")
     def __call__(self, image: np.ndarray, target: np.ndarray, key: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Transform an image, uint8 (H, W, C), and its target, uint8 (H, W), alike; both get the same new size.
 
@@ -47,6 +49,9 @@ class Augmentation:
         return result["image"], result["mask"]
 
 
+    @check(START,
+           "each augmentation transform on a made-up sample: type, sizes, and that no label appears that was not "
+           "there")
     def check(self, size: tuple[int, int]) -> None:
         """Apply every transform to a made-up sample, and check that it returns what the training loop expects.
 

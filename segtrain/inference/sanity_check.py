@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from segtrain.config import messages
+from segtrain.data.checks import START, check
 from segtrain.errors import UserError
 from segtrain.profiling import keep_state
 
 TOLERANCE = 1e-2  # of the largest logit: kernels may round otherwise for another batch, with TF32 by a thousandth
 
 
+@check(START, "a network that fails or does not return one logit for each class and pixel")
 def check_logits(network: nn.Module, target: str, image_size: tuple[int, int], *, in_channels: int, num_classes: int,
                  training: bool = False) -> None:
     """Check that a network returns logits of the right shape for blank images, and leave it as it was.
@@ -52,6 +54,7 @@ def check_logits(network: nn.Module, target: str, image_size: tuple[int, int], *
                         f"{_suggest(output, expected, target)}.")
 
 
+@check(START, "a network of your own whose prediction of an image depends on the batch or on chance")
 def check_independence(network: nn.Module, target: str, image_size: tuple[int, int], *, in_channels: int) -> None:
     """Check that a network predicts an image alike alone and in a batch, or scores depend on the batch size.
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from segtrain.errors import UserError
-from segtrain.files import atomic_path, open_regular
+from segtrain.files import atomic_path, check_regular
 
 CODEC = "mp4v"  # MPEG-4 Part 2: all packages of OpenCV can write it, not all can write H.264
 
@@ -42,7 +42,7 @@ class VideoReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            open_regular(path).close()
+            check_regular(path)
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error}): replace or remove it.") from error
         _check_name(path)

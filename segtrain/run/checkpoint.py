@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from segtrain.config import messages
 from segtrain.distributed import process_group
 from segtrain.errors import UserError, list_part
-from segtrain.files import open_regular, write_file
+from segtrain.files import check_regular, write_file
 from segtrain.run.checkpoint_schema import State
 from segtrain.schemas import check_content
 
@@ -104,7 +104,7 @@ def load(path: Path, *, mapped: bool = False) -> dict[str, Any]:
         UserError: If it cannot be read, is truncated, or is not a checkpoint of segtrain.
     """
     try:
-        open_regular(path).close()
+        check_regular(path)
         _check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipfile.is_zipfile(path))
     except FileNotFoundError as error:

@@ -9,6 +9,7 @@ from segtrain.config.check import replace_values
 from segtrain.config.overrides import flatten
 from segtrain.config.schema import Config, Settled, TrainTask
 from segtrain.data.base import Dataset
+from segtrain.data.checks import MATCHED, check
 from segtrain.distributed import process_group
 from segtrain.errors import UserError, show_value
 
@@ -40,6 +41,7 @@ def keep_switches(cfg: Config[TrainTask], saved: Mapping[str, Any]) -> Config[Tr
     return replace_values(cfg, {f"runtime.{name}": runtime.get(name, "auto") for name in build.list_open_switches(cfg)})
 
 
+@check(MATCHED, "settings and image names that may not change on a resume")
 def check_changes(saved: Mapping[str, Any], cfg: Settled[Any], *, steps_per_epoch: int,
                   digests: Mapping[str, str]) -> None:
     """Refuse what a run cannot be continued with, and log the rest of what differs from its checkpoint.
@@ -79,6 +81,7 @@ def check_changes(saved: Mapping[str, Any], cfg: Settled[Any], *, steps_per_epoc
     _log_changes(changed)
 
 
+@check(MATCHED, "images and masks that have changed since the checkpoint, unless train.accept_changed_data is set")
 def check_samples(saved: Mapping[str, Any], split: str, data: Dataset, digests: Sequence[int], *,
                   accept: bool) -> None:
     """Refuse samples that have changed since the checkpoint, or log them where train.accept_changed_data says so.

@@ -283,6 +283,15 @@ def test_missing_folders_and_labels(tmp_path):
         compute_statistics(drawn(tmp_path, num_train=2), None)
 
 
+def test_frames_without_a_label_are_left_out_where_that_is_set(tmp_path):
+    (release(tmp_path, "abcd") / "LabeledApproved_full" / "b_L.png").unlink()
+    with refused("1 of 4 images have no mask", "dataset.skip_without_mask=true"):
+        drawn(tmp_path)
+    data = drawn(tmp_path, num_train=3, skip_without_mask=True)
+    assert data.names == ["a", "c", "d"]
+    assert "1 of 4 images have no mask and are left out" in data.remarks()[0]
+
+
 def test_frame_in_two_folders_is_refused(tmp_path):
     release(tmp_path, "a", layout="original")
     release(tmp_path, "a", layout="images")

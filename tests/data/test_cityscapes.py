@@ -187,6 +187,14 @@ def test_cities_are_read_in_order_and_chosen(tmp_path):
         Cityscapes("train", root, [])
 
 
+def test_images_without_a_label_are_left_out_where_that_is_set(tmp_path):
+    cityscapes_frame(tmp_path, "ulm_000000_000019", labels=cityscapes_ids())
+    cityscapes_frame(tmp_path, "ulm_000001_000019")
+    data = Cityscapes("train", str(tmp_path), skip_without_mask=True)
+    assert data.names == ["ulm_000000_000019"]
+    assert compute_statistics(data, None).remarks[0].startswith("1 of 2 images have no mask and are left out")
+
+
 def test_images_of_the_test_split_may_lack_labels(tmp_path):
     cityscapes_frame(tmp_path, "berlin_000000_000019", "test", labels=cityscapes_ids())
     cityscapes_frame(tmp_path, "berlin_000001_000019", "test")

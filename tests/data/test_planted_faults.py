@@ -208,12 +208,12 @@ def cut(path, keep, end=b""):
 # files
 
 
-@fault("camvid folder voc cityscapes", "unusable", "cannot be read as an image", "replace or remove it")
+@fault("camvid folder voc cityscapes", "unusable", "cannot be read as an image", "replace it, or remove the sample")
 def image_cut_off(tree):
     return cut(tree.image(1), 0.6)
 
 
-@fault("camvid folder voc cityscapes", "unusable", "cannot be read as an image", "replace or remove it")
+@fault("camvid folder voc cityscapes", "unusable", "cannot be read as an image", "replace it, or remove the sample")
 def mask_cut_off(tree):
     return cut(tree.mask(1), 0.6)
 
@@ -474,7 +474,7 @@ def black_and_white_masks_of_two_classes(tree):
     return tree.mask(1)
 
 
-@warning("camvid folder voc cityscapes", "void", "void in every pixel", "remove it, or label it")
+@warning("camvid folder voc cityscapes", "void", "void in every pixel", "label it, or remove the sample")
 def mask_of_void_only(tree):
     return tree.rewrite(1, np.full_like(tree.ids(1), {"camvid": 11, "cityscapes": 0}.get(tree.layout, 255)))
 
@@ -675,7 +675,7 @@ def list_of_missing_files(tree):
     return train_list(tree, line(0) + line(8))
 
 
-@fault("folder", "split", "s0.png twice", "keep one of them")
+@fault("folder", "split", "s0.png twice", "list each image once")
 def list_with_an_image_twice(tree):
     return train_list(tree, line(0) + line(1) + line(0))
 
@@ -747,7 +747,7 @@ def instances_of_another_size(tree):
     return save(tree.mask(1, "instanceIds"), tree.ids(1).astype(np.uint16)[:-1])
 
 
-@fault("cityscapes", "unusable", "cannot be read", "replace or remove it")
+@fault("cityscapes", "unusable", "cannot be read", "replace it, or remove the sample")
 def instances_cut_off(tree):
     return cut(tree.mask(1, "instanceIds"), 0.5)
 

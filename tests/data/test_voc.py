@@ -201,6 +201,15 @@ def test_bad_masks_are_named(tmp_path):
         Voc("train", str(tmp_path)).read(0)
 
 
+def test_names_without_a_mask_are_left_out_where_that_is_set(tmp_path):
+    (tree(tmp_path, "abc") / "SegmentationClass" / "b.png").unlink()
+    with refused("1 of the 3 names", "SegmentationClass"):
+        Voc("train", str(tmp_path))
+    data = Voc("train", str(tmp_path), skip_without_mask=True)
+    assert data.names == ["a", "c"]
+    assert data.remarks()[0].startswith("1 of 3 images have no mask and are left out")
+
+
 # ---- colours
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from segtrain.data.base import Dataset
+from segtrain.data.checks import DOCTOR, READ, SURVEYED, WARNED, check
 from segtrain.data.hashes import find_equal, find_nearest_hash
 from segtrain.data.images import IMAGE_SUFFIXES
 from segtrain.data.statistics import describe_all_void, describe_one_class
@@ -58,6 +59,11 @@ def _merge(findings: Iterable[Finding]) -> list[Finding]:
     return list(found.values())
 
 
+@check(READ, "samples that cannot be used", kind="unusable")
+@check(SURVEYED, "splits in which every pixel is void", kind="all_void")
+@check(SURVEYED, "training data of one class", kind="one_class")
+@check(SURVEYED, "what was left out or settled: images without a mask, rests, overlaps, splits that may leak",
+       then=WARNED, kind="remark")
 def check_split(split: Split, crop: Sequence[int]) -> list[Finding]:
     """Return what is wrong within one split; `crop` is the height and width of dataset.crop."""
     found = [Finding(ERROR, "unusable", [split.name], seen.fault, [seen.file]) for seen in split.seen
@@ -77,11 +83,16 @@ def check_split(split: Split, crop: Sequence[int]) -> list[Finding]:
 _Warnings = Iterator[tuple[str, str, list[str]]]  # kind, message and files of each
 
 
+@check(SURVEYED, "images that are void in every pixel", then=WARNED, kind="void")
+@check(SURVEYED, "images without contrast", then=WARNED, kind="flat")
+@check(DOCTOR, "JPEGs that were cut off", then=WARNED, kind="cut_off")
+@check(DOCTOR, "masks resized with interpolation", then=WARNED, kind="interpolated")
+@check(DOCTOR, "instance maps whose objects lie on several classes", then=WARNED, kind="mixed_objects")
 def _check_samples(split: Split) -> _Warnings:
     """Find files that can be read, and look as if they were damaged, or as if nothing could be learnt from them."""
     for seen, content in split.usable:
         if not content.labelled:
-            yield "void", f"{seen.file} is void in every pixel: remove it, or label it.", [seen.file]
+            yield "void", f"{seen.file} is void in every pixel: label it, or remove the sample.", [seen.file]
         if content.near_hash is None:
             yield "flat", f"{seen.image} has hardly any contrast: look whether it is blank.", [seen.image]
         if content.grey_rows >= max(8, content.size[0] // 16):
@@ -97,6 +108,9 @@ def _check_samples(split: Split) -> _Warnings:
                                     "whether the map belongs to this mask."), [seen.file]
 
 
+@check(SURVEYED, "validation data of one class", then=WARNED, kind="one_class")
+@check(SURVEYED, "classes that a split never shows", then=WARNED, kind="absent_class")
+@check(SURVEYED, "classes of the same color", then=WARNED, kind="same_color")
 def _check_classes(split: Split) -> _Warnings:
     shown = split.shown_classes
     if 2 * len(split.usable) < len(split.seen):
@@ -115,6 +129,8 @@ def _check_classes(split: Split) -> _Warnings:
                              "colour: no image tells them apart; give each its own in the class file."), []
 
 
+@check(SURVEYED, "images of several sizes", then=WARNED, kind="sizes")
+@check(SURVEYED, "training images smaller than dataset.crop", then=WARNED, kind="smaller_than_crop")
 def _check_sizes(split: Split, crop: Sequence[int]) -> _Warnings:
     sizes = Counter(content.size for content in split.contents)
     if len(sizes) > 1:
@@ -129,6 +145,7 @@ def _check_sizes(split: Split, crop: Sequence[int]) -> _Warnings:
                                     f"{list(crop)} and padded with void in training, the first is {small[0]}."), small
 
 
+@check(SURVEYED, "images turned as their EXIF orientation says", then=WARNED, kind="exif")
 def _check_orientation(split: Split) -> _Warnings:
     turned = [seen for seen, _ in split.usable if seen.orientation != 1]
     if turned:
@@ -137,6 +154,8 @@ def _check_orientation(split: Split) -> _Warnings:
                        "view; look at them, or save the images upright."), [seen.image for seen in turned]
 
 
+@check(DOCTOR, "images of another mode or depth than most", then=WARNED, kind="image_kinds")
+@check(DOCTOR, "masks of another mode or depth than most", then=WARNED, kind="mask_kinds")
 def _check_kinds(split: Split) -> _Warnings:
     """Find the files whose mode or bits are not those of most others, ignoring the format."""
     images = {seen.image: seen.image_kind for seen, _ in split.usable if seen.image_kind is not None}
@@ -151,6 +170,7 @@ def _check_kinds(split: Split) -> _Warnings:
                                     f"{files[0]} ({kinds[files[0]]}): look whether they show the same."), files
 
 
+@check(SURVEYED, "the same image twice in a split", then=WARNED, kind="duplicate")
 def _find_duplicates(split: Split) -> _Warnings:
     used = split.usable
     for group in find_equal([content.image_digest for _, content in used]):
@@ -163,6 +183,7 @@ def _find_duplicates(split: Split) -> _Warnings:
 # ---- files that no sample uses
 
 
+@check(SURVEYED, "masks that no image uses", then=WARNED, kind="unused")
 def find_unused_files(datasets: Sequence[Dataset]) -> list[Finding]:
     """Return the images that lie among the masks and belong to no sample: masks without an image."""
     used: set[Path] = set()
@@ -210,6 +231,7 @@ def compare_splits(splits: Sequence[Split], near_distance: int | None) -> tuple[
     return findings, leaks
 
 
+@check(SURVEYED, "the same image in two splits", then=WARNED, kind="duplicate_across")
 def _find_copies(first: Split, second: Split) -> list[Finding]:
     """Return a finding for each image of the first split that is in the second; its files start with that image."""
     known = {content.image_digest: (seen.image, content.target_digest) for seen, content in first.usable}
@@ -227,6 +249,7 @@ def _find_copies(first: Split, second: Split) -> list[Finding]:
             for key, files in copies.items()]
 
 
+@check(SURVEYED, "near-duplicates in two splits", then=WARNED, kind="near_duplicate")
 def _find_near_duplicates(first: Split, second: Split, most: int) -> list[Finding]:
     same_images = {content.image_digest for content in first.contents}
     hashed = [(seen.image, content.near_hash) for seen, content in first.usable if content.near_hash is not None]
@@ -246,6 +269,7 @@ def _find_near_duplicates(first: Split, second: Split, most: int) -> list[Findin
     return found
 
 
+@check(SURVEYED, "classes that train lacks and another split shows", then=WARNED, kind="unlearnt_class")
 def find_unlearnt_classes(splits: Sequence[Split]) -> list[Finding]:
     """Return the classes that train lacks and another split shows."""
     train = next((split for split in splits if split.name == "train" and split.usable), None)
@@ -264,6 +288,7 @@ def find_unlearnt_classes(splits: Sequence[Split]) -> list[Finding]:
     return found
 
 
+@check(DOCTOR, "the same mask for different images", then=WARNED, kind="same_mask")
 def find_same_masks(splits: Sequence[Split], near_distance: int) -> list[Finding]:
     """Return masks that are the same, pixel by pixel, for images that are not; plain masks may well be.
 
