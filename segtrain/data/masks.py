@@ -181,6 +181,9 @@ def read_target(path: Path, rule: MaskRule) -> np.ndarray:
     largest = MOST_VALUES if rule.binary or rule.rest_is_void else max(
         IGNORE_INDEX, *(value for label in rule.labels for value in label.ids), *rule.void_values)
     if values.size and (values.max() > largest or values.min() < 0):
+        if len(rule.labels) == 2 and set(np.unique(values)) <= {0, MOST_VALUES}:
+            raise UserError(f"{path} holds only 0 and 65535, and there are two classes: if 65535 is "
+                            f"{rule.labels[1].name}, use dataset.binary=true; if it is void, dataset.void=[65535].")
         raise UserError(f"{path} holds values from {values.min()} to {values.max()}, but classes end at {largest}: "
                         "instance maps belong to dataset.instance_maps, and coloured masks are saved as RGB.")
     return _convert_two(values, rule, path) if rule.binary else _convert_values(values, pixels.lossy, rule, path)

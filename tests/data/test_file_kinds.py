@@ -14,7 +14,7 @@ from segtrain.data.images import read_image
     (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "it is a HEIC or AVIF photo): convert it to JPEG or PNG"),
     (b"\x89PNG\n\x1a\n\0\0\0\rIHDR", "line endings were converted, as of text): copy it again as a binary file"),
     (b"PK\x03\x04\x14\0\0\0", "it is a ZIP archive): unpack it"), (b"\x93NUMPY\x01\0v\0", "it is a NumPy array"),
-    (b"", "the file is empty): replace it, or remove the sample"), (b"\0" * 100, "replace or remove it")])
+    (b"", "the file is empty): replace it, or remove the sample"), (b"\0" * 100, "replace it, or remove the sample")])
 def test_a_file_that_is_something_else_is_called_so(tmp_path, content, said):
     (tmp_path / "x.jpg").write_bytes(content)
     with refused(tmp_path / "x.jpg", "cannot be read as an image", said):

@@ -94,6 +94,7 @@ COLORS = "name,color\nsoil,#000000\nleaf,#c80000\n"
 # The class file, the mask, what is set before, what the message says to set (one at a time), and other lines to write.
 CASES = {
     "black and white": ("name\nsoil\nleaf\n", draw(0, 255), {}, ["binary", "void"]),
+    "black and white of 16 bits": ("name\nsoil\nleaf\n", draw(0, 65535, dtype=np.uint16), {}, ["binary", "void"]),
     "more than two values": ("name\nsoil\nleaf\n", draw(0, 90, 255), {"binary": True}, ["threshold"]),
     "one grey value": ("name\nsoil\nleaf\n", draw(0, 76), {"binary": True}, ["threshold"]),
     "below the threshold": ("name\nsoil\nleaf\n", draw(0, 76), {"threshold": 128}, ["threshold"]),
