@@ -112,6 +112,15 @@ def check_regular(path: Path) -> None:
     open_regular(path).close()
 
 
+def is_utf8(path: Path) -> bool:
+    """Return whether a path is text that libraries can take; on Linux a name may be of any bytes."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file completely or not at all; parts of names that are not UTF-8 are written as escapes.
 
@@ -144,6 +153,7 @@ def locked(path: Path, remedy: str = OTHER_RUN_DIR) -> Iterator[None]:
 
 MAX_BYTES = 1_000_000  # a config has a few thousand
 MAX_DEPTH = 20
+MAX_VALUES = 20_000
 OPENING = (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken, yaml.BlockSequenceStartToken,
            yaml.BlockMappingStartToken)
 CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
@@ -164,10 +174,14 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES, remedy: str = "restore it,
 def read_yaml_text(path: Path) -> str:
     """Read a YAML file's text; UserError if it is not YAML, is nested too deep, or has aliases, which may expand."""
     text = read_text(path)
-    depth = 0
+    depth = values = 0
     try:
         for token in yaml.scan(text, Loader=yaml.SafeLoader):  # token by token, without recursion
             depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
+            values += isinstance(token, yaml.ScalarToken)
+            if values > MAX_VALUES:
+                raise UserError(f"{path} has more than {MAX_VALUES:,} values, too many for a configuration: choose one "
+                                "that segtrain wrote.")
             if depth > MAX_DEPTH:
                 raise UserError(f"{path} is nested too deep for a configuration: choose one that segtrain wrote.")
             if isinstance(token, yaml.AliasToken):

@@ -28,7 +28,7 @@ from segtrain.sweep import leaderboard, table
 CASES = int(os.environ.get("MUTATIONS", "0"))  # for a longer search: MUTATIONS=2000 make test-all
 QUIET = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 VALUES = (None, True, 0, -1, 1, 7, 255, 2**31, 2**70, 10**400, 0.5, -0.5, 1e308, math.inf, math.nan, "", "x", "1",
-          "<b>&\x1b[2J\udcff", "../..", "/", "x" * 5000, [], [1], ["x"], [[]], [None] * 300, [0] * 70_000, {}, {"x": 1},
+          "<b>&\x1b[2J\udcff", "../..", "/", "x" * 5000, [], [1], ["x"], [[]], [None] * 300, [0] * 3000, {}, {"x": 1},
           {"": {}}, {"_target_": "os.system"}, "${oc.env:HOME}")
 TENSORS = (torch.tensor(math.nan), torch.zeros(0), torch.zeros(3, 3), torch.zeros(2, dtype=torch.int64),
            torch.ones(2, 2).to_sparse(), torch.zeros(2, dtype=torch.complex64), torch.full((4,), math.inf),

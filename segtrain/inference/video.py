@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from segtrain.errors import UserError
-from segtrain.files import atomic_path, check_regular
+from segtrain.files import atomic_path, check_regular, is_utf8
 
 CODEC = "mp4v"  # MPEG-4 Part 2: all packages of OpenCV can write it, not all can write H.264
 
@@ -24,10 +24,8 @@ def _ffmpeg_hint() -> str:
 
 def _check_name(path: Path) -> None:
     """Raise UserError for a name that OpenCV does not take."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{path} cannot be opened by OpenCV, because its name is not UTF-8: rename it.") from None
+    if not is_utf8(path):
+        raise UserError(f"{path} cannot be opened by OpenCV, because its name is not UTF-8: rename it.")
 
 
 class VideoReader:

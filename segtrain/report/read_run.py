@@ -126,7 +126,9 @@ def _read_warnings(path: Path) -> list[str]:
     try:
         with open_regular(path) as file:
             text = file.read(MOST_LOG).decode(errors="replace")
-    except OSError:
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        return [f"{path} cannot be read ({error}): its warnings are not shown."]
     found = re.findall(r"^[\d-]+ [\d:,]+ (?:(?:WARNING|ERROR) |INFO (?=changed since ))(.*)$", text, re.MULTILINE)
     return list(dict.fromkeys(line.removeprefix("warning: ") for line in found))

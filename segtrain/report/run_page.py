@@ -12,9 +12,10 @@ from markupsafe import Markup
 
 from segtrain.errors import UserError
 from segtrain.report.charts import draw_chart, draw_sparkline
-from segtrain.report.images import embed_examples, embed_worst
+from segtrain.report.images import MOST_WORST, embed_examples, embed_worst
 from segtrain.report.read_run import Run, read_run
 from segtrain.report.render import NAME, write_page
+from segtrain.run.trackers import EXAMPLES
 from segtrain.visualize import MOST_NUMBERED
 
 MOST_ROWS = 60       # epochs in the table of numbers
@@ -48,6 +49,9 @@ def _gather(run: Run, evaluated: Run | None) -> dict[str, Any]:
     """Gather the content of the template run.html."""
     results, names = run.results or {}, run.class_names
     worst, num_worst = embed_worst((evaluated or run).folder)
+    examples = embed_examples(run.folder)
+    unread = [] if examples is not None or not (run.folder / EXAMPLES).exists() else [EXAMPLES]
+    unread += ["some of the worst images"] if len(worst) < min(num_worst, MOST_WORST) else []
     matrix = results.get("confusion_matrix")
     epochs_done = int(run.epochs[-1]["epoch"] or 0) if run.epochs else 0
     return {
@@ -56,11 +60,12 @@ def _gather(run: Run, evaluated: Run | None) -> dict[str, Any]:
         "status": _status(run, epochs_done), "policy": explain_policy(results), "facts": _facts(run),
         "charts": _charts(run), "rows": _choose_rows(run), "classes": _classes(run, names),
         "matrix": _matrix(matrix, names), "num_classes": len(names), "confused": _confused(matrix, names),
-        "examples": embed_examples(run.folder), "worst": worst, "num_worst": num_worst, "evaluated": evaluated,
+        "examples": examples, "worst": worst, "num_worst": num_worst, "evaluated": evaluated,
         "evaluated_classes": [] if evaluated is None else _classes(evaluated, evaluated.class_names),
         "cost": _cost(run), "environment": _environment(run), "command": _command(run.settings),
         "yaml": yaml.safe_dump(run.settings, sort_keys=False, allow_unicode=True) if run.settings else "",
-        "warnings": [*run.remarks, *_warnings(run, evaluated)],
+        "warnings": [*run.remarks, *(f"Not shown, because they cannot be read: {what}." for what in unread),
+                     *_warnings(run, evaluated)],
     }
 
 

@@ -4,7 +4,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from segtrain.config import messages
 from segtrain.distributed import process_group
 from segtrain.errors import UserError, list_part
-from segtrain.files import check_regular, write_file
+from segtrain.files import is_utf8, open_regular, write_file
 from segtrain.run.checkpoint_schema import State
 from segtrain.schemas import check_content
 
@@ -104,9 +104,11 @@ def load(path: Path, *, mapped: bool = False) -> dict[str, Any]:
         UserError: If it cannot be read, is truncated, or is not a checkpoint of segtrain.
     """
     try:
-        check_regular(path)
-        _check_archive(path)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipfile.is_zipfile(path))
+        with open_regular(path) as file:
+            is_archive = _check_archive(file)
+            mapped = mapped and is_archive and is_utf8(path)  # torch maps no file of another name
+            file.seek(0)
+            state = torch.load(path if mapped else file, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist.") from error
     except UserError:
@@ -123,12 +125,17 @@ def load(path: Path, *, mapped: bool = False) -> dict[str, Any]:
     return state
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse a compressed archive, which may expand to any size: torch.save compresses nothing."""
-    if path.stat().st_size and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise UserError(f"{path} is a compressed archive, which segtrain does not write: choose another file.")
+def _check_archive(file: BinaryIO) -> bool:
+    """Return whether a file is an archive; refuse a compressed one, which may expand to any size.
+
+    torch.save compresses nothing.
+    """
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise UserError(f"{file.name} is a compressed archive, which segtrain does not write: choose another file.")
+    return True
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from PIL import Image
 from segtrain.config.overrides import flatten
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
-from segtrain.files import MAX_BYTES, read_text, write_file, write_text
+from segtrain.files import MAX_BYTES, is_utf8, read_text, write_file, write_text
 from segtrain.run.results import CONFIG, csv_cell, csv_text
 from segtrain.visualize import draw_confusion
 
@@ -28,6 +28,13 @@ def _report_unless_full(args: threading.ExceptHookArgs) -> None:
     """Leave errors of TensorBoard's own thread to its next flush, which raises them."""
     if not isinstance(args.exc_value, OSError):
         threading.__excepthook__(args)
+
+
+def check_name(run_dir: Path) -> None:
+    """Raise UserError if TensorBoard cannot write into a directory because of its name."""
+    if not is_utf8(run_dir):
+        raise UserError(f"{run_dir} is not UTF-8 text, which TensorBoard needs: choose another hydra.run.dir=, or, if "
+                        "only the terminal does not know its letters, set LC_ALL=C.UTF-8.")
 
 
 class Tracker:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from segtrain.inference.pipeline import predict_items
 from segtrain.inference.predictor import Predictor
 from segtrain.inference.sanity_check import check_logits
 from segtrain.inference.writers import Outputs, claim_folder
+from segtrain.run.directory import hold
 from segtrain.run.results import write_config, write_results
 from segtrain.run.trained import load_trained
 
@@ -56,14 +58,15 @@ def run(cfg: Config[PredictTask], run_dir: Path) -> None:
     write_config(run_dir, trained.cfg)
 
     outputs = Outputs(output, trained.labels, trained.file_form, options.overlays, options.probabilities)
-    to_do = [item for item in items if not outputs.is_done(item)]
-    log.info("predicting %d of %d files in %s%s with %s (epoch %s)", len(to_do), len(found), source,
-             "" if options.shard is None else f", shard {options.shard}", trained.path, trained.epoch)
-    for remark in remarks:
-        log.warning("note: %s", remark)
-    if len(to_do) < len(items):
-        log.info("%d files are done already", len(items) - len(to_do))
-    done = predict_items(to_do, predictor, outputs, image_bits=cfg.dataset.arguments.get("image_bits"))
+    with _hold_output(output, run_dir, options.shard):
+        to_do = [item for item in items if not outputs.is_done(item)]
+        log.info("predicting %d of %d files in %s%s with %s (epoch %s)", len(to_do), len(found), source,
+                 "" if options.shard is None else f", shard {options.shard}", trained.path, trained.epoch)
+        for remark in remarks:
+            log.warning("note: %s", remark)
+        if len(to_do) < len(items):
+            log.info("%d files are done already", len(items) - len(to_do))
+        done = predict_items(to_do, predictor, outputs, image_bits=cfg.dataset.arguments.get("image_bits"))
     write_results(run_dir, {
         "task": "predict", "checkpoint": str(trained.path), "epoch": trained.epoch, "step": trained.step,
         "input": source, "output": str(output), "shard": options.shard, "num_found": len(found),
@@ -73,6 +76,13 @@ def run(cfg: Config[PredictTask], run_dir: Path) -> None:
         raise UserError(f"{len(done['failed'])} of {len(to_do)} files failed, all others are done; "
                         f"{run_dir / 'results.json'} lists them. The first: {done['failed'][0]['reason']}",
                         [failure["file"] for failure in done["failed"]])
+
+
+def _hold_output(output: Path, run_dir: Path, shard: str | None) -> AbstractContextManager[None]:
+    """Hold the folder of the predictions against other processes, but not against those of other shards."""
+    if output.resolve() == run_dir.resolve():
+        return nullcontext()  # it is held
+    return hold(output, "" if shard is None else f".{shard.replace('/', '-of-')}", "choose another task.output=")
 
 
 def _check_options(options: PredictTask, items: list[Item]) -> None:

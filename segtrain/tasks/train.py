@@ -21,7 +21,7 @@ from segtrain.report.render import try_report
 from segtrain.report.run_page import write_run
 from segtrain.run import checkpoint
 from segtrain.run.results import results_table, write_config, write_results
-from segtrain.run.trackers import Tracker, add_hparams
+from segtrain.run.trackers import Tracker, add_hparams, check_name
 from segtrain.terminal import percent
 from segtrain.training.nonfinite import NonFiniteGuard
 from segtrain.training.saving import is_save_due, restore, save_best, save_last
@@ -98,6 +98,7 @@ def run(cfg: Config[TrainTask], run_dir: Path) -> float | None:
 
 def _begin(cfg: Config[TrainTask], run_dir: Path) -> TrainingState:
     """Build a training, or restore the one in run_dir; only when all is well is the directory written to."""
+    check_name(run_dir)
     saved, path, faults = checkpoint.find_last(run_dir / "checkpoints") or (None, None, [])
     for fault in faults:
         log.warning("warning: %s Going on from %s instead.", fault, path)

@@ -10,6 +10,7 @@ import time
 
 import pytest
 from helpers import TINY, refused
+from PIL import Image
 
 from segtrain.files import open_regular, own_copy
 from segtrain.run.directory import HOLDER, LOCK, InUseError, hold, is_unused, refuse_links
@@ -51,7 +52,23 @@ def test_the_command_refuses_a_directory_in_use(segtrain, tmp_path, other, capsy
     assert f"in use by process {other.pid}" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {LOCK, HOLDER}, "its files are left alone"
     os.kill(other.pid, signal.SIGSTOP)  # one that was stopped holds it still
-    assert segtrain(*TINY, f"hydra.run.dir={tmp_path}") == 2
+    assert segtrain("-m", "seed=1,2", *TINY, f"hydra.sweep.dir={tmp_path}") == 2
+    assert f"in use by process {other.pid}" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {LOCK, HOLDER}
+
+
+@pytest.mark.slow
+def test_the_folder_of_predictions_is_held_for_each_shard(segtrain, shared_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (48, 32)).save(tmp_path / "images/a.png")
+    arguments = ["task=predict", f"checkpoint={shared_run}", "task.input=images", "task.output=out"]
+    (tmp_path / "out").mkdir()
+    with hold(tmp_path / "out", ".1-of-2"):
+        assert segtrain(*arguments, "task.shard=1/2", "hydra.run.dir=first") == 2
+        assert segtrain(*arguments, "task.shard=2/2", "hydra.run.dir=second") == 0
+    assert segtrain(*arguments, "task.shard=1/2", "hydra.run.dir=third") == 0
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(LOCK)]
 
 
 @pytest.mark.parametrize("content", ["", "[", "[1]", '{"pid": -1}', '{"pid": "x", "host": 3}'])
