@@ -109,73 +109,137 @@ class Focal(ClassWeightedLoss):
         return (_pixel_weights(target, self.class_weights) * miss**self.gamma * cross_entropy).sum().reshape(1)
 
 
-class Dice(Loss):
+class Tversky(Loss):
+    """Sum over images one minus the mean soft Tversky index of the classes in the image's target.
+
+    The index of a class is TP / (TP + alpha FP + beta FN) over the image's labelled pixels, with TP = sum(p t),
+    FP = sum(p (1 - t)) and FN = sum((1 - p) t), p its probability, t 1 where it is the target. Classes that the target
+    lacks are left out: they would score 0 whatever is predicted. Divided by the number of images with a labelled pixel.
+
+    Args:
+        alpha: Weight of false positives, >= 0 and finite.
+        beta: Weight of false negatives, above 0 and finite; above alpha it favors recall.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Source: Salehi et al., "Tversky loss function for image segmentation using 3D fully convolutional deep networks",
+    2017.
+    """
+
+    def __init__(self, alpha: float = 0.3, beta: float = 0.7):
+        super().__init__()
+        if not 0 <= alpha < math.inf:
+            raise ValueError(f"alpha must be at least 0 and finite, not {alpha}")
+        if not 0 < beta < math.inf:
+            raise ValueError(f"beta must be above 0 and finite, not {beta}")
+        self.alpha, self.beta = alpha, beta
+
+    def normalizer(self, target: Tensor) -> Tensor:
+        return _num_labelled_images(target)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        probability = logits.float().softmax(1) * (target != IGNORE_INDEX)[:, None]
+        member = _membership(target, logits.shape[1])
+        overlap = (probability * member).sum((2, 3))
+        size = member.sum((2, 3))
+        present = size > 0
+        weighted = overlap + self.alpha * (probability.sum((2, 3)) - overlap) + self.beta * (size - overlap)
+        # An absent class may have a size of 0 + 0. It is left out below, but must not put a NaN into the gradient.
+        missed = torch.where(present, 1 - overlap / torch.where(present, weighted, 1.0), 0.0)
+        return (missed.sum(1) / present.sum(1).clamp_min(1)).sum().reshape(1)
+
+
+class Dice(Tversky):
     """Sum over images one minus the mean soft dice of the classes in the image's target.
 
-    The dice of a class is 2 sum(p t) / (sum(p) + sum(t)) over the image's labelled pixels, p its probability, t 1 where
-    it is the target. Classes that the target lacks are left out: they would score 0 whatever is predicted. Divided by
-    the number of images with a labelled pixel.
+    The dice of a class is 2 sum(p t) / (sum(p) + sum(t)), the Tversky index with alpha = beta = 0.5; see `Tversky`.
 
     Source: Milletari et al., "V-Net", 3DV 2016, with plain sums in the denominator as Drozdzal et al., "The importance
     of skip connections in biomedical image segmentation", 2016.
     """
 
+    def __init__(self) -> None:
+        super().__init__(alpha=0.5, beta=0.5)
+
+
+class Lovasz(Loss):
+    """Sum over images the mean Lovász extension of the Jaccard loss, 1 - IoU, of the classes in the image's target.
+
+    Divided by the number of images with a labelled pixel.
+
+    Source: Berman et al., "The Lovász-softmax loss", CVPR 2018, image by image.
+    """
+
     def normalizer(self, target: Tensor) -> Tensor:
-        return (target != IGNORE_INDEX).flatten(1).any(1).sum().float().reshape(1)
+        return _num_labelled_images(target)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        probability = logits.float().softmax(1) * (target != IGNORE_INDEX)[:, None]
-        classes = torch.arange(logits.shape[1], device=target.device)
-        member = target[:, None] == classes[:, None, None]  # (N, K, H, W); void is a member of no class
-        overlap = (probability * member).sum((2, 3))
-        size = member.sum((2, 3))
-        present = size > 0
-        # An absent class may have a size of 0 + 0. It is left out below, but must not put a NaN into the gradient.
-        dice = 2 * overlap / torch.where(present, probability.sum((2, 3)) + size, 1.0)
-        missed = torch.where(present, 1 - dice, 0.0)
-        return (missed.sum(1) / present.sum(1).clamp_min(1)).sum().reshape(1)
+        member = _membership(target, logits.shape[1]).flatten(2).float()
+        valid = (target != IGNORE_INDEX).flatten(1)[:, None]
+        errors = (member - logits.float().softmax(1).flatten(2)).abs() * valid  # void comes last, with an error of 0
+        errors, order = errors.sort(dim=2, descending=True)
+        member = member.gather(2, order)
+        size = member.sum(2, keepdim=True)
+        # If the pixels so far are wrong, those of the class among them leave the intersection, others join the union.
+        intersection = size - member.cumsum(2)
+        union = size + (1 - member).cumsum(2)
+        jaccard = 1 - intersection / union
+        slope = torch.cat([jaccard[..., :1], jaccard.diff(dim=2)], 2)
+        present = (size > 0).squeeze(2)
+        loss = torch.where(present, (errors * slope).sum(2), 0.0)
+        return (loss.sum(1) / present.sum(1).clamp_min(1)).sum().reshape(1)
 
 
-class OHEM(Loss):
-    """Sum the cross entropy of the hardest pixels of each image (online hard example mining).
+class OHEM(ClassWeightedLoss):
+    """Average the cross entropy of the hardest pixels of each image (online hard example mining).
 
-    Of an image with v labelled pixels the ceil(fraction * v) with the largest cross entropy count. They are chosen
-    within each image, not within the batch, so that their number is known from the target alone.
+    Of an image with v labelled pixels the ceil(fraction * v) with the largest cross entropy are kept, and with a
+    threshold all those besides whose class has a probability below it. The mean over the kept pixels stands for the
+    image's v pixels: the sum is that of v times this mean, divided by the sum of v. Pixels are chosen within each image
+    and not within the batch, and v does not depend on the logits, so that splitting a step changes nothing.
+
+    Class weights multiply the kept losses and are not divided out; they do not choose.
 
     Args:
-        fraction: Share of the labelled pixels that is kept, in (0, 1]; 1 is cross entropy.
+        fraction: Least share of the labelled pixels that is kept, in (0, 1]; 1 is cross entropy.
+        threshold: Probability below which a pixel is kept, in (0, 1]; None: the hardest `fraction` alone.
+        class_weights: See `ClassWeightedLoss`.
 
     Raises:
-        ValueError: If the fraction is out of range.
+        ValueError: If an argument is out of range.
 
     Source: Shrivastava et al., "Training region-based object detectors with online hard example mining", CVPR 2016;
     the top share of the pixels as Wu et al., "Bridging category-level and instance-level semantic image
-    segmentation", 2016.
+    segmentation", 2016; the threshold as in the published code of PIDNet, BiSeNet and STDC-Seg, which choose within a
+    batch.
     """
 
-    def __init__(self, fraction: float = 0.25):
-        super().__init__()
+    def __init__(self, fraction: float = 0.25, threshold: float | None = None, class_weights: Tensor | None = None):
+        super().__init__(class_weights)
         if not 0 < fraction <= 1:
             raise ValueError(f"fraction must be in (0, 1], not {fraction}")
-        self.fraction = fraction
-
-    def _limit(self, target: Tensor) -> int:
-        """Return the maximum number of pixels that an image of this size can keep."""
-        return math.ceil(self.fraction * target.shape[1:].numel())
-
-    def _num_kept(self, target: Tensor) -> Tensor:
-        """Return the pixels that each image keeps: (N,), float32."""
-        valid = (target != IGNORE_INDEX).flatten(1).sum(1)
-        return (self.fraction * valid).ceil().clamp_max(self._limit(target))
+        if threshold is not None and not 0 < threshold <= 1:
+            raise ValueError(f"threshold must be in (0, 1], not {threshold}")
+        self.fraction, self.threshold = fraction, threshold
 
     def normalizer(self, target: Tensor) -> Tensor:
-        return self._num_kept(target).sum().reshape(1)
+        return (target != IGNORE_INDEX).sum().float().reshape(1)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        # Void pixels have a loss of 0, so none outranks a labelled pixel; ties at 0 do not matter.
-        hardest = _pixel_losses(logits, target).flatten(1).topk(self._limit(target), dim=1).values
-        rank = torch.arange(hardest.shape[1], device=hardest.device)
-        return torch.where(rank < self._num_kept(target)[:, None], hardest, 0.0).sum().reshape(1)
+        losses = _pixel_losses(logits, target).flatten(1)
+        num_valid = (target != IGNORE_INDEX).flatten(1).sum(1, keepdim=True)
+        # The least loss among the ceil(fraction * v) largest; void pixels have a loss of 0 and outrank none of them.
+        hardest = losses.detach().topk(math.ceil(self.fraction * losses.shape[1]), dim=1).values
+        count = (self.fraction * num_valid).ceil().long().clamp(1, hardest.shape[1])
+        least = hardest.gather(1, count - 1)
+        if self.threshold is not None:
+            least = least.clamp_max(max(-math.log(self.threshold), torch.finfo(torch.float32).tiny))
+        kept = (losses.detach() >= least) & (target != IGNORE_INDEX).flatten(1)
+        if self.class_weights is not None:
+            losses = losses * _pixel_weights(target, self.class_weights).flatten(1)
+        mean = torch.where(kept, losses, 0.0).sum(1, keepdim=True) / kept.sum(1, keepdim=True).clamp_min(1)
+        return (num_valid * mean).sum().reshape(1)
 
 
 class WeightedSum(Loss):
@@ -217,6 +281,8 @@ def compute_class_weights(name: str, pixel_counts: Sequence[int] | Tensor,
     - none: no weights.
     - enet: 1 / ln(1.02 + p), p the share of the class among all pixels. From 1.4 (p = 1) to 50 (p near 0).
       Source: Paszke et al., "ENet", 2016.
+    - erfnet: 1 / ln(1.10 + p), the same, but flatter: from 1.3 to 10.5. Source: the code of Romera et al., "ERFNet",
+      2018.
     - median_frequency: median(f) / f, f the pixels of the class over all pixels of the images that show it, the median
       over the classes that occur. Source: Eigen and Fergus, "Predicting depth, surface normals and semantic labels
       with a common multi-scale convolutional architecture", ICCV 2015.
@@ -225,7 +291,7 @@ def compute_class_weights(name: str, pixel_counts: Sequence[int] | Tensor,
     must neither attract label smoothing nor dominate a validation loss.
 
     Args:
-        name: none, enet or median_frequency.
+        name: none, enet, erfnet or median_frequency.
         pixel_counts: The pixels of each of the K classes.
         image_pixel_counts: The labelled pixels of all images in which each class occurs.
 
@@ -237,8 +303,8 @@ def compute_class_weights(name: str, pixel_counts: Sequence[int] | Tensor,
     """
     if name == "none":
         return None
-    if name not in ("enet", "median_frequency"):
-        raise ValueError(f"unknown class_weights {name!r}: choose one of none, enet, median_frequency")
+    if name not in ("enet", "erfnet", "median_frequency"):
+        raise ValueError(f"unknown class_weights {name!r}: choose one of none, enet, erfnet, median_frequency")
     pixels = torch.as_tensor(pixel_counts, dtype=torch.float64)
     image_pixels = torch.as_tensor(image_pixel_counts, dtype=torch.float64)
     present = pixels > 0
@@ -246,12 +312,22 @@ def compute_class_weights(name: str, pixel_counts: Sequence[int] | Tensor,
         raise ValueError(f"the counts must be two lists of K numbers, not {pixels.shape} and {image_pixels.shape}")
     if not present.any():
         raise ValueError(f"class_weights={name} needs a training split with labelled pixels; use class_weights=none")
-    if name == "enet":
-        weights = 1 / torch.log(1.02 + pixels / pixels.sum())
+    if name in ("enet", "erfnet"):
+        weights = 1 / torch.log({"enet": 1.02, "erfnet": 1.10}[name] + pixels / pixels.sum())
     else:
         frequency = pixels / image_pixels.clamp_min(1)
         weights = frequency[present].quantile(0.5) / frequency
     return torch.where(present, weights, 0.0).float()
+
+
+def _num_labelled_images(target: Tensor) -> Tensor:
+    """Return the number of images with a labelled pixel: (1,), float32."""
+    return (target != IGNORE_INDEX).flatten(1).any(1).sum().float().reshape(1)
+
+
+def _membership(target: Tensor, num_classes: int) -> Tensor:
+    """Return where each class is the target: (N, K, H, W), bool; void is a member of none."""
+    return target[:, None] == torch.arange(num_classes, device=target.device)[:, None, None]
 
 
 def mean_loss(sums: Tensor, normalizers: Tensor) -> Tensor:

@@ -22,17 +22,23 @@ from segtrain.terminal import table
 
 
 def measure_cost(network: nn.Module, image_size: tuple[int, int], in_channels: int) -> dict[str, int | None]:
-    """Count a network's trainable parameters, `params`, and the multiply-adds of one image in evaluation, `macs`.
+    """Count a network's trainable parameters, `params`, and the multiply-adds of one image, `macs`, in evaluation.
 
-    The latter are those of convolutions and matrix products without their biases; None if an operator cannot be
-    counted. `image_size` is (height, width).
+    Auxiliary heads, which evaluation leaves out, count in neither. The multiply-adds are those of convolutions and
+    matrix products without their biases; None if an operator cannot be counted. `image_size` is (height, width).
     """
-    params = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    params = count_parameters(network, aux=False)
     try:
         macs: int | None = _counted_pass(network, image_size, in_channels).get_total_flops() // 2
     except RuntimeError:  # the counter does not know an operator, or the size does not fit
         macs = None
     return {"params": params, "macs": macs}
+
+
+def count_parameters(network: nn.Module, *, aux: bool) -> int:
+    """Count a network's trainable parameters, with or without those of its auxiliary heads, the module `aux`."""
+    return sum(parameter.numel() for name, parameter in network.named_parameters()
+               if parameter.requires_grad and (aux or not name.startswith("aux.")))
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """The losses: agreement with torch and with formulas by hand, and that splitting a step changes nothing."""
 
 import inspect
+import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,8 +13,9 @@ import yaml
 from torch import nn
 
 from segtrain import losses
-from segtrain.losses import OHEM, CrossEntropy, Dice, Focal, WeightedSum, compute_class_weights
+from segtrain.losses import OHEM, CrossEntropy, Dice, Focal, Lovasz, Tversky, WeightedSum, compute_class_weights
 
+RECORDS = Path(__file__).parent / "parity"
 CONFIGS = sorted((Path(__file__).parents[1] / "conf" / "loss").glob("*.yaml"))
 K = 5
 WEIGHTS = torch.tensor([0.5, 2.0, 0.0, 1.0, 3.0])
@@ -24,6 +27,9 @@ LOSSES = [
     pytest.param(lambda: Dice(), id="dice"),
     pytest.param(lambda: OHEM(), id="ohem"),
     pytest.param(lambda: OHEM(0.07), id="ohem_few"),
+    pytest.param(lambda: OHEM(0.1, 0.3, WEIGHTS), id="ohem_threshold_weighted"),
+    pytest.param(lambda: Tversky(), id="tversky"),
+    pytest.param(lambda: Lovasz(), id="lovasz"),
     pytest.param(lambda: WeightedSum({"a": CrossEntropy(), "b": Dice()}, {"b": 0.5, "a": 2.0}), id="weighted_sum"),
 ]
 
@@ -180,16 +186,83 @@ def test_dice_image_by_image():
     torch.testing.assert_close(value(Dice(), logits, target), torch.stack(expected).mean())
 
 
-@pytest.mark.parametrize("fraction", [0.01, 0.25, 0.5, 1.0])
-def test_ohem_image_by_image(fraction):
+@pytest.mark.parametrize(("fraction", "threshold"), [(0.01, None), (0.25, None), (0.5, 0.1), (0.01, 0.3), (1.0, None)])
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["unweighted", "weighted"])
+def test_ohem_image_by_image(fraction, threshold, weights):
     logits, target = batch()
-    kept = []
+    means, sizes = [], []
     for image, labels in zip(logits, target, strict=True):
-        pixels = F.cross_entropy(image.flatten(1).T, labels.flatten(), ignore_index=255, reduction="none")
-        count = math.ceil(fraction * (labels != 255).sum().item())
-        kept.append(pixels[labels.flatten() != 255].sort(descending=True).values[:count])
-    assert OHEM(fraction).normalizer(target) == sum(map(len, kept))
-    torch.testing.assert_close(value(OHEM(fraction), logits, target), torch.cat(kept).mean())
+        valid = labels.flatten() != 255
+        pixels = F.cross_entropy(image.flatten(1).T[valid], labels.flatten()[valid], reduction="none")
+        order = pixels.argsort(descending=True)
+        hard = 0 if threshold is None else (pixels > -math.log(threshold)).sum().item()
+        kept = order[:max(hard, math.ceil(fraction * len(pixels)))]
+        scale = 1 if weights is None else weights[labels.flatten()[valid][kept]]
+        means.append((scale * pixels[kept]).mean())
+        sizes.append(len(pixels))
+    expected = (torch.stack(means) * torch.tensor(sizes)).sum() / sum(sizes)
+    torch.testing.assert_close(value(OHEM(fraction, threshold, weights), logits, target), expected)
+
+
+def test_ohem_as_others_compute_it():
+    """Values of the code of PIDNet (A), BiSeNet (B) and STDC-Seg (C), whose batch of two is one image here.
+
+    PaddleSeg (E) adds 1e-5 to what it divides by, and keeps one pixel less than it is told.
+    """
+    record, values = np.load(RECORDS / "losses.npz"), json.loads((RECORDS / "losses.json").read_text())["values"]
+    logits = torch.cat(list(torch.from_numpy(record["logits"])), 1)[None]
+    target = torch.cat(list(torch.from_numpy(record["labels"])), 0)[None]
+    valid = (target != 255).sum().item()
+
+    def ohem(kept, threshold, weights=None):
+        return value(OHEM((kept - 0.5) / valid, threshold, weights), logits, target).item()
+
+    for threshold, kept, name in (
+        (0.9, valid - 1, "ohem_probability thres=0.9 min_kept=131072"),
+        (0.9, 200, "ohem_probability thres=0.9 min_kept=200"),
+        (0.1, 2000, "ohem_probability thres=0.1 min_kept=2000"),
+        (0.1, valid // 16, "ohem_loss (BiSeNet) thresh=0.1, n_min=valid//16"),
+        (0.01, valid // 16, "ohem_loss (BiSeNet) thresh=0.01, n_min=valid//16"),
+        (0.7, 120, "ohem_loss (STDC) thresh=0.7, n_min=120"),
+        (0.1, 3000, "ohem_loss (STDC) thresh=0.1, n_min=3000"),
+    ):
+        assert ohem(kept, threshold) == pytest.approx(values[name], rel=1e-6), name
+    weights = torch.tensor([0.8, 1.0, 1.2, 0.9, 1.1])
+    weighted = "ohem_probability thres=0.9 min_kept=200 class_weight=[0.8,1.0,1.2,0.9,1.1]"
+    assert ohem(200, 0.9, weights) == pytest.approx(values[weighted], rel=1e-6)
+    paddle = "ohem_probability (PaddleSeg) thresh=0.1 min_kept=2000"
+    share = 1999 / target.numel()
+    assert ohem(1999, 0.1) * share / (share + 1e-5) == pytest.approx(values[paddle], rel=1e-6)
+
+
+def test_tversky_by_hand():
+    # One image of 1 x 4 pixels, the last one void; class 2 is not in the target and is left out.
+    p = torch.tensor([[0.5, 0.25, 0.25], [0.8, 0.1, 0.1], [0.2, 0.6, 0.2], [0.1, 0.1, 0.8]])
+    target = torch.tensor([[[0, 0, 1, 255]]])
+    index_0 = 1.3 / (1.3 + 0.3 * 0.2 + 0.7 * (0.5 + 0.2))
+    index_1 = 0.6 / (0.6 + 0.3 * (0.25 + 0.1) + 0.7 * 0.4)
+    result = Tversky()(p.log().T[None, :, None, :], target)
+    torch.testing.assert_close(result, torch.tensor([1 - (index_0 + index_1) / 2]))
+
+
+def test_lovasz_by_its_definition():
+    """The extension integrates the Jaccard loss of the sets of pixels whose error exceeds a level, over all levels."""
+    logits, target = batch()
+    expected = []
+    for image, labels in zip(logits, target, strict=True):
+        p, t = image.softmax(0)[:, labels != 255], labels[labels != 255]
+        terms = []
+        for c in t.unique():
+            is_c = t == c
+            errors = torch.where(is_c, 1 - p[c], p[c])
+            levels = torch.cat([torch.zeros(1), errors.sort().values])
+            total = 0.0
+            for low, high in zip(levels[:-1], levels[1:], strict=True):
+                wrong = errors >= high
+                total += (high - low) * (1 - (is_c & ~wrong).sum() / (is_c | wrong).sum())
+            terms.append(total)
+        expected.append(torch.stack(terms).mean())
+    torch.testing.assert_close(value(Lovasz(), logits, target), torch.stack(expected).mean())
 
 
 def test_weighted_sum_adds_its_parts():
@@ -210,6 +283,8 @@ def test_enet_weights_by_hand():
     weights = compute_class_weights("enet", [60, 30, 10, 0], [100, 100, 50, 0])
     expected = [1 / math.log(1.02 + p) for p in (0.6, 0.3, 0.1)] + [0.0]
     torch.testing.assert_close(weights, torch.tensor(expected))
+    flatter = [1 / math.log(1.10 + p) for p in (0.6, 0.3, 0.1)] + [0.0]
+    torch.testing.assert_close(compute_class_weights("erfnet", [60, 30, 10, 0], [1] * 4), torch.tensor(flatter))
 
 
 def test_median_frequency_weights_by_hand():
@@ -237,10 +312,13 @@ def test_no_weights():
         (lambda: Focal(math.nan), "gamma"),
         (lambda: OHEM(0.0), "fraction"),
         (lambda: OHEM(1.5), "fraction"),
+        (lambda: OHEM(threshold=1.5), "threshold"),
+        (lambda: Tversky(alpha=-1.0), "alpha"),
+        (lambda: Tversky(beta=0.0), "beta"),
         (lambda: WeightedSum({}, {}), "at least one"),
         (lambda: WeightedSum({"a": Dice()}, {"b": 1.0}), "names"),
         (lambda: WeightedSum({"a": Dice()}, {"a": -1.0}), r"weights\.a"),
-        (lambda: compute_class_weights("median", [1], [1]), "none, enet, median_frequency"),
+        (lambda: compute_class_weights("median", [1], [1]), "none, enet, erfnet, median_frequency"),
         (lambda: compute_class_weights("enet", [1, 2], [1]), "counts"),
         (lambda: compute_class_weights("enet", [0, 0], [0, 0]), "labelled pixels"),
     ],

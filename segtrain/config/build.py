@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from segtrain import losses
+from segtrain.auxiliary import AuxiliaryLoss
 from segtrain.config.check import settle_values
 from segtrain.config.instantiate import call, guarded, locate, target_parameters
 from segtrain.config.overrides import walk
@@ -23,7 +24,7 @@ from segtrain.data.base import Cached, Dataset, Subset
 from segtrain.data.probe import check_dataset
 from segtrain.data.transforms import Augmentation, Normalize
 from segtrain.distributed import process_group
-from segtrain.errors import UserError
+from segtrain.errors import UserError, did_you_mean
 from segtrain.labels import IGNORE_INDEX
 from segtrain.models.pretrained import IMAGENET
 from segtrain.optim import Schedule, group_parameters
@@ -108,9 +109,14 @@ def normalize(cfg: Settled[Any], device: torch.device) -> Normalize:
     return Normalize(cfg.dataset.mean, cfg.dataset.std, device, channels_last=cfg.runtime.channels_last)
 
 
-def model(cfg: Config[Any], *, pretrained: bool = True) -> nn.Module:
-    """Build the network; without `pretrained`, for weights that are loaded afterwards anyway."""
+def model(cfg: Config[Any], *, pretrained: bool = True, aux: bool = True) -> nn.Module:
+    """Build the network; without `pretrained`, for weights that are loaded afterwards anyway.
+
+    Without `aux` it has no auxiliary heads (model.aux), which training alone needs.
+    """
     node = cfg.model if pretrained else _without_weights(cfg.model)
+    if not aux and node.get("aux") is True and str(node["_target_"]).startswith("segtrain."):
+        node = {**node, "aux": False}
     with process_group.main_first():  # it may have to download weights
         return _of_kind(call(node, "model"), nn.Module, "model")
 
@@ -167,6 +173,18 @@ def loss(cfg: Config[Any], class_pixels: Sequence[int] | None, image_pixels: Seq
         return result
 
     return _of_kind(call(weighted(cfg.loss, "loss"), "loss"), losses.Loss, "loss")
+
+
+def training_loss(cfg: Config[Any], network: nn.Module, main: losses.Loss) -> losses.Loss:
+    """Return the loss of what a network returns in training mode: with its auxiliary heads, where it has some."""
+    weights: dict[str, float] = getattr(network, "aux_weights", {})
+    given = cfg.train.aux_weights or {}
+    for name in given:
+        if name not in weights:
+            known = ", ".join(weights) or "none; some networks have, with model.aux=true"
+            raise UserError(f"train.aux_weights names {name}, but {type(network).__name__} has no auxiliary head of "
+                            f"that name: it has {known}.{did_you_mean(name, weights)}")
+    return AuxiliaryLoss(main, {**weights, **given}) if weights else main
 
 
 def _read_weights(given: list[Any], key: str, cfg: Config[Any]) -> torch.Tensor:

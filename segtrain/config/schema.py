@@ -90,6 +90,9 @@ class TrainSection(Section):
     patience: Count | None = key("stop after this many validations without a new best")
     accept_changed_data: bool = key("continue a run though images or masks have changed since its checkpoint")
     new_head: bool = key("start from a checkpoint of other classes: leave out its head")
+    aux_weights: dict[Text, Annotated[float, Field(ge=0)]] | None = key(
+        "{head: weight}: the weights of the losses of the network's auxiliary heads; null, and for a head that is not "
+        "named: the paper's")
     freeze_encoder: bool = key(
         "keep the encoder's weights and BatchNorm statistics as they were loaded, train the rest")
     encoder_lr: Positive | None = key("learning rate of the encoder, under the same schedule; null: optim.lr")

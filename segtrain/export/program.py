@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental import _config as config
 
 from segtrain.errors import UserError
 from segtrain.files import write_file
@@ -18,8 +19,7 @@ from segtrain.labels import Label
 
 INPUT = "image"
 METADATA_FILE = "segtrain.json"  # within a .pt2 file
-# Of the example that the network is traced with. torch specializes sides that become 1 within the network or that are
-# already divisible by its stride; no network here reduces these to 1.
+# Of the example that the network is traced with: torch specializes sides that are already divisible by its stride.
 TRACED_BATCH, TRACED_SIZE = 2, (133, 197)
 SMALLEST, LARGEST = 32, 2**16  # sides that a network for any size must take
 
@@ -75,7 +75,7 @@ def trace_program(model: ModelWithPreprocessing, size: tuple[int, int] | None, t
     else:
         example, open_dims = torch.zeros(shape[0], num_channels, *shape[1:]), (0, 2, 3)
     try:
-        with quiet(), torch.no_grad():
+        with quiet(), one_is_any_size(), torch.no_grad():
             program = torch.export.export(model.eval(), (example,), dynamic_shapes=None if size else
                                           (dict.fromkeys(open_dims, Dim.DYNAMIC),))
     except Exception as error:  # the network's own code, or torch's tracing of it, may raise anything
@@ -89,6 +89,11 @@ def trace_program(model: ModelWithPreprocessing, size: tuple[int, int] | None, t
                             f"side of its input ({bounds.lower} <= {symbol} <= {bounds.upper}). Remove that branch, or "
                             "export for one size: task.size=[height,width].")
     return program
+
+
+def one_is_any_size() -> contextlib.AbstractContextManager[object]:
+    """Keep torch.export from taking a side that is 1 within a network, as pyramids make them, for a case of its own."""
+    return config.patch(backed_size_oblivious=True) if hasattr(config, "backed_size_oblivious") else contextlib.nullcontext()
 
 
 def reuses_pooling_indices(program: ExportedProgram) -> bool:

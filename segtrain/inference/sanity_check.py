@@ -1,13 +1,14 @@
 """Check that a model returns logits of the right shape, each image's its own, before the work begins."""
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from segtrain.auxiliary import BOUNDARY_AWARE, OWN
 from segtrain.config import messages
 from segtrain.data.checks import START, check
 from segtrain.errors import UserError
@@ -48,6 +49,10 @@ def check_logits(network: nn.Module, target: str, image_size: tuple[int, int], *
         raise UserError(f"model._target_={target} fails{mode} on images of shape {tuple(images.shape)}: "
                         f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}.") from error
     expected = (len(images), num_classes, *image_size)
+    heads = {*getattr(network, "aux_weights", ())} - {BOUNDARY_AWARE}
+    if training and heads and isinstance(output, Mapping) and {*output} == {"logits", "aux"}:
+        _check_heads(output["aux"], heads, expected, target)
+        output = output["logits"]
     if not isinstance(output, Tensor) or tuple(output.shape) != expected or not output.is_floating_point():
         raise UserError(f"model._target_={target} returns {_describe(output)}{mode} for images of shape "
                         f"{tuple(images.shape)}, but logits of shape {expected} are needed: "
@@ -86,6 +91,18 @@ def check_independence(network: nn.Module, target: str, image_size: tuple[int, i
                             f"{difference:.3g}, and are up to {largest:.3g}), in evaluation mode: {remedy}.")
 
 
+def _check_heads(aux: Any, names: Set[str], expected: tuple[int, ...], target: str) -> None:
+    """Check that auxiliary heads are those that a network lists in aux_weights, and of the right shape."""
+    if not isinstance(aux, Mapping) or {*aux} != names:
+        raise UserError(f"model._target_={target} lists {', '.join(sorted(names))} in aux_weights, but returns "
+                        f"{_describe(aux)} as aux in training mode: let both name the same heads.")
+    for name, output in aux.items():
+        shape = (expected[0], 1 if name in OWN else expected[1], *expected[2:])
+        if not isinstance(output, Tensor) or tuple(output.shape) != shape:
+            raise UserError(f"model._target_={target} returns {_describe(output)} as its auxiliary head {name}, but "
+                            f"logits of shape {shape} are needed.")
+
+
 def _find_place(error: Exception) -> traceback.FrameSummary | None:
     """Return where in the network's own code, outside torch, an error was raised; None if nowhere."""
     elsewhere = (str(Path(torch.__file__).parent), __file__)
@@ -107,7 +124,8 @@ def _suggest(output: Any, expected: tuple[int, ...], target: str) -> str:
     if target.startswith("torchvision.models.segmentation."):
         return f"choose model=torchvision/{target.rpartition('.')[2]}"
     if not isinstance(output, Tensor):
-        return "let its forward return the logits alone"
+        return ("let its forward return the logits alone, or list its auxiliary heads in aux_weights and return "
+                "{logits, aux} in training mode")
     if output.ndim != 4 or len(output) != expected[0] or not output.is_floating_point():
         return "let its forward return one score a class and pixel, before any softmax or argmax"
     if output.shape[1] != expected[1]:

@@ -1,11 +1,13 @@
 """What networks share: their interface, and blocks for padding, unpooling and initialisation."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Output = Tensor | dict[str, Tensor | dict[str, Tensor]]  # of a network, see `SegmentationNetwork`
 MIN_SIZE = 32  # the smallest height and width that every network takes
 
 
@@ -27,10 +29,17 @@ class SegmentationNetwork(nn.Module):
         keras_compatible: Compute what the network's Keras original computes, so that the original's weights can be
             used; the parameters are the same either way. Excludes `pretrained`.
 
+    Attributes:
+        aux_weights: The weights of the losses of its auxiliary heads by name, the paper's; empty if it has none. A head
+            named boundary or detail has a loss of its own, and boundary_aware is no head, see
+            `segtrain.auxiliary.AuxiliaryLoss`.
+        aux: The auxiliary heads.
+
     Shape:
         - images: (N, C, H, W), float, normalised so that zero is the mean colour; any H and W >= 32. Where a network
           needs multiples of a number, it pads them right and bottom with zeros.
-        - returns: logits (N, K, H, W), float, unbounded.
+        - returns: logits (N, K, H, W), float, unbounded; with auxiliary heads, in training mode,
+          {"logits": logits, "aux": {name: (N, K, H, W), or (N, 1, H, W) for boundary and detail}}.
 
     Raises:
         ValueError: If arguments are out of range, unknown or exclude each other, or if weights cannot be loaded; in
@@ -49,6 +58,26 @@ class SegmentationNetwork(nn.Module):
             raise ValueError(
                 "keras_compatible=true excludes pretrained weights: set pretrained=null, or keras_compatible=false"
             )
+        self.aux_weights: dict[str, float] = {}
+        self.aux = nn.ModuleDict()
+
+    def with_aux(
+        self, logits: Tensor, taps: dict[str, Tensor], padded: Tensor | None = None, align_corners: bool = False
+    ) -> Output:
+        """Return the logits, in training mode with those of the auxiliary heads, enlarged to the same size.
+
+        Args:
+            logits: (N, K, H, W).
+            taps: What each head reads.
+            padded: (N, .., H', W'), the images as the network pads them, where it does: the taps have its scale.
+            align_corners: How logits are enlarged.
+        """
+        if not self.training or not self.aux_weights:
+            return logits
+        like = logits if padded is None else padded
+        aux = {name: crop_like(resize_like(head(taps[name]), like, align_corners=align_corners), logits)
+               for name, head in self.aux.items()}
+        return {"logits": logits, "aux": aux}
 
 
 def check_size(images: Tensor) -> None:
@@ -115,6 +144,50 @@ def bn_relu(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
     return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU(inplace=True))
 
 
+def conv_bn(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, *, groups: int = 1,
+            bias: bool = False) -> nn.Sequential:
+    """Convolve with a padding that keeps the size, and normalise."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=bias),
+        nn.BatchNorm2d(out_channels),
+    )
+
+
+def conv_bn_relu(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, *, groups: int = 1,
+                 bias: bool = False) -> nn.Sequential:
+    """Convolve with a padding that keeps the size, normalise and rectify."""
+    return conv_bn(in_channels, out_channels, kernel, stride, groups=groups, bias=bias).append(nn.ReLU(inplace=True))
+
+
+class PooledBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm behind a global pooling, which leaves one value a channel and image.
+
+    A batch of one image has no variance there: it is normalised with the running statistics, in training too.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.shape[0] == 1:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return super().forward(x)
+
+
+def pooled_preact(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Pool an image to a single cell, put BatchNorm and ReLU before a 1x1 convolution."""
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), PooledBatchNorm2d(in_channels), nn.ReLU(inplace=True),
+                         nn.Conv2d(in_channels, out_channels, 1, bias=False))
+
+
+def fcn_head(in_channels: int, channels: int, num_classes: int, *, bias: bool = True) -> nn.Sequential:
+    """Turn features into logits with a 3x3 convolution, BatchNorm, ReLU and a 1x1 convolution."""
+    return conv_bn_relu(in_channels, channels, 3).append(nn.Conv2d(channels, num_classes, 1, bias=bias))
+
+
+def resize_like(features: Tensor, other: Tensor, mode: str = "bilinear", align_corners: bool = False) -> Tensor:
+    """Resize a map (N, C, ..) to the size of another one, (N, .., H, W)."""
+    corners = None if mode == "nearest" else align_corners
+    return F.interpolate(features, other.shape[-2:], mode=mode, align_corners=corners)
+
+
 def preact(*layers: nn.Module) -> nn.Sequential:
     """Put BatchNorm and ReLU before a convolution, its padding in front of it and whatever follows it."""
     conv = next(layer for layer in layers if isinstance(layer, nn.Conv2d))
@@ -131,16 +204,20 @@ class UpConv2d(nn.ConvTranspose2d):
         return super().forward(x)[..., :-1, :-1]
 
 
-def kaiming_init(module: nn.Module) -> None:
+def kaiming_init(module: nn.Module, mode: Literal["fan_in", "fan_out"] = "fan_in") -> None:
     """Initialise the convolutions of a module for ReLU networks, with zero biases.
+
+    Args:
+        mode: Whether signals keep their variance on the way forward (fan_in) or gradients on the way back.
 
     Source: He et al., "Delving deep into rectifiers", ICCV 2015.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             # A transposed convolution stores (in, out, kh, kw), so what torch calls its fan-out is its fan-in.
+            swapped: Literal["fan_in", "fan_out"] = "fan_out" if mode == "fan_in" else "fan_in"
             transposed = isinstance(layer, nn.ConvTranspose2d)
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out" if transposed else "fan_in", nonlinearity="relu")
+            nn.init.kaiming_normal_(layer.weight, mode=swapped if transposed else mode, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 

@@ -5,7 +5,15 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segtrain.models.blocks import SegmentationNetwork, bn_relu, crop_like, kaiming_init, pad_to_multiple
+from segtrain.models.blocks import (
+    Output,
+    SegmentationNetwork,
+    bn_relu,
+    crop_like,
+    fcn_head,
+    kaiming_init,
+    pad_to_multiple,
+)
 from segtrain.models.encoders import ResNetEncoder
 from segtrain.models.pretrained import Normalization, normalization
 
@@ -15,13 +23,15 @@ class LinkNet(SegmentationNetwork):
 
     Args:
         encoder: resnet18 (the paper's), resnet34 or resnet50, each torchvision's without its fc.
+        aux: Add an auxiliary head on the decoder's map at 1/8, as deep supervision; not the paper's.
 
     Source: Chaurasia and Culurciello, "LinkNet: Exploiting encoder representations for efficient semantic
     segmentation", VCIP 2017.
     """
 
     def __init__(
-        self, num_classes: int, in_channels: int = 3, encoder: str = "resnet18", pretrained: str | None = None
+        self, num_classes: int, in_channels: int = 3, encoder: str = "resnet18", pretrained: str | None = None,
+        aux: bool = False,
     ):
         super().__init__(num_classes, in_channels)
         self.encoder = ResNetEncoder(encoder, in_channels, pretrained)
@@ -37,19 +47,24 @@ class LinkNet(SegmentationNetwork):
             bn_relu(nn.Conv2d(32, 32, 3, padding=1)),
             nn.ConvTranspose2d(32, num_classes, 2, stride=2),
         )
-        kaiming_init(self.decoder)
-        kaiming_init(self.head)
+        if aux:
+            self.aux["at8"], self.aux_weights = fcn_head(c2, c2 // 4, num_classes), {"at8": 0.4}
+        for part in (self.decoder, self.head, self.aux):
+            kaiming_init(part)
 
     @staticmethod
     def normalization(pretrained: str, encoder: str = "resnet18", **others: Any) -> Normalization:
         """Return the normalisation that the encoder's weights expect, see `pretrained.normalization`."""
         return normalization(encoder, pretrained)
 
-    def forward(self, images: Tensor) -> Tensor:
-        *skips, x = self.encoder(pad_to_multiple(images, 32))
+    def forward(self, images: Tensor) -> Output:
+        padded = pad_to_multiple(images, 32)
+        *skips, x = self.encoder(padded)
+        maps = []
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
             x = F.relu(skip + block(x))
-        return crop_like(self.head(x), images)
+            maps.append(x)
+        return self.with_aux(crop_like(self.head(x), images), {"at8": maps[1]}, padded)
 
 
 class DecoderBlock(nn.Sequential):

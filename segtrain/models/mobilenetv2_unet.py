@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segtrain.models.blocks import (
+    Output,
     SegmentationNetwork,
     UpConv2d,
     crop_like,
+    fcn_head,
     kaiming_init,
     pad_to_multiple,
     use_keras_batch_norm,
@@ -26,6 +28,7 @@ class MobileNetV2UNet(SegmentationNetwork):
 
     Args:
         keras_compatible: The padding of the Keras network, and its constants in BatchNorm.
+        aux: Add an auxiliary head on the decoder's map at 1/8, as deep supervision; not the paper's.
 
     Source: Sandler et al., "MobileNetV2: Inverted residuals and linear bottlenecks", CVPR 2018; Ronneberger et al.,
     "U-Net: Convolutional networks for biomedical image segmentation", MICCAI 2015; the decoder's steps are those of
@@ -33,7 +36,8 @@ class MobileNetV2UNet(SegmentationNetwork):
     """
 
     def __init__(
-        self, num_classes: int, in_channels: int = 3, pretrained: str | None = None, keras_compatible: bool = False
+        self, num_classes: int, in_channels: int = 3, pretrained: str | None = None, keras_compatible: bool = False,
+        aux: bool = False,
     ):
         super().__init__(num_classes, in_channels, pretrained, keras_compatible)
         self.encoder = MobileNetV2Encoder(in_channels, pretrained)
@@ -43,8 +47,11 @@ class MobileNetV2UNet(SegmentationNetwork):
             self.decoder.append(DecoderBlock(channels, width))
             channels = width + skip
         self.head = nn.ConvTranspose2d(channels, num_classes, 3, stride=2)
-        kaiming_init(self.decoder)
-        kaiming_init(self.head)
+        if aux:
+            self.aux["at8"] = fcn_head(256 + skips[1], (256 + skips[1]) // 4, num_classes)
+            self.aux_weights = {"at8": 0.4}
+        for part in (self.decoder, self.head, self.aux):
+            kaiming_init(part)
         if keras_compatible:
             pad_as_keras(self.encoder)
             use_keras_batch_norm(self)
@@ -55,11 +62,15 @@ class MobileNetV2UNet(SegmentationNetwork):
         """Return the normalisation that the encoder's weights expect, see `pretrained.normalization`."""
         return normalization("mobilenet_v2", pretrained)
 
-    def forward(self, images: Tensor) -> Tensor:
-        *skips, x = self.encoder(pad_to_multiple(images, 32))
+    def forward(self, images: Tensor) -> Output:
+        padded = pad_to_multiple(images, 32)
+        *skips, x = self.encoder(padded)
+        maps = []
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
             x = torch.cat([block(x), skip], 1)
-        return crop_like(self.head(x), images)  # also cuts the row and the column too many
+            maps.append(x)
+        logits = crop_like(self.head(x), images)  # also cuts the row and the column too many
+        return self.with_aux(logits, {"at8": maps[1]}, padded)
 
 
 class DecoderBlock(nn.Module):

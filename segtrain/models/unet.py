@@ -3,7 +3,15 @@
 import torch
 from torch import Tensor, nn
 
-from segtrain.models.blocks import SegmentationNetwork, bn_relu, crop_like, kaiming_init, pad_to_multiple
+from segtrain.models.blocks import (
+    Output,
+    SegmentationNetwork,
+    bn_relu,
+    crop_like,
+    fcn_head,
+    kaiming_init,
+    pad_to_multiple,
+)
 
 
 class UNet(SegmentationNetwork):
@@ -15,11 +23,13 @@ class UNet(SegmentationNetwork):
     Args:
         width: Channels of the first stage; each of the four below has twice as many. 64 is the paper's.
         batch_norm: Put batch normalisation between convolution and ReLU. The original has none.
+        aux: Add an auxiliary head on the decoder's map at 1/8, as deep supervision; not the paper's.
 
     Source: Ronneberger et al., "U-Net: Convolutional networks for biomedical image segmentation", MICCAI 2015.
     """
 
-    def __init__(self, num_classes: int, in_channels: int = 3, width: int = 64, batch_norm: bool = False):
+    def __init__(self, num_classes: int, in_channels: int = 3, width: int = 64, batch_norm: bool = False,
+                 aux: bool = False):
         super().__init__(num_classes, in_channels)
         if width < 1:
             raise ValueError(f"width must be at least 1 (64 is the paper's), not {width}")
@@ -39,17 +49,21 @@ class UNet(SegmentationNetwork):
             DecoderBlock(c2, c1, batch_norm),
         ])  # fmt: skip
         self.head = nn.Conv2d(c1, num_classes, 1)
+        if aux:
+            self.aux["at8"], self.aux_weights = fcn_head(c4, max(1, c4 // 4), num_classes), {"at8": 0.4}
         kaiming_init(self)  # the paper's; without BatchNorm nothing else keeps signals from fading
 
-    def forward(self, images: Tensor) -> Tensor:
-        x, skips = pad_to_multiple(images, 16), []
+    def forward(self, images: Tensor) -> Output:
+        padded = pad_to_multiple(images, 16)
+        x, skips, maps = padded, [], []
         for block in self.encoder:
             skips.append(block(x))
             x = self.pool(skips[-1])
         x = self.bottom(x)
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
             x = block(x, skip)
-        return crop_like(self.head(x), images)
+            maps.append(x)
+        return self.with_aux(crop_like(self.head(x), images), {"at8": maps[0]}, padded)
 
 
 class DecoderBlock(nn.Module):

@@ -153,7 +153,7 @@ def restoring(path: Path) -> Iterator[None]:
 
 def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Path, *, head: Set[str],
                  new_head: bool = False) -> None:
-    """Load weights into a model; they must fit it completely.
+    """Load weights into a model; they must fit it completely, but for auxiliary heads that one of the two lacks.
 
     Args:
         head: The keys of the head, whose shapes depend on the number of classes.
@@ -164,8 +164,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Pa
     """
     own = model.state_dict()
     kept = head if new_head else frozenset()
-    missing = [key for key in own if key not in weights]
-    unknown = [key for key in weights if key not in own]
+    missing = [key for key in own if key not in weights and not is_auxiliary(key)]
+    unknown = [key for key in weights if key not in own and not is_auxiliary(key)]
     differing = [key for key in own if key in weights and key not in kept and own[key].shape != weights[key].shape]
     other = [key for key in own if key in weights and not _is_alike(weights[key], own[key])]
     shapes = [f"{key} {tuple(weights[key].shape)} instead of {tuple(own[key].shape)}" for key in differing]
@@ -183,7 +183,12 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Pa
     if differing:
         raise UserError(f"{path} has layers of other sizes: {list_part('they differ', shapes)}"
                         "give the model that it was trained with.")
-    model.load_state_dict({key: own[key] if key in kept else weights[key] for key in own})
+    model.load_state_dict({key: own[key] if key in kept else weights.get(key, own[key]) for key in own})
+
+
+def is_auxiliary(key: str) -> bool:
+    """Return whether a weight is one of an auxiliary head, which only training needs."""
+    return key.startswith("aux.")
 
 
 def _is_alike(given: Tensor, own: Tensor) -> bool:

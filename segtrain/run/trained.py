@@ -71,7 +71,7 @@ def load_trained(cfg: Config[Any], *, device: torch.device | None = None) -> Tra
     settled = build.settle(cfg, device, num_classes=len(labels), cached_in_memory=True,
                            scored_with=runtime if isinstance(runtime, dict) else None)
     build.warn_of_emulation(settled, device)
-    network = build.model(settled, pretrained=False)
+    network = build.model(settled, pretrained=False, aux=False)
     checkpoint.load_weights(network, saved["model"], path, head=build.head_keys(settled))
     return Trained(
         path, settled, device, build.lay_out(network.to(device), settled), build.normalize(settled, device), labels,

@@ -19,7 +19,15 @@ from segtrain.errors import UserError, did_you_mean
 from segtrain.inference.forward import autocast
 from segtrain.inference.sanity_check import check_logits
 from segtrain.losses import CrossEntropy
-from segtrain.profiling import MemoryMeter, format_layers, list_layers, machine_name, measure_cost, time_runs
+from segtrain.profiling import (
+    MemoryMeter,
+    count_parameters,
+    format_layers,
+    list_layers,
+    machine_name,
+    measure_cost,
+    time_runs,
+)
 from segtrain.run.results import versions, write_config, write_results
 from segtrain.sweep import leaderboard
 from segtrain.training.step import train_step
@@ -63,7 +71,7 @@ def _measure(cfg: Settled[BenchmarkTask], device: torch.device, num_classes: int
         "device": cfg.runtime.device, "precision": cfg.runtime.precision, "channels_last": cfg.runtime.channels_last,
         "compile": cfg.runtime.compile,
         "machine": machine_name(device), "threads": torch.get_num_threads(), "versions": versions(),
-        "params": costs["params"], "macs": costs["macs"],
+        "params": costs["params"], "train_params": count_parameters(network, aux=True), "macs": costs["macs"],
         "flops": None if costs["macs"] is None else 2 * costs["macs"],
         **_measure_inference(cfg, compiled, device, in_channels, meter),
         **_measure_training(cfg, network, compiled, device, in_channels, meter),
@@ -119,7 +127,8 @@ def _measure_training(cfg: Settled[BenchmarkTask], network: nn.Module, compiled:
     scaler = torch.amp.GradScaler(device.type, enabled=cfg.runtime.precision == "fp16")
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
     meter.reset()
-    taken = _time(cfg, lambda: train_step(compiled, [batch], CrossEntropy(), optimizer, scheduler, normalize,
+    loss_fn = build.training_loss(cfg, network, CrossEntropy())
+    taken = _time(cfg, lambda: train_step(compiled, [batch], loss_fn, optimizer, scheduler, normalize,
                                           device=device, precision=cfg.runtime.precision, scaler=scaler), device)
     return {"train_images_per_second": cfg.task.batch_size / statistics.median(taken), "train_runs": len(taken),
             "train_memory_bytes": meter.peak()}
@@ -139,7 +148,8 @@ def _summarize(results: dict[str, Any]) -> str:
     batch, macs = results["batch_size"], results["macs"]
     work = "not countable" if macs is None else f"{macs / 1e9:.2f} GMACs = {2 * macs / 1e9:.2f} GFLOPs"
     lines = [
-        ("parameters", f"{results['params']:,}"),
+        ("parameters", f"{results['params']:,}" + (f", in training {results['train_params']:,}"
+                                                   if results["train_params"] != results["params"] else "")),
         ("one image", f"{work} at {width}x{height}"),
         ("latency", f"{results['latency_ms']:.1f} ms median, {results['latency_p95_ms']:.1f} ms 95th percentile "
                     f"({results['latency_runs']} runs)"),

@@ -56,7 +56,7 @@ def run(cfg: Config[TrainTask], run_dir: Path) -> float | None:
                         guard.before_step()
                         ddp.reseed(cfg.seed, state.progress.step)
                         step = train_step(
-                            model, step_batches, state.loss_fn, state.optimizer, state.scheduler, state.normalize,
+                            model, step_batches, state.train_loss_fn, state.optimizer, state.scheduler, state.normalize,
                             device=state.device, precision=cfg.runtime.precision, scaler=state.scaler,
                             clip_norm=cfg.train.clip_norm, ema=state.ema, ema_decay=cfg.train.ema_decay,
                             allows_update=guard.allows_update)

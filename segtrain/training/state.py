@@ -31,7 +31,7 @@ from segtrain.inference.sanity_check import check_independence, check_logits
 from segtrain.labels import Label
 from segtrain.losses import Loss
 from segtrain.optim import find_encoder
-from segtrain.profiling import measure_cost
+from segtrain.profiling import count_parameters, measure_cost
 from segtrain.run import checkpoint
 from segtrain.run.checkpoint_schema import NEW_RUN, check_resumable
 from segtrain.run.results import check_scores
@@ -95,7 +95,8 @@ class TrainingState:
     total_steps: int
     model: nn.Module  # its plain form, neither compiled nor wrapped
     ema: nn.Module | None  # an EMA of its weights, which is scored instead; None without train.ema_decay
-    loss_fn: Loss
+    loss_fn: Loss  # of logits
+    train_loss_fn: Loss  # of what the model returns in training mode: with its auxiliary heads, if it has any
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LambdaLR
     scaler: torch.amp.GradScaler
@@ -208,11 +209,12 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
                      num_classes=len(train_data.labels), training=training)
     if not str(cfg.model["_target_"]).startswith(("segtrain.", "torchvision.")):
         check_independence(model, cfg.model["_target_"], crop, in_channels=len(cfg.dataset.mean))
+    loss_fn = build.loss(cfg, train_statistics.class_pixels, train_statistics.image_pixels).to(device)
     state = TrainingState(
         cfg, run_dir, device, train_data, val_data, train_statistics, val_statistics, steps_per_epoch, total_steps,
         model,
         ema=copy.deepcopy(model).requires_grad_(False) if cfg.train.ema_decay else None,
-        loss_fn=build.loss(cfg, train_statistics.class_pixels, train_statistics.image_pixels).to(device),
+        loss_fn=loss_fn, train_loss_fn=build.training_loss(cfg, model, loss_fn),
         optimizer=optimizer, scheduler=scheduler, normalize=normalize,
         scaler=torch.amp.GradScaler(device.type, enabled=cfg.runtime.precision == "fp16"),
         loader=TrainingLoader(train_data, augmentation, batch_size=cfg.train.batch_size, seed=cfg.seed,
@@ -288,22 +290,28 @@ def _check_data(cfg: Config[TrainTask], read: Mapping[str, tuple[Dataset, Datase
         split.seen.clear()  # it takes memory
 
 
-def _start_from(cfg: Config[TrainTask], weights: str, model: nn.Module) -> None:
-    path = checkpoint.find(weights)
+def _start_from(cfg: Config[TrainTask], start: str, model: nn.Module) -> None:
+    path = checkpoint.find(start)
+    weights = checkpoint.load(path)["model"]
     head = build.head_keys(cfg)
     if cfg.train.new_head and not head:
         raise UserError(f"train.new_head=true needs a model whose last layer follows model.num_classes, but no weight "
                         f"of model._target_={cfg.model['_target_']} does.")
-    checkpoint.load_weights(model, checkpoint.load(path)["model"], path, head=head,
-                            new_head=cfg.train.new_head)
+    checkpoint.load_weights(model, weights, path, head=head, new_head=cfg.train.new_head)
     left_out = f", new: {', '.join(sorted(head))}" if cfg.train.new_head else ""
     log.info("weights from %s%s", path, left_out)
+    own, given = ({key for key in keys if checkpoint.is_auxiliary(key)} for keys in (model.state_dict(), weights))
+    for heads, what in ((own - given, "new"), (given - own, "left out")):
+        if heads:
+            log.info("auxiliary heads %s: %s", what, ", ".join(sorted({key.split(".")[1] for key in heads})))
 
 
 def log_start(state: TrainingState) -> None:
     """Log what is trained, on what, and for how long."""
     cfg, progress, macs = state.cfg, state.progress, state.costs["macs"]
-    model_cost = f"{state.costs['params']:,} parameters" + (f", {macs / 1e9:.2f} GMACs an image" if macs else "")
+    heads = count_parameters(state.model, aux=True) - count_parameters(state.model, aux=False)
+    model_cost = (f"{state.costs['params']:,} parameters" + (f" + {heads:,} in auxiliary heads" if heads else "")
+                  + (f", {macs / 1e9:.2f} GMACs an image" if macs else ""))
     log.info("%s: %s; %s, %s%s", type(state.model).__name__, model_cost, cfg.runtime.device, cfg.runtime.precision,
              ", compiled (the first step takes about a minute)" if cfg.runtime.compile else "")
     if process_group.is_started():

@@ -58,7 +58,7 @@ def train_step(
     Args:
         model: In training mode, on the device; with several processes, wrapped by `ddp.wrap`.
         batches: Accumulated into one gradient.
-        loss_fn: On the device.
+        loss_fn: Of what the model returns, on the device.
         optimizer: Of the model's parameters.
         scheduler: Advanced once.
         normalize: uint8 (N, H, W, C) on the device -> float32 (N, C, H, W).
@@ -85,8 +85,8 @@ def train_step(
     for number, (images, targets) in enumerate(parts, 1):
         with ddp.gradients_held(model, is_last=number == len(parts)):
             with autocast(device, precision):
-                logits = model(normalize(images))
-            loss_sums = loss_fn(logits, targets)
+                output = model(normalize(images))  # logits, or a mapping of them and those of auxiliary heads
+            loss_sums = loss_fn(output, targets)
             # DDP averages gradients over processes, but those of a sum add up
             scaler.scale(mean_loss(loss_sums, normalizers) * num_processes).backward()
         sums.append(loss_sums.detach())
