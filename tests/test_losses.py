@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -257,7 +258,7 @@ def test_lovasz_by_its_definition():
             errors = torch.where(is_c, 1 - p[c], p[c])
             levels = torch.cat([torch.zeros(1), errors.sort().values])
             total = 0.0
-            for low, high in zip(levels[:-1], levels[1:], strict=True):
+            for low, high in pairwise(levels):
                 wrong = errors >= high
                 total += (high - low) * (1 - (is_c & ~wrong).sum() / (is_c | wrong).sum())
             terms.append(total)

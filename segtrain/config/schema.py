@@ -201,7 +201,7 @@ class BenchmarkTask(TaskSection):
 
 class ConvertTask(TaskSection):
     name: Literal["convert"]
-    weights: Text | None = key("a .npz file, an array under each weight's Keras name")
+    weights: Text | None = key("a .npz file, an array under each weight's name in the original, Keras's or PyTorch's")
 
 
 class DoctorTask(TaskSection):

@@ -160,21 +160,29 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel: int = 1, stride: i
 
 
 class PooledBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm behind a global pooling, which leaves one value a channel and image.
+    """BatchNorm behind a pooling that may leave one value a channel and image.
 
-    A batch of one image has no variance there: it is normalised with the running statistics, in training too.
+    A single value has no variance: it is normalised with the running statistics, in training too.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and x.shape[0] == 1:
+        if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         return super().forward(x)
 
 
-def pooled_preact(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Pool an image to a single cell, put BatchNorm and ReLU before a 1x1 convolution."""
-    return nn.Sequential(nn.AdaptiveAvgPool2d(1), PooledBatchNorm2d(in_channels), nn.ReLU(inplace=True),
-                         nn.Conv2d(in_channels, out_channels, 1, bias=False))
+def mean_of_parts(features: Tensor, parts: int) -> Tensor:
+    """Average a map (N, C, H, W) over parts x parts cells, as nn.AdaptiveAvgPool2d, but exportable for any size."""
+    rows, columns = (_cells(length, parts, features) for length in features.shape[-2:])
+    return rows @ features @ columns.mT
+
+
+def _cells(length: int, parts: int, like: Tensor) -> Tensor:
+    """Return what each place counts in each part: (parts, length); parts may overlap."""
+    number, place = torch.arange(parts, device=like.device)[:, None], torch.arange(length, device=like.device)
+    start, end = number * length // parts, ((number + 1) * length + parts - 1) // parts
+    inside = ((place >= start) & (place < end)).to(like.dtype)
+    return inside / inside.sum(1, keepdim=True)
 
 
 def fcn_head(in_channels: int, channels: int, num_classes: int, *, bias: bool = True) -> nn.Sequential:

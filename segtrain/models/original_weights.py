@@ -1,11 +1,12 @@
 """Weights that the authors of a network, or others, have published: their names, turned into those here.
 
 Many parameters keep their published names. Where they do not, the file of a network has a dictionary RENAMED: what a
-name must match, a regular expression, and what takes its place; "" drops a weight that no output depends on.
+name must match, a regular expression, and what takes its place, applied in order; None drops a weight that no output
+depends on.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 
 from segtrain.errors import list_first
 
+Renamed = Mapping[str, str | Callable[[re.Match[str]], str] | None]
 PARTS = {"_mean": "running_mean", "_variance": "running_var", "_batch_norm": "bn", "_conv": "conv"}  # Paddle's
 WRAPPERS = ("module.", "model.", "state_dict.")  # prefixes that trainers put in front of all names
 
 
-def convert_original(weights: Mapping[str, Any], network: nn.Module, renamed: Mapping[str, str]) -> dict[str, Tensor]:
+def convert_original(weights: Mapping[str, Any], network: nn.Module, renamed: Renamed) -> dict[str, Tensor]:
     """Turn published weights into a state dict.
 
     Args:
@@ -50,14 +52,15 @@ def convert_original(weights: Mapping[str, Any], network: nn.Module, renamed: Ma
     return {**own, **found}
 
 
-def rename_original(name: str, renamed: Mapping[str, str]) -> str:
+def rename_original(name: str, renamed: Renamed) -> str:
     """Return the name here of a published weight; "" if it is left out."""
     for prefix in WRAPPERS:
         name = name.removeprefix(prefix)
     name = ".".join(PARTS.get(part, part) for part in name.split("."))
     for pattern, replacement in renamed.items():
-        name, count = re.subn(pattern, replacement, name)
-        if count and not replacement:
+        if replacement is not None:
+            name = re.sub(pattern, replacement, name)
+        elif re.search(pattern, name):
             return ""
     return name
 

@@ -6,7 +6,7 @@ Parameters keep the names that they have in the authors' code.
 import torch
 from torch import Tensor, nn
 
-from segtrain.models.blocks import conv_bn, pooled_preact, preact, resize_like
+from segtrain.models.blocks import PooledBatchNorm2d, conv_bn, preact, resize_like
 
 
 class BasicBlock(nn.Module):
@@ -68,6 +68,12 @@ def preact_conv(in_channels: int, out_channels: int, kernel: int = 1, groups: in
     return preact(nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, groups=groups, bias=False))
 
 
+def pooled_preact(pool: nn.Module, in_channels: int, out_channels: int) -> nn.Sequential:
+    """Return a pooling, then BatchNorm, ReLU and a 1x1 convolution without bias."""
+    return nn.Sequential(pool, PooledBatchNorm2d(in_channels), nn.ReLU(inplace=True),
+                         nn.Conv2d(in_channels, out_channels, 1, bias=False))
+
+
 class Pyramid(nn.Module):
     """Pool features (N, C, H, W) at three scales and over the whole image: what both pyramids begin with."""
 
@@ -75,9 +81,9 @@ class Pyramid(nn.Module):
         super().__init__()
         self.scale0 = preact_conv(in_channels, channels)
         for number, kernel in ((1, 5), (2, 9), (3, 17)):
-            pool = nn.AvgPool2d(kernel, kernel // 2, kernel // 2)
-            setattr(self, f"scale{number}", nn.Sequential(pool, *preact_conv(in_channels, channels)))
-        self.scale4 = pooled_preact(in_channels, channels)
+            self.add_module(f"scale{number}", pooled_preact(
+                nn.AvgPool2d(kernel, kernel // 2, kernel // 2), in_channels, channels))
+        self.scale4 = pooled_preact(nn.AdaptiveAvgPool2d(1), in_channels, channels)
         self.compression = preact_conv(5 * channels, out_channels)
         self.shortcut = preact_conv(in_channels, out_channels)
 
@@ -98,7 +104,7 @@ class SerialPyramid(Pyramid):
     def __init__(self, in_channels: int, channels: int, out_channels: int):
         super().__init__(in_channels, channels, out_channels)
         for number in (1, 2, 3, 4):
-            setattr(self, f"process{number}", preact_conv(channels, channels, 3))
+            self.add_module(f"process{number}", preact_conv(channels, channels, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         full, pooled = self.pool(x)

@@ -1,4 +1,4 @@
-"""Turn the weights of a network trained in Keras into a checkpoint."""
+"""Turn published weights of a network, or those of one trained in Keras, into a checkpoint."""
 
 import logging
 import sys
@@ -21,6 +21,7 @@ from segtrain.errors import UserError
 from segtrain.files import open_regular
 from segtrain.labels import Label, make_up_color
 from segtrain.models.keras_weights import convert_keras
+from segtrain.models.original_weights import convert_original
 from segtrain.run import checkpoint
 from segtrain.run.results import write_config, write_results
 
@@ -43,12 +44,16 @@ def run(cfg: Config[ConvertTask], run_dir: Path) -> None:
     settled = build.settle(cfg, build.device(cfg), num_classes=num_classes, cached_in_memory=True)
     network = build.model(settled, pretrained=False)
     name = type(network).__name__
-    layer_names = getattr(sys.modules[type(network).__module__], "keras_layers", None)
-    if layer_names is None:
-        raise UserError(f"model._target_={cfg.model['_target_']} has no Keras original (its file has no function "
-                        "keras_layers): choose a model that has one, docs/reference/models.md lists them.")
+    module = sys.modules[type(network).__module__]
     try:
-        state = convert_keras(weights, network, layer_names(network))
+        if hasattr(module, "keras_layers"):
+            state = convert_keras(weights, network, module.keras_layers(network))
+        elif hasattr(module, "RENAMED"):
+            state = convert_original(weights, network, module.RENAMED)
+        else:
+            raise UserError(f"model._target_={cfg.model['_target_']} has no original whose weights are known (its file "
+                            "has neither keras_layers nor RENAMED): choose a model that has one, "
+                            "docs/reference/models.md lists them.")
     except ValueError as error:
         raise UserError(f"{path} does not fit model._target_={cfg.model['_target_']}: {error}. "
                         "Choose the variant and the number of classes that it was trained with.") from error

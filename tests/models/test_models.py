@@ -19,19 +19,26 @@ from segtrain.config.instantiate import locate
 from segtrain.export.program import one_is_any_size
 from segtrain.losses import CrossEntropy, mean_loss
 from segtrain.models import ddrnet, pidnet
+from segtrain.models.bisenetv2 import BiSeNetV2
 from segtrain.models.blocks import crop_like, pad_to_multiple
 from segtrain.models.ddrnet import DDRNet
+from segtrain.models.efficientvit_seg import EfficientViTSeg
 from segtrain.models.encoders import DENSENETS
 from segtrain.models.enet import ENet
+from segtrain.models.fast_scnn import FastSCNN
 from segtrain.models.fc_densenet import FCDenseNet
 from segtrain.models.fcn8 import FCN8
 from segtrain.models.linknet import LinkNet
 from segtrain.models.linknet_preact import LinkNetPreact
 from segtrain.models.mobilenetv2_unet import MobileNetV2UNet
 from segtrain.models.pidnet import PIDNet
+from segtrain.models.pp_liteseg import PPLiteSeg
 from segtrain.models.pretrained import adapt_first_conv
+from segtrain.models.regseg import RegSeg
+from segtrain.models.segformer import SegFormer
 from segtrain.models.segnet import SegNet
 from segtrain.models.smp import SMPNetwork
+from segtrain.models.stdc import STDC
 from segtrain.models.tiramisu import VARIANTS, Tiramisu
 from segtrain.models.torchvision import TorchvisionNetwork
 from segtrain.models.unet import UNet
@@ -81,6 +88,19 @@ MODELS = [
     ("ddrnet_23_slim", DDRNet, {}, 5_733_432, 5_695_532),
     ("ddrnet_23", DDRNet, {"variant": "23"}, 20_297_560, 20_148_044),
     ("ddrnet_tiny", DDRNet, {"variant": "tiny"}, 994_080, 991_508),
+    ("stdc1", STDC, {}, 8_570_208, 8_273_312),
+    ("stdc2", STDC, {"depth": 2}, 12_600_672, 12_303_776),
+    ("pp_liteseg_t", PPLiteSeg, {}, 8_140_480, 8_028_096),
+    ("pp_liteseg_b", PPLiteSeg, {"variant": "b"}, 12_365_120, 12_234_304),
+    ("bisenetv2", BiSeNetV2, {}, 14_787_532, 3_351_708),
+    ("bisenetv2_coincheung", BiSeNetV2, {"variant": "coincheung"}, 5_214_764, 3_351_452),
+    ("fast_scnn", FastSCNN, {}, 1_455_252, 1_399_036),
+    ("fast_scnn_tramac", FastSCNN, {"variant": "tramac"}, 1_156_040, 1_137_148),
+    ("efficientvit_seg_b0", EfficientViTSeg, {}, 705_788),
+    ("efficientvit_seg_b1", EfficientViTSeg, {"variant": "b1"}, 4_801_644),
+    ("segformer_b0", SegFormer, {}, 3_717_228),
+    ("segformer_b1", SegFormer, {"variant": "b1"}, 13_680_332),
+    ("regseg", RegSeg, {}, 3_334_496),
     ("torchvision/fcn_resnet50", TorchvisionNetwork, {"name": "fcn_resnet50"}, 32_952_396),
     ("torchvision/fcn_resnet101", TorchvisionNetwork, {"name": "fcn_resnet101"}, 51_944_524),
     ("torchvision/deeplabv3_resnet50", TorchvisionNetwork, {"name": "deeplabv3_resnet50"}, 39_636_556),

@@ -115,7 +115,7 @@ def test_a_new_head_needs_a_head(segtrain, own, capsys):
 
 @pytest.mark.parametrize(("arguments", "said"), mostly_slow(4, [
     (["model=mapping"], "returns a mapping with the keys out, aux in training mode for images of shape (2, 3, 32, 32), "
-                        "but logits of shape (2, 11, 32, 32) are needed: let its forward return the logits alone."),
+                        "but logits of shape (2, 11, 32, 32) are needed: let its forward return the logits alone, or"),
     (["model=good", "+model.aux=true"], "returns a tuple of 2 in training mode"),
     (["model=good", "+model.outputs=5"], "returns a tensor of shape (2, 5, 32, 32) and type float32 in training mode"),
     (["model=good", "+model.outputs=5"], "the dataset has 11 classes, set model.num_classes or the channels"),

@@ -105,7 +105,7 @@ def test_names_of_other_sessions_and_versions(keras, rename, offset):
     (("task.weights=missing.npz",), "missing: stem.2.weight"),
     (("task.weights=unknown.npz",), "unknown: dense/kernel"),
     (("dataset.num_classes=null",), "the number of classes is open"),
-    (("model=unet", "~model.keras_compatible"), "has no Keras original"),
+    (("model=unet", "~model.keras_compatible"), "has no original whose weights are known"),
 ]))
 def test_what_is_refused(segtrain, keras, capsys, given, message):
     _, weights = keras
