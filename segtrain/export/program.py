@@ -94,7 +94,7 @@ def trace_program(model: ModelWithPreprocessing, size: tuple[int, int] | None, t
 def one_is_any_size() -> contextlib.AbstractContextManager[object]:
     """Keep torch.export from taking a side that is 1 within a network, as pyramids make them, for a case of its own."""
     known = hasattr(config, "backed_size_oblivious")
-    return config.patch(backed_size_oblivious=True) if known else contextlib.nullcontext()
+    return config.patch(backed_size_oblivious=True) if known else contextlib.nullcontext()  # type: ignore[attr-defined]
 
 
 def reuses_pooling_indices(program: ExportedProgram) -> bool:

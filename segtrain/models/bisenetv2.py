@@ -160,7 +160,8 @@ class GatherExpand(nn.Module):
         wide = 6 * in_channels
         self.conv1 = conv_bn_relu(in_channels, in_channels, 3)
         first = conv_bn(in_channels, wide, 3, stride, groups=in_channels)
-        self.dwconv, self.shortcut = nn.Sequential(first), nn.Identity()
+        self.dwconv = nn.Sequential(first)
+        self.shortcut: nn.Module = nn.Identity()
         if stride > 1:
             self.dwconv.append(conv_bn(wide, wide, 3, groups=wide))
             self.shortcut = nn.Sequential(*conv_bn(in_channels, in_channels, 3, stride, groups=in_channels),

@@ -70,8 +70,8 @@ class FastSCNN(SegmentationNetwork):
             raise UnknownNameError("variant", variant, VARIANTS)
         is_mmseg = variant == "mmseg"
         self.align_corners = not is_mmseg
-        first = conv_bn_relu(in_channels, 32, 3, 2)
-        first[0].padding = (1, 1) if is_mmseg else (0, 0)
+        first = nn.Sequential(nn.Conv2d(in_channels, 32, 3, 2, 1 if is_mmseg else 0, bias=False), nn.BatchNorm2d(32),
+                              nn.ReLU(inplace=True))
         self.down = nn.Sequential(first, separable(32, 48, 2, rectified=not is_mmseg),
                                   separable(48, 64, 2, rectified=not is_mmseg))
         self.bottleneck1 = inverted_residuals(64, 64, 2)

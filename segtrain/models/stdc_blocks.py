@@ -39,7 +39,8 @@ class STDCModule(nn.Module):
             ConvBNReLU(in_channels, half), ConvBNReLU(half, quarter, 3), ConvBNReLU(quarter, eighth, 3),
             ConvBNReLU(eighth, eighth, 3),
         ])  # fmt: skip
-        self.avd_layer, self.skip = nn.Identity(), nn.Identity()
+        self.avd_layer: nn.Module = nn.Identity()
+        self.skip: nn.Module = nn.Identity()
         if stride == 2:
             self.avd_layer = conv_bn(half, half, 3, 2, groups=half)
             self.skip = nn.AvgPool2d(3, 2, 1, count_include_pad=counts_padding)

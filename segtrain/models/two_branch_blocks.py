@@ -80,9 +80,9 @@ class Pyramid(nn.Module):
     def __init__(self, in_channels: int, channels: int, out_channels: int):
         super().__init__()
         self.scale0 = preact_conv(in_channels, channels)
-        for number, kernel in ((1, 5), (2, 9), (3, 17)):
-            self.add_module(f"scale{number}", pooled_preact(
-                nn.AvgPool2d(kernel, kernel // 2, kernel // 2), in_channels, channels))
+        self.scale1, self.scale2, self.scale3 = (
+            pooled_preact(nn.AvgPool2d(kernel, kernel // 2, kernel // 2), in_channels, channels)
+            for kernel in (5, 9, 17))
         self.scale4 = pooled_preact(nn.AdaptiveAvgPool2d(1), in_channels, channels)
         self.compression = preact_conv(5 * channels, out_channels)
         self.shortcut = preact_conv(in_channels, out_channels)
@@ -103,8 +103,8 @@ class SerialPyramid(Pyramid):
 
     def __init__(self, in_channels: int, channels: int, out_channels: int):
         super().__init__(in_channels, channels, out_channels)
-        for number in (1, 2, 3, 4):
-            self.add_module(f"process{number}", preact_conv(channels, channels, 3))
+        self.process1, self.process2, self.process3, self.process4 = (
+            preact_conv(channels, channels, 3) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
         full, pooled = self.pool(x)
