@@ -109,7 +109,7 @@ def time_step(state: TrainingState, setting: Setting) -> float:
     scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer)
     state.set_training_mode()
     started = time.perf_counter()
-    step = train_step(model, batches, state.loss_fn, optimizer, scheduler, state.normalize, device=state.device,
+    step = train_step(model, batches, state.train_loss_fn, optimizer, scheduler, state.normalize, device=state.device,
                       precision=cfg.runtime.precision, allows_update=lambda step: False)
     step.loss.item()
     taken = time.perf_counter() - started
