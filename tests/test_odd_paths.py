@@ -137,8 +137,8 @@ def test_what_is_opened_for_writing_is_a_file_of_its_own(tmp_path):
 def test_the_folder_of_a_job_does_not_lead_out_of_its_sweep(segtrain, shared_run, capsys):
     Path("outside").mkdir()
     Path("sweep").mkdir()
-    Path("sweep/seed=1").symlink_to(Path("outside").absolute())
-    assert segtrain("-m", "seed=1,2", "hydra.sweep.dir=sweep", *BENCHMARK) == 2
+    Path("sweep/0").symlink_to(Path("outside").absolute())
+    assert segtrain("-m", "seed=1", "hydra.sweep.dir=sweep", *BENCHMARK) == 2
     assert "is a link to" in capsys.readouterr().err
     assert not list(Path("outside").iterdir())
     shutil.copytree(shared_run, "elsewhere")
@@ -170,7 +170,7 @@ def test_names_of_any_bytes_are_used_and_shown_escaped(segtrain, capsys):
     for text in (shown, page, *(row["name"] for row in rows)):
         assert "\x1b" not in text
         assert "\udcff" not in text
-    assert "<b>" not in page.partition("<body")[2].replace("<b>", "", 0) or r"\udcff\udcfe&lt;b&gt;" in page
+    assert r"\udcff\udcfe&lt;b&gt;" in page
     assert {row["name"] for row in rows} == {r"\udcff\udcfe<b>", r"a\n\x1b[2J$x$", "'=1+1"}
     for folder in ("evaluated/predictions", "predicted/predictions"):
         assert sorted(os.listdir(os.fsencode(folder))) == sorted(NAMES), "the right files"  # noqa: PTH208
