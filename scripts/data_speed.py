@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 from segtrain.config import build
-from segtrain.config.hydra_plugin import compose_config
+from segtrain.config.compose import compose_config
 from segtrain.profiling import MemoryMeter
 from segtrain.tasks import doctor
 from segtrain.training.state import build_state

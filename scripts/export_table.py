@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from segtrain.config import build
-from segtrain.config.hydra_plugin import compose_config
+from segtrain.config.compose import compose_config
 from segtrain.data.streets import draw_scene
 from segtrain.export.onnx import write_onnx
 from segtrain.export.program import ModelWithPreprocessing, reuses_pooling_indices, trace_program

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 from pydantic.fields import FieldInfo
 
 from segtrain.config.check import expected
-from segtrain.config.hydra_plugin import compose_config
+from segtrain.config.compose import compose_config
 from segtrain.config.overrides import flatten
 from segtrain.config.schema import TASKS, Config, DatasetSection, RuntimeSection, Section, TrainSection
 from segtrain.errors import show_value

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from segtrain.config import build
-from segtrain.config.hydra_plugin import compose_config
+from segtrain.config.compose import compose_config
 from segtrain.data.base import Dataset
 from segtrain.data.images import read_mask
 from segtrain.data.label_files import UNKNOWN, find_predictions, map_predicted_ids

@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 
 from segtrain.config import build
-from segtrain.config.hydra_plugin import compose_config
+from segtrain.config.compose import compose_config
 from segtrain.inference.forward import autocast
 from segtrain.losses import mean_loss
 from segtrain.training.state import TrainingState, build_state

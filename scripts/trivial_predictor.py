@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from segtrain.config import build
-from segtrain.config.hydra_plugin import compose_config
+from segtrain.config.compose import compose_config
 from segtrain.labels import IGNORE_INDEX
 from segtrain.metrics.confusion import confusion_matrix
 from segtrain.metrics.scores import compute_scores

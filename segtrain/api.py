@@ -123,13 +123,14 @@ def load(path: str | Path, *, device: str = "auto", window: tuple[int, int] | No
         raise ValueError(f"window={window} must be at least 32 pixels high and wide, overlap={overlap} at least 0 and "
                          f"below 1, batch_size={batch_size} at least 1, scales={scales} above 0, at most 8")
     found = checkpoint.find(str(Path(path).expanduser()))
-    config = checkpoint.load(found, mapped=True)["config"]
+    saved = checkpoint.load(found, mapped=True)
+    config = saved["config"]
     check_plain(config, str(found))
     check_trust(config, (), trusted)
     cfg = check_config({**config, "checkpoint": str(found),
                         "runtime": {**config.get("runtime", {}), "device": device, "threads": None,
                                     "precision": "auto", "channels_last": "auto"}})
-    trained = load_trained(cfg)
+    trained = load_trained(cfg, saved=saved)
     predictor = Predictor(trained.network, trained.normalize, InferenceSettings(window, overlap, flip, tuple(scales)),
                           device=trained.device, precision=trained.cfg.runtime.precision, batch_size=batch_size,
                           num_classes=len(trained.labels), in_channels=trained.in_channels)

@@ -16,17 +16,20 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from segtrain import terminal
-from segtrain.config import hydra_plugin, messages
+from segtrain.config import arguments, compose, hydra_plugin, messages
 from segtrain.config.hydra_plugin import Command, Job
+from segtrain.config.overrides import CONFIG
 from segtrain.distributed import launch, process_group
 from segtrain.errors import Stopped, UserError
 from segtrain.run import directory
 from segtrain.run.logging import log, log_failure, start_log, stop_log
-from segtrain.run.results import CONFIG, DISTRIBUTION, RESULTS
+from segtrain.run.results import DISTRIBUTION, RESULTS
 from segtrain.sweep import jobs, leaderboard
 
 USER_ERROR, PEER_LOSS = 2, 1
 USE_CHECKPOINTS = ("evaluate", "predict", "export")  # tasks that take their config from a checkpoint
+# Tasks that a restarted sweep does again, for they do not record what they have read; the others take longer.
+READ_AGAIN = ("predict", "score", "convert", "doctor", "export", "report")
 
 
 @terminal.silent_completion()
@@ -51,7 +54,7 @@ def _lead(command: Command) -> NoReturn:
         with command.processes:
             if process_group.is_main():
                 launch.check_arguments(sys.argv[1:])
-                sys.argv[1:] = hydra_plugin.prepare_arguments(sys.argv[1:])
+                sys.argv[1:] = arguments.prepare_arguments(sys.argv[1:])
                 _hydra_main()
             else:
                 command.processes.follow()
@@ -122,7 +125,7 @@ def _message(error: Exception, *, is_of_job: bool = True) -> str | None:
     """Return the message of an error that the user can do something about; None for a bug of ours."""
     if isinstance(error, UserError):
         return str(error)
-    return (launch.peer_loss(error) or jobs.lost_worker(error) or hydra_plugin.explain(error, is_of_job=is_of_job)
+    return (launch.peer_loss(error) or jobs.lost_worker(error) or compose.explain(error, is_of_job=is_of_job)
             or messages.machine(error))
 
 
@@ -245,7 +248,10 @@ def _run_task(tree: DictConfig, job: Job, command: Command | None) -> float | No
     if former is not None:
         cfg = (saved.started_again if is_again else saved.continued)(former, path, cfg)
         has_state = (job.run_dir / "checkpoints" / "last.pt").exists()
-        if results.exists() and not (has_state and saved.is_prolonged(cfg, former)):
+        is_read_again = job.sweep_dir is not None and cfg.task.name in READ_AGAIN
+        if results.exists() and not is_read_again and not (has_state and saved.is_prolonged(cfg, former)):
+            if job.sweep_dir is not None:
+                _check_unchanged(cfg, job.run_dir)
             print(terminal.printable(f"{job.run_dir} is finished: nothing to do, its scores are in {results}; "
                                      "a training goes on for longer with train.epochs="))
             return leaderboard.read_score(results, cfg.train.monitor)
@@ -253,3 +259,15 @@ def _run_task(tree: DictConfig, job: Job, command: Command | None) -> float | No
     if command is not None:
         command.processes.announce(cfg, job.run_dir.absolute())
     return importlib.import_module(f"segtrain.tasks.{cfg.task.name}").run(cfg, job.run_dir)
+
+
+def _check_unchanged(cfg: Any, run_dir: Path) -> None:
+    """Raise UserError if what a finished job of a sweep has read is not what it was: its scores are of other data."""
+    task = importlib.import_module(f"segtrain.tasks.{cfg.task.name}")
+    try:
+        changes = task.describe_changes(cfg, run_dir) if hasattr(task, "describe_changes") else None
+    except UserError as error:
+        changes = str(error).rstrip(".")
+    if changes is not None:
+        raise UserError(f"{run_dir} is finished, but what it has read has changed ({changes}): restore that, choose "
+                        f"another hydra.sweep.dir=, or remove {run_dir} to run this job again.")

@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import re
+import shlex
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
@@ -27,6 +28,11 @@ def open_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def shell(*words: object) -> str:
+    """Write a command of segtrain so that it can be pasted into a shell, whichever names its paths have."""
+    return shlex.join(["segtrain", *map(str, words)])
 
 
 def takes_colors(stream: TextIO) -> bool:

@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from matplotlib.figure import Figure
 
 from segtrain import cli
-from segtrain.config.hydra_plugin import compose_config
+from segtrain.config.compose import compose_config
 from segtrain.config.schema import Config
 from segtrain.errors import UserError
 from segtrain.run import trackers

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,14 +14,16 @@ from helpers import TINY, composed, mostly_slow
 
 from segtrain import cli
 from segtrain.config import build
-from segtrain.config.hydra_plugin import prepare_arguments
+from segtrain.config.arguments import prepare_arguments
+from segtrain.config.saved import config_of, read_config
 from segtrain.errors import Stopped, UserError
+from segtrain.report import run_page
 from segtrain.run import checkpoint
 from segtrain.run.results import write_config, write_results
 from segtrain.tasks import evaluate, train
+from segtrain.terminal import shell
 
 CPU = torch.device("cpu")
-
 
 
 @pytest.fixture(autouse=True)
@@ -285,20 +288,64 @@ def test_resume_and_a_run_directory_contradict(segtrain, capsys):
 @pytest.mark.parametrize(("given", "expected"), [
     ("checkpoint=sweep/seed=0", r"checkpoint='sweep/seed=0'"), ("hydra.run.dir=my run", "hydra.run.dir=my run"),
     ("checkpoint=a,b", "checkpoint=a,b"), ("task.run='sweep/seed=0'", "task.run='sweep/seed=0'"),
-    ("hydra.run.dir=~/out", "hydra.run.dir='/home/me/out'"), ("+checkpoint='~/a b'", "+checkpoint='/home/me/a b'"),
-    ("dataset.root=~", "dataset.root='/home/me'"), ("dataset.root=~x", "dataset.root='~x'"),
-    ("train.epochs=a=b", "train.epochs=a=b")])
-def test_paths_of_any_name_are_taken_and_home_is_expanded(monkeypatch, given, expected):
+    ("checkpoint=~/a=b", "checkpoint='/home/me/a=b'"), ("checkpoint=~/a,~/b", "checkpoint='/home/me/a','/home/me/b'"),
+    ("hydra.run.dir=~/out", "hydra.run.dir='/home/me/out'"), ("dataset.root=~", "dataset.root='/home/me'"),
+    ("dataset.root=~x", "dataset.root='~x'"), ("+model.pretrained=~/a b", "+model.pretrained='/home/me/a b'"),
+    ("dataset.folders=[~/a,{b: ~/c}]", "dataset.folders=[/home/me/a,{b: /home/me/c}]"),
+    ("checkpoint=a,b c", "checkpoint='a,b c'"), ("rerun=1e3", "rerun='1e3'"), ("rerun=1e4", "rerun=1e4"),
+    ("checkpoint=null", "checkpoint=null"), ("checkpoint=one=1,two=2", "checkpoint='one=1,two=2'"),
+    ("checkpoint=a=1,b=2", "checkpoint='a=1','b=2'"),
+    ("--config-dir=~/conf", "--config-dir=/home/me/conf"), ("train.epochs=a=b", "train.epochs=a=b")])
+def test_paths_of_any_name_are_taken(monkeypatch, given, expected):
     monkeypatch.setenv("HOME", "/home/me")
+    for name in ("a=1", "b=2", "a,b c", "1e3", "null"):
+        Path(name).mkdir()
     assert prepare_arguments([given]) == [expected]
 
 
-def test_a_folder_called_home_is_never_made(segtrain, capsys, tmp_path):
+@pytest.mark.parametrize(("arguments", "made"), mostly_slow(1, [
+    (("experiment=mine",), "mine/config.yaml"), (("hydra.run.dir=~/out",), "out/config.yaml"),
+    (("-m", "seed=1", "hydra.sweep.dir='~/it,s'"), "it,s/0/config.yaml"),
+    (("-m", "seed=1", "experiment=mine"), "all/0/config.yaml")]))
+def test_a_folder_called_home_is_never_made(segtrain, tmp_path, monkeypatch, arguments, made):
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
     (tmp_path / "own/experiment").mkdir(parents=True)
-    (tmp_path / "own/experiment/mine.yaml").write_text("# @package _global_\nhydra: {run: {dir: ~/out}}\n")
-    assert segtrain("experiment=mine", *TINY, "--config-dir", "own") == 2
-    assert "~/out: ~ is expanded on the command line only" in refused(capsys)
-    assert left() == ["own", "own/experiment", "own/experiment/mine.yaml"]
+    (tmp_path / "own/experiment/mine.yaml").write_text(
+        "# @package _global_\nhydra: {run: {dir: ~/mine}, sweep: {dir: ~/all}}\n")
+
+    def run(cfg, run_dir):
+        write_config(run_dir, cfg)
+        write_results(run_dir, {"miou": 0.5})
+
+    task(monkeypatch, run)
+    assert segtrain("--config-dir=own", *arguments, "train.report=false") == 0
+    assert (tmp_path / "me" / made).is_file()
+    assert not Path("~").exists()
+
+
+@pytest.mark.parametrize("arguments", mostly_slow(1, [
+    (["--config-dir=my own", "model=mine", "dataset=folder", "dataset.root='a, b'", "+optim.amsgrad=true",
+      "optim=adam"],), (["-cd", "my own", "model=mine", "model.width=5"],), (["dataset.std=[1,1,1]"],)]))
+def test_the_command_of_a_report_gives_the_same_config(segtrain, monkeypatch, tmp_path, arguments):
+    Path("my own/model").mkdir(parents=True)
+    Path("my own/model/mine.yaml").write_text("defaults: [unet]\nwidth: 3\n")
+    task(monkeypatch, lambda cfg, run_dir: write_config(run_dir, cfg))
+    assert segtrain(*arguments, "hydra.run.dir=first") == 0
+    words = shlex.split(run_page._command(read_config(Path("first/config.yaml"))))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert segtrain(*words[1:], "hydra.run.dir=../second") == 0
+    assert (tmp_path / "second/config.yaml").read_text() == (tmp_path / "first/config.yaml").read_text()
+    assert segtrain("rerun=../first", "hydra.run.dir=../third") == 0
+    again = read_config(tmp_path / "third/config.yaml")
+    assert {**config_of(again), "rerun": None} == config_of(read_config(tmp_path / "first/config.yaml"))
+
+
+def test_commands_can_be_pasted_into_a_shell(segtrain, capsys):
+    finished("it's a, $run")
+    words = shlex.split(shell("resume=it's a, $run"))
+    assert (words[0], segtrain(*words[1:])) == ("segtrain", 0)
+    assert "is finished" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", mostly_slow(2, [

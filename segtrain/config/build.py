@@ -24,7 +24,7 @@ from segtrain.data.base import Cached, Dataset, Subset
 from segtrain.data.probe import check_dataset
 from segtrain.data.transforms import Augmentation, Normalize
 from segtrain.distributed import process_group
-from segtrain.errors import UserError, did_you_mean
+from segtrain.errors import UserError, did_you_mean, list_first
 from segtrain.labels import IGNORE_INDEX
 from segtrain.models.pretrained import IMAGENET
 from segtrain.optim import Schedule, group_parameters
@@ -64,9 +64,10 @@ def dataset(cfg: Config[Any], split: str, *, targets_only: bool = False, skip_wi
     if not targets_only:
         check_dataset(built, cfg.dataset.target)
     num_classes = cfg.dataset.num_classes
-    if num_classes is not None and num_classes != len(built.labels):
-        raise UserError(f"dataset.num_classes={num_classes}, but the dataset has {len(built.labels)} classes: "
-                        f"set dataset.num_classes={len(built.labels)} or null, or correct the class table.")
+    if num_classes not in (None, len(built.labels)) and cfg.task.name != "evaluate":  # which compares their names
+        raise UserError(f"dataset.num_classes={num_classes}, but the dataset has {len(built.labels)} classes "
+                        f"({list_first([label.name for label in built.labels], 20)}): set dataset.num_classes="
+                        f"{len(built.labels)} or null, or correct the class table.")
     if split == "train" and cfg.train.num_images is not None:
         if cfg.train.num_images > len(built.names):
             raise UserError(f"train.num_images={cfg.train.num_images}, but the training split has "

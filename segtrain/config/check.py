@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
 from segtrain.config.messages import unknown_key, value_error
-from segtrain.config.overrides import flatten, walk
+from segtrain.config.overrides import expand_home, walk
 from segtrain.config.schema import (
     TASKS,
     Config,
@@ -32,19 +32,17 @@ EXPECTED = {int: "a whole number", float: "a number", str: "text", type(None): "
             dict: "a mapping", tuple: "[height, width]"}
 
 
-def check_config(tree: DictConfig | Mapping[str, Any], overrides: Sequence[str] = (),
-                 open_keys: Sequence[str] = ()) -> Config[Any]:
+def check_config(tree: DictConfig | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config[Any]:
     """Check the names, types and ranges of a whole config; Hydra accepts even `+train.epochz=3`.
 
     Args:
         tree: As Hydra composed it, interpolations and all, or plain values.
         overrides: The overrides of the command lines that made it.
-        open_keys: The keys that these left open, where the tree is of a saved run.
 
     Raises:
         UserError: Names the first key at fault, the cause and the remedy.
     """
-    return _checked(tree, overrides, open_keys, Config)
+    return _checked(tree, overrides, Config)
 
 
 def check_sweep(tree: DictConfig, swept: Iterable[tuple[str, Any]]) -> None:
@@ -62,15 +60,12 @@ def check_sweep(tree: DictConfig, swept: Iterable[tuple[str, Any]]) -> None:
 
 def replace_values(cfg: Config[TaskT], values: Mapping[str, Any]) -> Config[TaskT]:
     """Return a config with other values under dotted keys, checked; what interpolates them follows."""
-    return _checked(_replaced(cfg._tree, values), cfg.overrides, cfg.open_keys, Config)
+    return _checked(_replaced(cfg._tree, values), cfg.overrides, Config)
 
 
 def settle_values(cfg: Config[TaskT], values: Mapping[str, Any]) -> Settled[TaskT]:
-    """Do as `replace_values`, for the values that leave nothing open; what was open is noted."""
-    settled: Settled[TaskT] = _checked(_replaced(cfg._tree, values), cfg.overrides, cfg.open_keys, Settled)
-    before, after = flatten(cfg.plain()), flatten(settled.plain())
-    open_keys = [key for key in after if after[key] != before.get(key) and not key.startswith("runtime.")]
-    settled._open_keys = (*cfg.open_keys, *open_keys)
+    """Do as `replace_values`, for the values that leave nothing open."""
+    settled: Settled[TaskT] = _checked(_replaced(cfg._tree, values), cfg.overrides, Settled)
     return settled
 
 
@@ -82,8 +77,7 @@ def _replaced(tree: DictConfig, values: Mapping[str, Any]) -> DictConfig:
     return tree
 
 
-def _checked(tree: DictConfig | Mapping[str, Any], overrides: Sequence[str], open_keys: Sequence[str],
-             kind: type[Any]) -> Any:
+def _checked(tree: DictConfig | Mapping[str, Any], overrides: Sequence[str], kind: type[Any]) -> Any:
     tree = tree if isinstance(tree, DictConfig) else OmegaConf.create(dict(tree))
     values = _resolved(tree)
     task = values.get("task")
@@ -95,14 +89,14 @@ def _checked(tree: DictConfig | Mapping[str, Any], overrides: Sequence[str], ope
                             f"{did_you_mean(show_value(name), TASKS)}")
         values = {**values, "task": _validated(known or TaskSection, task, "task.")}
     cfg = _validated(kind, values)
-    cfg._tree, cfg._overrides, cfg._open_keys = tree, tuple(overrides), tuple(open_keys)
+    cfg._tree, cfg._overrides = tree, tuple(overrides)
     return cfg
 
 
 def _resolved(tree: DictConfig) -> dict[str, Any]:
-    """Return plain values, every interpolation resolved."""
+    """Return plain values, every interpolation resolved, and ~ expanded."""
     try:
-        plain: Any = OmegaConf.to_container(tree, resolve=True)
+        plain: dict[str, Any] = expand_home(OmegaConf.to_container(tree, resolve=True))
         return plain
     except OmegaConfBaseException as error:
         with contextlib.suppress(OmegaConfBaseException):

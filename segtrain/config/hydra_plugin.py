@@ -1,10 +1,9 @@
-"""What segtrain adds to Hydra: resolvers, a callback, the command's arguments; and what it asks it: jobs, keys."""
+"""What segtrain adds to Hydra: resolvers and a callback; and what it asks it of the job that runs."""
 
 import contextlib
 import itertools
 import re
 import sys
-import traceback
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -12,37 +11,27 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import yaml
-from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segtrain.config.messages import composition_error, value_error
-from segtrain.config.overrides import OPEN_GROUPS, RECIPE_GROUPS, override_key, walk
+from segtrain.config.arguments import quote
+from segtrain.config.overrides import CONFIG_DIR, expand_home, override_key
 from segtrain.distributed.launch import Processes
 from segtrain.errors import UserError
 from segtrain.files import remove_alias
 from segtrain.metrics import comparison
 
-if TYPE_CHECKING:
-    from segtrain.config.schema import Config
-
 # What a job knows of its sweep, in hydra.job.env_set: it may run in another process, which has another sys.argv.
 COMMAND, SWEPT = "SEGTRAIN_SWEEP", "SEGTRAIN_SWEPT"
-# Keys whose values are paths, which may have any name.
-PATHS = ("checkpoint", "rerun", "hydra.run.dir", "hydra.sweep.dir", "dataset.root", "task.input", "task.output",
-         "task.run", "task.evaluation", "task.predictions", "task.weights")
 MOST_CHECKED = 100  # values of a key that are checked before a sweep begins
 
 
@@ -108,13 +97,12 @@ class NoteFolders(Callback):
             current_command.get().sweep = Sweep(Path(config.hydra.sweep.dir), name, with_report)
             swept = ",".join(override.get_key_element() for override in _swept(sys.argv[1:]))
             config.hydra.overrides.hydra += [f"+hydra.job.env_set.{COMMAND}={name}",
-                                             f"+hydra.job.env_set.{SWEPT}='{swept}'"]
+                                             f"+hydra.job.env_set.{SWEPT}='{swept}'",
+                                             f"hydra.sweep.dir={quote(config.hydra.sweep.dir)}"]
 
     def _note(self, section: DictConfig) -> None:
         with contextlib.suppress(OmegaConfBaseException, OSError):  # Hydra will raise it itself
-            if _expand(section.dir) != section.dir:
-                raise CommandRefused(UserError(f"{section.dir}: ~ is expanded on the command line only, write the "
-                                               "whole path into the file (hydra.run.dir, hydra.sweep.dir)."))
+            section.dir = expand_home(section.dir)
             path = Path(section.dir).absolute()
             current_command.get().made = [made for made in (*reversed(path.parents), path) if not made.exists()]
             remove_alias(path / "multirun.yaml")  # Hydra is about to write it, wherever it leads
@@ -159,7 +147,7 @@ class Job:
     """A run, or a job of a sweep, as Hydra starts it."""
 
     run_dir: Path
-    overrides: list[str]  # that make its config
+    overrides: list[str]  # that make its config, --config-dir= among them
     sweep_dir: Path | None  # None for a run that is not part of a sweep
     command: str | None  # the name of the sweep's command, `Sweep.command`
     direction: str | None  # "minimize" or "maximize" if the sweeper searches by a score
@@ -169,10 +157,12 @@ class Job:
 def current_job() -> Job:
     """Return the job that Hydra is running."""
     hydra = HydraConfig.get()
+    folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
     direction = hydra.sweeper.get("direction")
     return Job(
         run_dir=Path(hydra.runtime.output_dir),
-        overrides=[override for override in _task_overrides(hydra) if override_key(override) != "resume"],
+        overrides=[*(f"{CONFIG_DIR}={Path(folder).absolute()}" for folder in folders),
+                   *(override for override in _task_overrides(hydra) if override_key(override) != "resume")],
         sweep_dir=Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None,
         command=hydra.job.env_set.get(COMMAND),
         direction=None if direction is None else str(getattr(direction, "name", direction)),
@@ -207,131 +197,3 @@ def _swept(arguments: Iterable[str]) -> list[Override]:
             override = parser.parse_override(argument)
             found += [override] if override.is_sweep_override() else []
     return found
-
-
-# ---- its arguments
-
-
-def prepare_arguments(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments as Hydra needs them to continue a run or to use a saved config; paths may have any name.
-
-    `resume=DIR` becomes the run directory, before Hydra makes a new one; DIR may have any name. What is overridden in
-    an open group need not be in the group's default file, for the saved config may have chosen another.
-
-    Raises:
-        UserError: If resume= names no run directory, or contradicts another argument.
-    """
-    own_files = _find_config_dir(arguments)
-    if own_files is not None and (own_files / "config.yaml").is_file():
-        raise UserError(f"{own_files / 'config.yaml'} would not be read: --config-dir adds files to the groups. To run "
-                        f"the configuration of a run again, use rerun={own_files}; values of your own belong into "
-                        f"{own_files / 'experiment' / 'NAME.yaml'}, chosen by experiment=NAME.")
-    arguments = [_prepare_path(argument) for argument in arguments]
-    given = [argument for argument in arguments if argument.startswith("resume=") and argument != "resume=null"]
-    uses_saved = (any(argument.startswith("task=") and argument != "task=train" for argument in arguments)
-                  and any(argument.startswith("checkpoint=") for argument in arguments)
-                  ) or any(argument.startswith("rerun=") for argument in arguments)
-    if given or uses_saved:
-        inside = re.compile(rf"({'|'.join(OPEN_GROUPS)})\.")
-        arguments = [f"++{argument}" if inside.match(argument) else argument for argument in arguments]
-    if not given:
-        return list(arguments)
-    text = given[-1].removeprefix("resume=")
-    if not Path(text).is_dir() and len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
-        text = text[1:-1]  # quoted for Hydra
-    text = _expand(text)
-    if not text or not Path(text).is_dir():
-        raise UserError(f"resume={text} is not a directory: give the run directory to continue.")
-    if not (Path(text) / "config.yaml").is_file():
-        raise UserError(f"resume={text} is not a run directory: it has no config.yaml.")
-    other = [argument for argument in arguments if argument.startswith("hydra.run.dir=")]
-    if other:
-        raise UserError(f"resume={text} continues the run in that directory: leave out {other[0]}.")
-    quoted = QuotedString(text, Quote.single).with_quotes()
-    rest = [argument for argument in arguments if argument not in given]
-    return [f"resume={quoted}", f"hydra.run.dir={quoted}", *rest]
-
-
-def _find_config_dir(arguments: Sequence[str]) -> Path | None:
-    """Return the folder that --config-dir gives."""
-    found = re.search(r"(?:^|\n)(?:--config-dir|-cd)[=\n](.+)", "\n".join(arguments))
-    return Path(found[1]) if found else None
-
-
-def _prepare_path(argument: str) -> str:
-    """Expand ~ in an argument that gives a path, and quote a path that Hydra would not read as one value."""
-    key, _, value = argument.partition("=")
-    if key.lstrip("+") not in PATHS:
-        return argument
-    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-    given = value[1:-1] if is_quoted else value
-    path = _expand(given)
-    with contextlib.suppress(HydraException):
-        OverridesParser.create().parse_override(argument)
-        if path == given:
-            return argument
-    return f"{key}={QuotedString(path, Quote.single).with_quotes()}"
-
-
-def _expand(path: str) -> str:
-    """Replace a ~ that means the home directory, which a shell leaves alone behind an equals sign."""
-    return str(Path(path).expanduser()) if path == "~" or path.startswith("~/") else path
-
-
-# ---- its errors
-
-
-def explain(error: Exception, *, is_of_job: bool) -> str | None:
-    """Return the message of an error that Hydra or OmegaConf raised; None if it is of another kind.
-
-    `is_of_job` is whether a job raised it: then an error in Hydra's own code is not about the command's arguments.
-    """
-    if isinstance(error, OmegaConfBaseException):
-        return value_error(error, all_keys)
-    if isinstance(error, HydraException) or (not is_of_job and _is_raised_in_hydra(error)):
-        return composition_error(error, all_keys, files_in_folders)
-    if isinstance(error, yaml.YAMLError):
-        return f"a config file is not valid YAML: {' '.join(str(error).split())}"
-    return None
-
-
-def _is_raised_in_hydra(error: Exception) -> bool:
-    """Return whether Hydra answers odd input with one of Python's own exceptions."""
-    frames = list(traceback.walk_tb(error.__traceback__))
-    return bool(frames) and frames[-1][0].f_globals.get("__name__", "").startswith(("hydra.", "omegaconf."))
-
-
-def all_keys() -> list[str]:
-    """Return every key of the config under the groups that the command line chooses, and the groups."""
-    chosen = [argument for argument in sys.argv[1:] if argument.split("=", 1)[0] in (*OPEN_GROUPS, "task")]
-    own_files = _find_config_dir(sys.argv[1:])
-    if own_files is not None:  # Hydra does not read the command line here
-        chosen.append(f"hydra.searchpath=['file://{own_files.absolute()}']")
-    for overrides in (chosen, []):
-        with contextlib.suppress(Exception), _initialized():
-            tree: Any = OmegaConf.to_container(compose("config", overrides))
-            return [*(key for key, _ in walk(tree)), *RECIPE_GROUPS]
-    return []
-
-
-def files_in_folders(group: str) -> list[str]:
-    """Return the files of a group that are in folders of it, as folder/name."""
-    with contextlib.suppress(Exception), _initialized():
-        loader = GlobalHydra.instance().config_loader()
-        return [f"{folder}/{name}" for folder in loader.get_group_options(group, ObjectType.GROUP)
-                for name in loader.get_group_options(f"{group}/{folder}")]
-    return []
-
-
-def _initialized() -> initialize_config_module:
-    """Return a context in which Hydra composes without a command."""
-    GlobalHydra.instance().clear()
-    return initialize_config_module("segtrain.conf", version_base="1.3")
-
-
-def compose_config(overrides: Sequence[str]) -> "Config[Any]":
-    """Compose and check the config that a command line with these overrides has."""
-    from segtrain.config.check import check_config
-
-    with _initialized():
-        return check_config(compose("config", list(overrides)), overrides)

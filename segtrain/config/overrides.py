@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from segtrain.errors import UserError
 
+CONFIG = "config.yaml"  # of a run: its config and overrides
 OPEN_GROUPS = ("model", "optim", "scheduler", "loss", "dataset", "augmentation")  # whose files may name any class
 RECIPE_GROUPS = ("experiment", "search", "debug")  # they set values of other sections and leave no section of their own
+CONFIG_DIR = "--config-dir"  # stands among the overrides, for the groups that they name may be in it
 MISSING = object()
 
 
@@ -15,6 +18,11 @@ def override_key(override: str) -> str:
     """Return the dotted key an override sets: "+model@x.depth=3" gives "model"."""
     key = override.lstrip("+~").split("=", 1)[0].split("@", 1)[0]
     return key.replace("/", ".")
+
+
+def unquote(text: str) -> str:
+    """Return the value of an override without the quotes that it may have for Hydra."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def merge_overrides(former: Iterable[str], new: Iterable[str]) -> list[str]:
@@ -47,6 +55,8 @@ def lay_over(saved: Mapping[str, Any], composed: Mapping[str, Any], overrides: I
     result = dict(saved)
     for override in overrides:
         key = override_key(override)
+        if key == CONFIG_DIR:
+            continue
         if key in RECIPE_GROUPS:
             raise UserError(f"{override} cannot be laid over a saved run: name the single values to change instead.")
         result = _laid(result, key.split("."), composed)
@@ -85,3 +95,18 @@ def walk(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the values of nested mappings by their dotted keys, sections left out."""
     return {key: value for key, value in walk(node, prefix) if not isinstance(value, Mapping)}
+
+
+def find_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the dotted keys whose values differ between two configs, with both; None where one has no such key."""
+    one, other = flatten(before), flatten(now)
+    return {key: (one.get(key), other.get(key)) for key in {**other, **one} if one.get(key) != other.get(key)}
+
+
+def expand_home(value: Any) -> Any:
+    """Return a value with the home directory for each ~ that a text in it begins with, however deep."""
+    if isinstance(value, str):
+        return str(Path(value).expanduser()) if value == "~" or value.startswith("~/") else value
+    if isinstance(value, dict):
+        return {name: expand_home(item) for name, item in value.items()}
+    return [expand_home(item) for item in value] if isinstance(value, list) else value

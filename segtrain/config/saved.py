@@ -5,25 +5,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from segtrain.config import build
 from segtrain.config.check import check_config
 from segtrain.config.instantiate import check_trust, without_download
-from segtrain.config.overrides import flatten, lay_over, merge_overrides, override_key
+from segtrain.config.overrides import CONFIG, find_changes, lay_over, merge_overrides, override_key
 from segtrain.config.schema import Config
-from segtrain.errors import UserError
+from segtrain.errors import UserError, show_value
 from segtrain.files import check_plain, read_yaml_text
 
 # What ends a run: a finished one continues if one of them was raised.
 ENDS = ("epochs", "max_steps", "max_minutes", "patience")
-LISTS = ("open", "overrides")  # that config.yaml holds beside the config
-WITHOUT_EFFECT = ("task.sort", "train.report", "runtime.trusted")  # on weights and scores
+BESIDE = ("overrides", "versions")  # what config.yaml holds beside the config
+OF_COMMAND = ("runtime.", "train.accept_changed_data", "train.report", "task.sort")  # which change no score
+OF_NETWORK = ("dataset.mean", "dataset.std")  # what its weights have learnt to expect
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read the config.yaml of a run: the config, and the `open` keys, `overrides` and `versions` of the run.
+    """Read the config.yaml of a run: the config, and the `overrides` and `versions` of the run.
 
     Raises:
         UserError: If the file cannot be read, or holds anything but a mapping of plain values.
@@ -37,10 +40,9 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a YAML mapping")
     plain: Any = OmegaConf.to_container(tree)
     check_plain(plain, str(path))
-    for name in LISTS:
-        items = plain.setdefault(name, [])
-        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-            raise UserError(f"{path}: {name} is not a list of text as segtrain writes it: choose another file.")
+    overrides = plain.setdefault("overrides", [])
+    if not isinstance(overrides, list) or not all(isinstance(item, str) for item in overrides):
+        raise UserError(f"{path}: overrides is not a list of text as segtrain writes it: choose another file.")
     versions = plain.setdefault("versions", {})
     if not isinstance(versions, dict) or not all(isinstance(value, str | None) for value in versions.values()):
         raise UserError(f"{path}: versions is not a mapping of names to versions: choose another file.")
@@ -49,7 +51,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def config_of(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config alone of what `read_config` returns."""
-    return {key: value for key, value in plain.items() if key not in (*LISTS, "versions")}
+    return {key: value for key, value in plain.items() if key not in BESIDE}
 
 
 def check_saved(config: Mapping[str, Any], where: object) -> None:
@@ -65,12 +67,14 @@ def check_saved(config: Mapping[str, Any], where: object) -> None:
 def from_checkpoint(config: Mapping[str, Any], path: Path, cfg: Config[Any]) -> Config[Any]:
     """Return a checkpoint's config under a command's overrides, with the command's task and this machine's runtime.
 
+    The normalisation stays that of the network, whichever dataset the command chooses, unless it is itself overridden.
+
     Raises:
         UserError: Names the key at fault; or a `_target_` of the file that may not be built.
     """
     check_plain(config, str(path))
-    plain = {**config, **{name: [] for name in LISTS}}
-    return _under_overrides(plain, f"the configuration in {path}", cfg, "task", "runtime")
+    return _under_overrides({**config, "overrides": []}, f"the configuration in {path}", cfg, "task", "runtime",
+                            kept=OF_NETWORK)
 
 
 def continued(plain: Mapping[str, Any], path: Path, cfg: Config[Any]) -> Config[Any]:
@@ -89,16 +93,22 @@ def run_again(path: Path, cfg: Config[Any]) -> Config[Any]:
     Raises:
         UserError: Names the file, and the key at fault.
     """
-    file = path / "config.yaml" if path.is_dir() else path
+    file = path / CONFIG if path.is_dir() else path
     return _under_overrides(read_config(file), str(file), cfg, "runtime.trusted", "resume", "rerun")
 
 
-def _under_overrides(plain: Mapping[str, Any], where: str, cfg: Config[Any], *own: str) -> Config[Any]:
-    """Return a saved config under a command's overrides; the keys `own` are always the command's."""
+def _under_overrides(plain: Mapping[str, Any], where: str, cfg: Config[Any], *own: str,
+                     kept: Sequence[str] = ()) -> Config[Any]:
+    """Return a saved config under a command's overrides.
+
+    The keys `own` are always the command's; the keys `kept` stay as saved where only their group is overridden.
+    """
     try:
-        laid = lay_over(config_of(plain), cfg.tree(), [*cfg.overrides, *own])
+        saved, overridden = config_of(plain), {override_key(override) for override in cfg.overrides}
+        laid = lay_over(saved, cfg.tree(), [*cfg.overrides, *own])
+        laid = lay_over(laid, saved, [key for key in kept if key not in overridden])
         check_trust(laid, cfg.overrides, cfg.runtime.trusted)
-        checked = check_config(laid, merge_overrides(plain["overrides"], cfg.overrides), plain["open"])
+        checked = check_config(laid, merge_overrides(plain["overrides"], cfg.overrides))
         return without_download(checked, cfg.overrides)
     except UserError as error:
         raise UserError(f"{where} under this command's overrides: {error}") from error
@@ -111,27 +121,26 @@ def started_again(plain: Mapping[str, Any], path: Path, cfg: Config[Any]) -> Con
         UserError: If the run is not what this command would run; names the first key that differs.
     """
     saved = config_of(plain)
-    different = difference(cfg.plain(), saved, plain["open"])
+    different = find_difference(cfg, saved)
     if different is not None:
-        raise UserError(f"{path.parent} holds a run of another configuration ({different} differs): choose another "
-                        "hydra.sweep.dir=, or hydra.run.dir= for a single run.")
-    of_machine = [override for override in cfg.overrides if override_key(override).startswith("runtime.")]
-    return check_config(lay_over(saved, cfg.tree(), of_machine), plain["overrides"], plain["open"])
+        key, (former, now) = different
+        raise UserError(f"{path.parent} holds a run of another configuration ({key} was {show_value(former)}, and is "
+                        f"{show_value(now)} now): choose another hydra.sweep.dir=, or hydra.run.dir= for a single run.")
+    of_command = [override for override in cfg.overrides if override_key(override).startswith(OF_COMMAND)]
+    return check_config(lay_over(saved, cfg.tree(), of_command), plain["overrides"])
 
 
-def difference(wanted: Mapping[str, Any], found: Mapping[str, Any], open_keys: Sequence[str]) -> str | None:
-    """Return the first key in which a run's saved config is not what this command would run.
+def find_difference(cfg: Config[Any], saved: Mapping[str, Any]) -> tuple[str, tuple[Any, Any]] | None:
+    """Return the first key in which a run's saved config is not what this command would run, with both values.
 
-    Keys that both left open are the same, whatever they were settled to; `runtime` belongs to the machine;
-    WITHOUT_EFFECT may differ.
+    A value that the command leaves open is what it is settled to; of the data only the number of classes matters there.
     """
-    one, other = flatten(wanted), flatten(found)
-    for key in sorted(one.keys() | other.keys()):
-        was_open = key in open_keys and one.get(key) in (None, "auto")
-        if not was_open and not key.startswith("runtime.") and key not in WITHOUT_EFFECT and (
-                one.get(key) != other.get(key)):
-            return key
-    return None
+    dataset = saved.get("dataset")
+    num_classes = cfg.dataset.num_classes or (dataset.get("num_classes") if isinstance(dataset, dict) else None)
+    settled = build.settle(cfg, torch.device("cpu"), num_classes=num_classes or 1, cached_in_memory=True)
+    asked, meant = (find_changes(saved, either.plain()) for either in (cfg, settled))
+    return next(((key, meant[key]) for key in sorted(asked.keys() & meant.keys()) if not key.startswith(OF_COMMAND)),
+                None)
 
 
 def is_prolonged(cfg: Config[Any], saved: Mapping[str, Any]) -> bool:

@@ -266,17 +266,11 @@ class Config(Section, Generic[TaskT]):
 
     _tree: DictConfig = PrivateAttr()  # as composed, its interpolations in place: they follow what is settled later
     _overrides: tuple[str, ...] = PrivateAttr(default=())
-    _open_keys: tuple[str, ...] = PrivateAttr(default=())
 
     @property
     def overrides(self) -> Sequence[str]:
         """The overrides of the command lines that made it."""
         return self._overrides
-
-    @property
-    def open_keys(self) -> Sequence[str]:
-        """The keys that the command left open, and whose values were settled from the data and the model."""
-        return self._open_keys
 
     def tree(self) -> dict[str, Any]:
         """Return the config as it was composed, its interpolations in place."""

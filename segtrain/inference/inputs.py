@@ -48,7 +48,7 @@ def find_inputs(given: str, own: Path) -> tuple[list[Item], list[str]]:
     Raises:
         UserError: If nothing is found, a listed file is missing, or two inputs would have one output.
     """
-    path = Path(given).expanduser()
+    path = Path(given)
     own = own.resolve()
     others: Counter[str] = Counter()  # files that are neither images nor videos, by suffix
 

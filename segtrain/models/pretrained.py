@@ -1,9 +1,12 @@
 """ImageNet weights for encoders: torchvision's own by name, or a file with a state dict."""
 
 import http.client
+import logging
 import pickle
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +14,13 @@ from torchvision.models import WeightsEnum, get_model_weights
 
 from segtrain.errors import list_first
 from segtrain.models.blocks import UnknownNameError
+
+log = logging.getLogger(__name__)
+
+# Under which names training code keeps the weights in its files; the first that is there counts.
+WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "module", "weights", "params",
+            "student", "teacher", "state_dict_ema", "model_ema", "ema")
+MOST_WRAPPED = 4  # mappings around a state dict: a file may hold one that holds itself
 
 Normalization = tuple[list[float], list[float]]  # mean and standard deviation of (image / 255), by channel
 IMAGENET: Normalization = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -54,7 +64,8 @@ def load_pretrained(
         encoder: The module to fill.
         name: The network as torchvision calls it, such as resnet18.
         pretrained: An entry of torchvision's weights for it, such as IMAGENET1K_V1 or DEFAULT (downloaded once), or
-            the path of a file with its state dict; None: the encoder stays as it is.
+            the path of a file with its state dict, wrapped as `find_state_dict` knows; None: the encoder stays as it
+            is.
         ignore: Prefixes of the keys that the encoder leaves out, such as those of the classifier.
         rename: Turns a key of the file into the encoder's, before everything else.
 
@@ -63,9 +74,10 @@ def load_pretrained(
     """
     if pretrained is None:
         return
-    renamed = {rename(key): value for key, value in _pretrained_state(name, pretrained).items()}
-    state = {key: value for key, value in renamed.items() if not key.startswith(ignore)}
     own = encoder.state_dict()
+    stripped = strip_prefix(_pretrained_state(name, pretrained), own, f"pretrained={pretrained}", rename)
+    renamed = {rename(key): value for key, value in stripped.items()}
+    state = {key: value for key, value in renamed.items() if not key.startswith(ignore)}
     first = f"{first_conv(encoder)[0]}.weight"
     if first in state:
         state[first] = adapt_first_conv(state[first], own[first].shape[1])
@@ -124,7 +136,60 @@ def _pretrained_state(name: str, pretrained: str) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling a file of another kind can raise anything
+        if "weights_only" in str(error) or "Weights only" in str(error):
+            raise ValueError(
+                f"pretrained={pretrained} holds other things than tensors, numbers and text, as a whole model does; "
+                "none of it was executed. Save its state_dict() alone"
+            ) from error
         raise ValueError(f"pretrained={pretrained} is not a PyTorch checkpoint; give {name}'s state dict") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"pretrained={pretrained} holds no state dict (names to tensors); give that of {name}")
-    return state
+    found = find_state_dict(state)
+    if found is None:
+        held = f", but {list_first([str(key) for key in state])}" if isinstance(state, dict) and state else ""
+        raise ValueError(f"pretrained={pretrained} holds no state dict (names to tensors){held}; give that of {name}")
+    return found
+
+
+def find_state_dict(content: Any) -> dict[str, Tensor] | None:
+    """Return the weights that a file of training code holds, by their names, as they are or under one of WRAPPERS.
+
+    None if there are none.
+    """
+    for _ in range(MOST_WRAPPED):
+        if not isinstance(content, Mapping):
+            break
+        if content and all(isinstance(value, Tensor) for value in content.values()):
+            return {str(key): value for key, value in content.items()}
+        content = next((content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)), None)
+    return None
+
+
+def strip_prefix(
+    state: Mapping[str, Tensor], names: Collection[str], source: str, rename: Callable[[str], str] = str
+) -> dict[str, Tensor]:
+    """Return a state dict without the prefix that wrappers put in front of a module's names; the log says so.
+
+    Those are module. of DataParallel, _orig_mod. of torch.compile, and encoder. or backbone. of a network, whose other
+    weights are left out.
+
+    Args:
+        state: The weights as the file has them.
+        names: The module's own.
+        source: Where they come from, for the log.
+        rename: Turns a name of the file, without the prefix, into one of the module.
+    """
+    found: Counter[str] = Counter()
+    for key in state:
+        parts = key.split(".")
+        found.update(
+            prefix
+            for prefix in (".".join([*parts[:place], ""]) if place else "" for place in range(len(parts)))
+            if rename(key.removeprefix(prefix)) in names
+        )
+    most = max(found.values(), default=0)
+    prefix = min((prefix for prefix, count in found.items() if count == most), key=len, default="")
+    if not prefix:
+        return dict(state)
+    inside = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    others = len(state) - len(inside)
+    log.info("%s: the weights below %s%s", source, prefix, f", {others} others are left out" if others else "")
+    return inside

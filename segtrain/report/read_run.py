@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segtrain.config.overrides import CONFIG
 from segtrain.config.saved import check_saved, config_of, read_config
 from segtrain.errors import UserError
 from segtrain.files import open_regular
@@ -59,7 +60,7 @@ class Run:
 
 def is_run(folder: Path) -> bool:
     """Return whether a directory is that of a run, even of a refused one."""
-    return (folder / "config.yaml").is_file() or any((folder / f"{task}.log").is_file() for task in TASKS)
+    return (folder / CONFIG).is_file() or any((folder / f"{task}.log").is_file() for task in TASKS)
 
 
 def read_run(folder: Path) -> Run:
@@ -72,7 +73,7 @@ def read_run(folder: Path) -> Run:
         raise UserError(f"{folder} is not a run directory: it has no config.yaml. Give a directory that segtrain "
                         "made, of a run or of a sweep.")
     refuse_links(folder)
-    path = folder / "config.yaml"
+    path = folder / CONFIG
     settings = _read_settings(path) if path.exists() else {}
     name = (settings.get("task") or {}).get("name", "train")
     if name not in TASKS:

@@ -1,6 +1,5 @@
 """Write the report of one run."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -16,6 +15,7 @@ from segtrain.report.images import MOST_WORST, embed_examples, embed_worst
 from segtrain.report.read_run import Run, read_run
 from segtrain.report.render import NAME, write_page
 from segtrain.run.trackers import EXAMPLES
+from segtrain.terminal import shell
 from segtrain.visualize import MOST_NUMBERED
 
 MOST_ROWS = 60       # epochs in the table of numbers
@@ -123,7 +123,7 @@ def _warnings(run: Run, evaluated: Run | None) -> list[str]:
     if not run.is_finished:
         has_scores = "; the scores are those of the best checkpoint so far" if run.results else ""
         found.append(f"The run is not finished{has_scores}." + (
-            f" Go on with: segtrain resume={run.folder}" if run.task == "train" and run.settings else ""))
+            f" Go on with: {shell(f'resume={run.folder}')}" if run.task == "train" and run.settings else ""))
     if run.results is not None:
         never = [name for name, iou in run.results["iou_per_class"].items() if iou == 0]
         if never:
@@ -257,4 +257,4 @@ def _environment(run: Run) -> list[tuple[str, str]]:
 
 def _command(settings: Mapping[str, Any]) -> str:
     """Return the command of a run, quoted for a shell."""
-    return shlex.join(["segtrain", *settings["overrides"]]) if settings else ""
+    return shell(*settings["overrides"]) if settings else ""

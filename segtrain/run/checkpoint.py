@@ -13,6 +13,7 @@ from segtrain.config import messages
 from segtrain.distributed import process_group
 from segtrain.errors import UserError, list_part
 from segtrain.files import is_utf8, open_regular, write_file
+from segtrain.models.pretrained import find_state_dict, strip_prefix
 from segtrain.run.checkpoint_schema import State
 from segtrain.schemas import check_content
 
@@ -89,7 +90,7 @@ def find_last(folder: Path) -> tuple[dict[str, Any], Path, list[UserError]] | No
 
 def find(path: str) -> Path:
     """Return the file that `checkpoint=` names: a .pt file, or a run directory's best checkpoint."""
-    given = Path(path).expanduser()
+    given = Path(path)
     found = given / "checkpoints" / BEST if given.is_dir() else given
     if not found.exists():
         raise UserError(f"{found} does not exist: checkpoint= takes a .pt file or a run directory "
@@ -97,8 +98,12 @@ def find(path: str) -> Path:
     return found
 
 
-def load(path: Path, *, mapped: bool = False) -> dict[str, Any]:
-    """Read a checkpoint to the CPU; nothing in it is executed. With `mapped`, weights are read when they are used.
+def load(path: Path, *, mapped: bool = False, weights_suffice: bool = False) -> dict[str, Any]:
+    """Read a checkpoint to the CPU; nothing in it is executed.
+
+    Args:
+        mapped: Read weights when they are used.
+        weights_suffice: Accept a state dict of other training code: then there are only `model`, and an empty `config`.
 
     Raises:
         UserError: If it cannot be read, is truncated, or is not a checkpoint of segtrain.
@@ -120,7 +125,14 @@ def load(path: Path, *, mapped: bool = False) -> dict[str, Any]:
         raise UserError(f"{path} is damaged or not a checkpoint of segtrain ({reason}): choose another "
                         "file.") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise UserError(f"{path} is not a checkpoint of segtrain ({FORMAT}): choose a file that segtrain wrote.")
+        weights = find_state_dict(state)
+        if weights is None:
+            raise UserError(f"{path} is not a checkpoint of segtrain ({FORMAT}): choose a file that segtrain wrote.")
+        if not weights_suffice:
+            raise UserError(f"{path} holds weights, but not what they were trained for, as a checkpoint of segtrain "
+                            "does: choose such a file. A training starts from these weights, but for the head, with "
+                            "checkpoint= and train.new_head=true; an encoder with model.pretrained=.")
+        return {"model": weights, "config": {}}
     check_content(State, state, path, "choose another file")
     return state
 
@@ -155,6 +167,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Pa
                  new_head: bool = False) -> None:
     """Load weights into a model; they must fit it completely, but for auxiliary heads that one of the two lacks.
 
+    A prefix that all names have is no difference.
+
     Args:
         head: The keys of the head, whose shapes depend on the number of classes.
         new_head: Whether to keep the model's own head.
@@ -163,8 +177,9 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Pa
         UserError: If keys, shapes or dtypes differ; it names the first five.
     """
     own = model.state_dict()
+    weights = strip_prefix(weights, own, str(path))
     kept = head if new_head else frozenset()
-    missing = [key for key in own if key not in weights and not is_auxiliary(key)]
+    missing = [key for key in own if key not in weights and key not in kept and not is_auxiliary(key)]
     unknown = [key for key in weights if key not in own and not is_auxiliary(key)]
     differing = [key for key in own if key in weights and key not in kept and own[key].shape != weights[key].shape]
     other = [key for key in own if key in weights and not _is_alike(weights[key], own[key])]

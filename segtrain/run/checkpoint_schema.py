@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from segtrain.errors import UserError
@@ -90,9 +90,16 @@ class State(Part):
     format: Text
     labels: Annotated[list[SavedLabel], Field(min_length=1, max_length=65536)]
     file_form: SavedForm
-    names: dict[Text, Text] = Field({})  # of a training: digests of the image names of each split,
-    samples: dict[Text, list[Count]] = Field({})  # and of the content of each sample
+    names: dict[Text, list[Text]] = Field({})  # of a training: those of the samples of each split,
+    samples: dict[Text, list[Count]] = Field({})  # and digests of their content
     processes: Annotated[int, Field(gt=0, le=2**20)] = 1
+
+    @model_validator(mode="after")
+    def _check_samples(self) -> "State":
+        if {split: len(names) for split, names in self.names.items()} != {
+                split: len(digests) for split, digests in self.samples.items()}:
+            raise ValueError("names and samples are not of the same samples")
+        return self
 
 
 def check_resumable(saved: Mapping[str, Any], path: Path) -> None:

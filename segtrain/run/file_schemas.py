@@ -79,6 +79,7 @@ class Results(Part):
     category_iiou: Score | None = None
     policy: Policy | None = None
     inference: Inference | None = None
+    inputs: dict[Text, Text] = Field({}, max_length=MOST_CLASSES)
     seconds: Seconds | None = None
     images_per_second: Number | None = None
     skipped_steps: Count = 0

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segtrain.config.overrides import CONFIG
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.files import read_json, write_file, write_text
@@ -18,7 +19,7 @@ from segtrain.terminal import percent, printable, table
 if TYPE_CHECKING:
     from segtrain.config.schema import Config  # slow to import: --help must not wait for it
 
-CONFIG, RESULTS = "config.yaml", "results.json"
+RESULTS = "results.json"
 DISTRIBUTION = "segtrain-cli"  # as pyproject.toml calls the package
 
 
@@ -58,13 +59,12 @@ def write_results(run_dir: Path, results: Mapping[str, Any]) -> None:
 
 
 def write_config(run_dir: Path, cfg: "Config[Any]") -> None:
-    """Write config.yaml, from the first of several processes: every value, which were open, overrides, versions."""
+    """Write config.yaml, from the first of several processes: every value, overrides, versions."""
     import yaml
 
     if process_group.is_main():
         write_text(run_dir / CONFIG, yaml.safe_dump(
-            {**cfg.plain(), "open": list(cfg.open_keys), "overrides": list(cfg.overrides), "versions": versions()},
-            sort_keys=False))
+            {**cfg.plain(), "overrides": list(cfg.overrides), "versions": versions()}, sort_keys=False))
 
 
 def versions(*packages: str) -> dict[str, str | None]:

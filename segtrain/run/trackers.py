@@ -18,6 +18,7 @@ from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.files import MAX_BYTES, is_utf8, read_text, write_file, write_text
 from segtrain.run.results import CONFIG, csv_cell, csv_text
+from segtrain.terminal import shell
 from segtrain.visualize import draw_confusion
 
 NUMBER = re.compile(r"[0-9]{1,15}")
@@ -94,7 +95,7 @@ class Tracker:
             self._writer.add_image("val/examples", sheet, step, dataformats="HWC")
         if is_best and sheet is not None:
             write_file(path, lambda file: Image.fromarray(sheet).save(file, format="PNG"),
-                       remedy=f"make room, then go on with: segtrain resume={path.parent}")
+                       remedy=f"make room, then go on with: {shell(f'resume={path.parent}')}")
         elif is_best:
             path.unlink(missing_ok=True)  # of a former best epoch
 

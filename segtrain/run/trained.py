@@ -1,6 +1,7 @@
-"""Load a trained network from a checkpoint, with everything needed to use it, without its dataset."""
+"""Load a trained network from a checkpoint, with everything needed to use it, and meet it with a dataset."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,22 @@ import torch
 from torch import nn
 
 from segtrain.config import build
+from segtrain.config.overrides import find_changes
 from segtrain.config.schema import Config, Settled
+from segtrain.data.base import Dataset
+from segtrain.data.class_identity import match_classes
 from segtrain.data.label_files import FileForm
 from segtrain.data.transforms import Normalize
-from segtrain.errors import UserError
+from segtrain.errors import UserError, show_value
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.run import checkpoint
+
+log = logging.getLogger(__name__)
+
+# Keys of the dataset: those that change the meaning of nothing, and what a network's weights have learnt to expect.
+OF_PLACE = ("root", "split", "download", "cache", "crop", "class_map", "num_classes")
+OF_INPUT = ("mean", "std", "image_bits")
+WEIGHTS = ("model", "optimizer", "ema", "rng")
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,7 @@ class Trained:
         network: On the device, in the memory layout of runtime.channels_last.
         normalize: uint8 (N, H, W, C) on the device -> float32 (N, C, H, W).
         file_form: What files of its predictions hold.
+        saved: The rest of the checkpoint, without weights: config, names, samples, ...
         class_sizes: Mean object size by class name, of the training split; None if unknown, as are the next two.
         class_pixels: The pixels of each class of the training split.
         image_pixels: For each class, the labelled pixels of the training images that show it.
@@ -38,6 +50,7 @@ class Trained:
     normalize: Normalize
     labels: tuple[Label, ...]
     file_form: FileForm
+    saved: Mapping[str, Any]
     epoch: int
     step: int
     class_sizes: Mapping[str, float | None] | None
@@ -55,8 +68,11 @@ class Trained:
         return len(self.cfg.dataset.mean)
 
 
-def load_trained(cfg: Config[Any], *, device: torch.device | None = None) -> Trained:
+def load_trained(cfg: Config[Any], *, device: torch.device | None = None,
+                 saved: Mapping[str, Any] | None = None) -> Trained:
     """Build the network of a config on its device, default runtime.device, and load the weights of cfg.checkpoint.
+
+    `saved` is the content of that file, where it has been read.
 
     Raises:
         UserError: If cfg names no checkpoint, the file does not exist, is damaged, or holds another model than cfg.
@@ -64,18 +80,19 @@ def load_trained(cfg: Config[Any], *, device: torch.device | None = None) -> Tra
     if cfg.checkpoint is None:
         raise UserError(f"task={cfg.task.name} needs checkpoint=, a .pt file or a run directory.")
     path = checkpoint.find(cfg.checkpoint)
-    saved = checkpoint.load(path)
+    saved = checkpoint.load(path) if saved is None else saved
     labels, file_form = read_classes(saved, path)
     device = device or build.device(cfg)
     runtime = saved["config"].get("runtime")
     settled = build.settle(cfg, device, num_classes=len(labels), cached_in_memory=True,
                            scored_with=runtime if isinstance(runtime, dict) else None)
     build.warn_of_emulation(settled, device)
+    warn_of_changes(saved, settled)
     network = build.model(settled, pretrained=False, aux=False)
     checkpoint.load_weights(network, saved["model"], path, head=build.head_keys(settled))
     return Trained(
         path, settled, device, build.lay_out(network.to(device), settled), build.normalize(settled, device), labels,
-        file_form, saved["epoch"], saved["step"],
+        file_form, {name: value for name, value in saved.items() if name not in WEIGHTS}, saved["epoch"], saved["step"],
         **{name: saved[name] for name in ("class_sizes", "class_pixels", "image_pixels")})
 
 
@@ -83,8 +100,7 @@ def read_classes(saved: Mapping[str, Any], path: Path) -> tuple[tuple[Label, ...
     """Return the classes of a checkpoint and what files of its predictions hold; UserError if they contradict."""
     labels = tuple(Label(**{**label, "color": tuple(label["color"])}) for label in saved["labels"])
     file_form = FileForm(**saved["file_form"])
-    dataset = saved["config"].get("dataset")
-    num_classes = dataset.get("num_classes") if isinstance(dataset, dict) else None
+    num_classes = dataset_of(saved).get("num_classes")
     if sorted({label.train_id for label in labels} - {IGNORE_INDEX}) != list(range(num_classes or len(labels))):
         raise UserError(f"{path} is damaged: its table of classes is not that of {num_classes} classes; choose "
                         "another file.")
@@ -93,3 +109,38 @@ def read_classes(saved: Mapping[str, Any], path: Path) -> tuple[tuple[Label, ...
         raise UserError(f"{path} is damaged: it has the object size of the class {min(unknown)}, which is not one of "
                         "its classes; choose another file.")
     return labels, file_form
+
+
+def dataset_of(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section `dataset` of a checkpoint's config."""
+    dataset = saved["config"].get("dataset")
+    return dataset if isinstance(dataset, dict) else {}
+
+
+def match_trained_classes(data: Dataset, saved: Mapping[str, Any], path: Path, cfg: Config[Any]) -> Dataset:
+    """Return a dataset with the train ids of a checkpoint's classes, see `match_classes`."""
+    return match_classes(data, read_classes(saved, path)[0], new_class_map(saved, cfg), path)
+
+
+def new_class_map(saved: Mapping[str, Any], cfg: Config[Any]) -> dict[str, str]:
+    """Return dataset.class_map, but for one that the checkpoint was trained under: its classes have the new names."""
+    given = cfg.dataset.class_map
+    return {} if given is None or given == dataset_of(saved).get("class_map") else given
+
+
+def warn_of_changes(saved: Mapping[str, Any], cfg: Settled[Any], keys: Sequence[str] | None = None) -> None:
+    """Warn of the dataset's settings that are not those of the training, so that numbers may mean something else.
+
+    Args:
+        saved: The checkpoint.
+        keys: Those to compare; None: all but those that only say where the data are. Of a dataset of another class
+            those that both have.
+    """
+    before, now = dataset_of(saved), cfg.dataset.plain()
+    is_other = before.get("_target_") != now["_target_"]
+    for key, (old, new) in find_changes(before, now).items():
+        name = key.partition(".")[0]
+        if name in OF_PLACE or (keys is not None and name not in keys) or (
+                is_other and not (name in before and name in now)):
+            continue
+        log.warning("warning: dataset.%s: trained with %s, this run uses %s", key, show_value(old), show_value(new))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segtrain.config.overrides import unquote
 from segtrain.errors import UserError
 from segtrain.files import locked, read_json, write_text
 from segtrain.metrics import comparison
@@ -194,8 +195,7 @@ def _settings(overrides: Sequence[str]) -> dict[str, str]:
     found = {}
     for override in overrides:
         key, _, value = override.partition("=")
-        is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""  # for Hydra
-        found[key.lstrip("+~")] = value[1:-1] if is_quoted else value
+        found[key.lstrip("+~")] = unquote(value)
     return found
 
 

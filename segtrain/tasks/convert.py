@@ -24,6 +24,7 @@ from segtrain.models.keras_weights import convert_keras
 from segtrain.models.original_weights import convert_original
 from segtrain.run import checkpoint
 from segtrain.run.results import write_config, write_results
+from segtrain.terminal import shell
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def run(cfg: Config[ConvertTask], run_dir: Path) -> None:
     """
     if cfg.task.weights is None:
         raise UserError("task.weights is needed: the .npz file with the weights, task.weights=weights.npz")
-    path = Path(cfg.task.weights).expanduser()
+    path = Path(cfg.task.weights)
     weights = _read(path)
     num_classes = cfg.dataset.num_classes or cfg.model.get("num_classes")
     if num_classes is None:
@@ -71,8 +72,8 @@ def run(cfg: Config[ConvertTask], run_dir: Path) -> None:
     if not cfg.model.get("keras_compatible", True):
         log.info("model.keras_compatible=false: %s computes something else than the network in Keras, for which "
                  "these weights were trained: continue training, or convert with model.keras_compatible=true.", name)
-    log.info("%d arrays of %s are now %s\nnext:\n  segtrain task=evaluate checkpoint=%s dataset=...",
-             len(weights), path, best, run_dir)
+    log.info("%d arrays of %s are now %s\nnext:\n  %s", len(weights), path, best,
+             shell("task=evaluate", f"checkpoint={run_dir}", "dataset=..."))
 
 
 def find_classes(cfg: Settled[Any]) -> tuple[Sequence[Label], FileForm]:

@@ -22,6 +22,7 @@ from segtrain.data.survey import Split
 from segtrain.errors import UserError
 from segtrain.files import write_text
 from segtrain.run.results import write_config, write_figure, write_results
+from segtrain.terminal import shell
 from segtrain.visualize import draw_samples, shrink
 
 log = logging.getLogger(__name__)
@@ -74,8 +75,8 @@ def run(cfg: Config[DoctorTask], run_dir: Path) -> float | None:
         more = f" ({len(errors)} errors)" if len(errors) > 1 else ""
         raise UserError(f"training would fail: {errors[0].message}{more} The whole report: {run_dir / 'results.json'}")
     if (run_dir / CHECKED).exists():
-        log.info("settings: %s; train with them: segtrain --config-dir %s dataset=checked", run_dir / CHECKED,
-                 run_dir / CHECKED.parts[0])
+        log.info("settings: %s; train with them: %s", run_dir / CHECKED,
+                 shell("--config-dir", run_dir / CHECKED.parts[0], "dataset=checked"))
     return float(len(warnings))
 
 

@@ -1,13 +1,15 @@
 """Score a checkpoint on one split."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from pooch import file_hash
 
 from segtrain.config import build
 from segtrain.config.schema import Config, EvaluateTask
 from segtrain.data.base import Dataset
-from segtrain.data.class_identity import match_classes
 from segtrain.data.label_files import locate_prediction, write_prediction
 from segtrain.data.statistics import DatasetStatistics, compute_statistics, describe_all_void
 from segtrain.distributed import process_group
@@ -17,8 +19,10 @@ from segtrain.inference.evaluator import draw_worst, score_split
 from segtrain.inference.forward import InferenceSettings, make_predict_fn
 from segtrain.inference.sanity_check import check_logits
 from segtrain.profiling import measure_cost
-from segtrain.run.results import results_table, write_config, write_confusion, write_results, write_rows
-from segtrain.run.trained import Trained, load_trained
+from segtrain.run import checkpoint
+from segtrain.run.results import read_results, results_table, write_config, write_confusion, write_results, write_rows
+from segtrain.run.samples import digest_split, find_changed_samples, read_digests
+from segtrain.run.trained import Trained, dataset_of, load_trained, match_trained_classes, new_class_map
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +31,7 @@ def run(cfg: Config[EvaluateTask], run_dir: Path) -> float | None:
     """Evaluate cfg.checkpoint on cfg.dataset.split: results.json, per_image.csv, drawings, predictions if wanted."""
     settings = _inference_settings(cfg.task)
     trained = load_trained(cfg)
-    data = match_classes(build.dataset(cfg, cfg.dataset.split), trained.labels, cfg.dataset.class_map, trained.path)
+    data = match_trained_classes(build.dataset(cfg, cfg.dataset.split), trained.saved, trained.path, cfg)
     data = build.cached(data, cfg.dataset.cache)
     statistics = _read_split(cfg, data)
     cfg = build.settle(cfg, trained.device, num_classes=len(data.labels), cached_in_memory=True,
@@ -39,6 +43,10 @@ def run(cfg: Config[EvaluateTask], run_dir: Path) -> float | None:
              cfg.dataset.split)
     for remark in statistics.remarks:
         log.warning("warning: %s", remark)
+    found = find_changed_samples(trained.saved, cfg.dataset.split, data, statistics.digests)
+    if found:
+        log.warning("warning: %s is not what %s was %s on: %s", cfg.dataset.split, trained.path,
+                    "trained" if cfg.dataset.split == "train" else "chosen", found)
 
     known = _training_statistics(trained, cfg, data)
     loss_fn = build.loss(cfg, known["class_pixels"], known["image_pixels"]).to(trained.device)
@@ -52,7 +60,8 @@ def run(cfg: Config[EvaluateTask], run_dir: Path) -> float | None:
 
     costs = _measure_cost(trained, settings, statistics.sizes[0])
     results = {"task": "evaluate", "dataset": build.dataset_name(cfg), "split": cfg.dataset.split,
-               "checkpoint": str(trained.path), "epoch": trained.epoch, "step": trained.step, **scored.results, **costs}
+               "checkpoint": str(trained.path), "epoch": trained.epoch, "step": trained.step, **scored.results, **costs,
+               "inputs": _inputs(trained.path, data, statistics.digests)}
     if not process_group.is_main():
         return results[cfg.train.monitor]
     write_config(run_dir, cfg)
@@ -73,6 +82,22 @@ def _measure_cost(trained: Trained, settings: InferenceSettings, size: tuple[int
              for part, number in settings.passes(size).items()]
     macs = [number * cost["macs"] for number, cost in costs if cost["macs"] is not None]
     return {"params": costs[0][1]["params"], "macs": sum(macs) if len(macs) == len(costs) else None}
+
+
+def describe_changes(cfg: Config[EvaluateTask], run_dir: Path) -> str | None:
+    """Say what has changed since the finished evaluation in run_dir; None if nothing has."""
+    former, path, split = read_results(run_dir).get("inputs"), checkpoint.find(str(cfg.checkpoint)), cfg.dataset.split
+    if not former:
+        return None
+    data = match_trained_classes(build.dataset(cfg, split), checkpoint.load(path, mapped=True), path, cfg)
+    now = _inputs(path, data, read_digests(cfg, split, data))
+    names = {"checkpoint": str(path), "samples": f"classes or samples of {split}"}
+    return ", ".join(name for key, name in names.items() if former.get(key) != now[key]) or None
+
+
+def _inputs(path: Path, data: Dataset, digests: Sequence[int]) -> dict[str, str]:
+    """Return digests of what an evaluation reads."""
+    return {"checkpoint": file_hash(str(path)), "samples": digest_split(data, digests)}
 
 
 def _inference_settings(options: EvaluateTask) -> InferenceSettings:
@@ -100,13 +125,18 @@ def _read_split(cfg: Config[EvaluateTask], data: Dataset) -> DatasetStatistics:
 
 
 def _training_statistics(trained: Trained, cfg: Config[Any], data: Dataset) -> dict[str, Any]:
-    """Return the statistics of the training split that the scores need; read it if the checkpoint lacks them."""
+    """Return the statistics of the training split that the scores need; read it if the checkpoint lacks them.
+
+    Sizes of objects that were counted otherwise, from maps or components, are not what the scores need.
+    """
     names = ("class_sizes", "class_pixels", "image_pixels")
     known = {name: getattr(trained, name) for name in names}
-    if trained.class_sizes is not None:
-        renamed = cfg.dataset.class_map or {}
+    if trained.class_sizes is not None and dataset_of(trained.saved).get("instances") == cfg.dataset.instances:
+        renamed = new_class_map(trained.saved, cfg)
         known["class_sizes"] = {renamed.get(name, name): size for name, size in trained.class_sizes.items()}
-    lacks_sizes = trained.class_sizes is None and cfg.dataset.instances is not None
+    else:
+        known["class_sizes"] = None
+    lacks_sizes = known["class_sizes"] is None and cfg.dataset.instances is not None
     if lacks_sizes or (trained.class_pixels is None and build.weighs_classes(cfg)):
         log.info("the checkpoint lacks statistics of the training split (class weights of the loss, object sizes for "
                  "iIoU): reading it")

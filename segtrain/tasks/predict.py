@@ -36,7 +36,7 @@ def run(cfg: Config[PredictTask], run_dir: Path) -> None:
         raise UserError("task.input is needed: an image, a video, a folder, a pattern or a list of paths, "
                         "task.input=/data/photos")
     options = cfg.task
-    output = run_dir if options.output is None else Path(options.output).expanduser()
+    output = run_dir if options.output is None else Path(options.output)
     found, remarks = find_inputs(source, output)
     items = found if options.shard is None else select_shard(found, options.shard)
     _check_options(options, found)

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from segtrain.config.overrides import CONFIG
 from segtrain.config.schema import Config, ReportTask
 from segtrain.errors import UserError
 from segtrain.report.run_page import write_run
@@ -21,17 +22,17 @@ def run(cfg: Config[ReportTask], run_dir: Path) -> None:
     task = cfg.task
     if task.run is None:
         raise UserError("task.run is needed: the directory of a run or of a sweep, task.run=outputs/first")
-    folder = Path(task.run).expanduser()
+    folder = Path(task.run)
     if not folder.is_dir():
         raise UserError(f"task.run={task.run} is not a directory: give that of a run or of a sweep.")
-    output = None if task.output is None else Path(task.output).expanduser()
+    output = None if task.output is None else Path(task.output)
     if output is not None and not output.parent.is_dir():
         raise UserError(f"task.output={task.output} cannot be written: {output.parent} is not a directory.")
-    evaluation = None if task.evaluation is None else Path(task.evaluation).expanduser()
+    evaluation = None if task.evaluation is None else Path(task.evaluation)
     if is_sweep(folder):
         if evaluation is not None:
             raise UserError(f"task.evaluation={task.evaluation} is for the report of one run, and {folder} is a sweep.")
-        jobs = [job for job in job_folders(folder) if (job / "config.yaml").is_file()] if task.jobs else []
+        jobs = [job for job in job_folders(folder) if (job / CONFIG).is_file()] if task.jobs else []
         for job in jobs:
             _write_job(job)
         path, warnings = write_sweep(folder, output)

@@ -32,7 +32,7 @@ def run(cfg: Config[ScoreTask], run_dir: Path) -> float | None:
                         "task.predictions=/data/predictions")
     if cfg.checkpoint is not None:
         raise UserError("task=score reads predictions, not a checkpoint=: leave it out, or use task=evaluate.")
-    folder = Path(cfg.task.predictions).expanduser()
+    folder = Path(cfg.task.predictions)
     data = build.dataset(cfg, cfg.dataset.split, targets_only=True)
     check_instances(data.labels, cfg.dataset.instances)
     class_sizes, source = _class_sizes(cfg.task.class_sizes, data, cfg.dataset.instances)
@@ -80,7 +80,7 @@ def _class_sizes(given: Any, data: Dataset,
         raise UserError("task.class_sizes is for iIoU: set dataset.instances=maps or components, or leave it out.")
     source = "task.class_sizes"
     if isinstance(given, str):
-        path = Path(given).expanduser()
+        path = Path(given)
         path = path / "results.json" if path.is_dir() else path
         source, given = str(path), _read_sizes(path)
     if not isinstance(given, Mapping) or not given:

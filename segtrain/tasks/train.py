@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import shlex
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -21,8 +22,10 @@ from segtrain.report.render import try_report
 from segtrain.report.run_page import write_run
 from segtrain.run import checkpoint
 from segtrain.run.results import results_table, write_config, write_results
+from segtrain.run.samples import find_changed_samples, list_classes, read_digests
 from segtrain.run.trackers import Tracker, add_hparams, check_name
-from segtrain.terminal import percent
+from segtrain.run.trained import match_trained_classes, read_classes
+from segtrain.terminal import percent, shell
 from segtrain.training.nonfinite import NonFiniteGuard
 from segtrain.training.saving import is_save_due, restore, save_best, save_last
 from segtrain.training.signals import StopSignals
@@ -91,9 +94,26 @@ def run(cfg: Config[TrainTask], run_dir: Path) -> float | None:
         except Stopped:
             save_last(state)
             process_group.all_gather(None)  # the others wait for it, or torchrun takes their end for a failure
-            log.info("stopped at step %d, saved; go on with: segtrain resume=%s", state.progress.step, run_dir)
+            log.info("stopped at step %d, saved; go on with: %s", state.progress.step, shell(f"resume={run_dir}"))
             raise
     return _finish(state)
+
+
+def describe_changes(cfg: Config[TrainTask], run_dir: Path) -> str | None:
+    """Say what has changed since the finished training in run_dir; None if nothing has, or its checkpoint is gone."""
+    path = run_dir / "checkpoints" / checkpoint.BEST
+    if not path.is_file():
+        return None
+    saved = checkpoint.load(path, mapped=True)
+    labels, _ = read_classes(saved, path)
+    for split in ("train", "val"):
+        data = match_trained_classes(build.dataset(cfg, split), saved, path, cfg)
+        if list_classes(data.labels) != list_classes(labels):
+            return "which classes have instances, or their categories"
+        found = find_changed_samples(saved, split, data, read_digests(cfg, split, data))
+        if found and not cfg.train.accept_changed_data:
+            return f"samples of {split}: {found}"
+    return None
 
 
 def _begin(cfg: Config[TrainTask], run_dir: Path) -> TrainingState:
@@ -217,7 +237,7 @@ def _explained_failures(run_dir: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
             raise
         raise UserError(f"a file in {run_dir} cannot be written ({error.strerror}): make room, then go on with: "
-                        f"segtrain resume={run_dir}") from error
+                        f"{shell(f'resume={run_dir}')}") from error
     except Exception as error:
         if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise
@@ -244,5 +264,6 @@ def _finish(state: TrainingState) -> float | None:
     log.info("scores           %s\nevery epoch      %s", run_dir / "results.json", run_dir / "metrics.csv")
     if report is not None:
         log.info("report           %s", report)
-    log.info("\nnext:\n  tensorboard --logdir %s\n  segtrain task=evaluate checkpoint=%s", run_dir, run_dir)
+    log.info("\nnext:\n  tensorboard --logdir %s\n  %s", shlex.quote(str(run_dir)),
+             shell("task=evaluate", f"checkpoint={run_dir}"))
     return results[cfg.train.monitor]

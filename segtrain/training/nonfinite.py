@@ -14,6 +14,7 @@ import torch
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.run import checkpoint
+from segtrain.terminal import shell
 from segtrain.training import saving
 from segtrain.training.state import TrainingState
 from segtrain.training.step import Step
@@ -174,7 +175,7 @@ class NonFiniteGuard:
         best = run_dir / "checkpoints" / checkpoint.BEST
         older = (f" If the weights have grown too large already, start a new run with checkpoint={best}."
                  if best.exists() else "")
-        return f"Go on with: segtrain resume={run_dir} and one of {', '.join(changes)}.{older}"
+        return f"Go on with: {shell(f'resume={run_dir}')} and one of {', '.join(changes)}.{older}"
 
 
 def checks_first(device: torch.device) -> bool:

@@ -6,12 +6,13 @@ from typing import Any
 
 from segtrain.config import build
 from segtrain.config.check import replace_values
-from segtrain.config.overrides import flatten
+from segtrain.config.overrides import find_changes, flatten
 from segtrain.config.schema import Config, Settled, TrainTask
 from segtrain.data.base import Dataset
 from segtrain.data.checks import MATCHED, check
 from segtrain.distributed import process_group
 from segtrain.errors import UserError, show_value
+from segtrain.run.samples import find_changed_samples, record_names
 
 log = logging.getLogger(__name__)
 
@@ -43,21 +44,21 @@ def keep_switches(cfg: Config[TrainTask], saved: Mapping[str, Any]) -> Config[Tr
 
 @check(MATCHED, "settings and image names that may not change on a resume")
 def check_changes(saved: Mapping[str, Any], cfg: Settled[Any], *, steps_per_epoch: int,
-                  digests: Mapping[str, str]) -> None:
+                  splits: Mapping[str, Dataset]) -> None:
     """Refuse what a run cannot be continued with, and log the rest of what differs from its checkpoint.
 
     Args:
         saved: The checkpoint.
         cfg: This command's config, without any `auto`.
         steps_per_epoch: Optimizer steps of an epoch under it.
-        digests: A digest of the image names of each split, as the dataset has them now.
+        splits: As the dataset has them now.
 
     Raises:
         UserError: Names the key and the reason.
     """
     before, now = flatten(saved["config"]), flatten(cfg.plain())
-    changed = {key: (before.get(key), now.get(key)) for key in {**now, **before}
-               if before.get(key) != now.get(key) and key != "runtime.trusted"}
+    changed = find_changes(saved["config"], cfg.plain())
+    changed.pop("runtime.trusted", None)
     for key, (old, new) in changed.items():
         reason = _why_not(key, old, new)
         if reason is not None:
@@ -72,10 +73,11 @@ def check_changes(saved: Mapping[str, Any], cfg: Settled[Any], *, steps_per_epoc
         raise UserError(f"{' and '.join(sizes)} make {steps_per_epoch} steps of {images} images an epoch, but the run "
                         f"has {former_steps} of {former}: keep both numbers, or start a new run from its "
                         "weights with checkpoint=.")
-    for split, digest in saved.get("names", {}).items():
-        if digest != digests.get(split):
-            raise UserError(f"the images of the {split} split are not those that the run was started with: restore "
-                            "them, or start a new run from its weights with checkpoint=.")
+    for split, data in splits.items():
+        if saved.get("names", {}).get(split, record_names(data)) != record_names(data):
+            found = find_changed_samples(saved, split, data) or "they are in another order"
+            raise UserError(f"the images of the {split} split are not those that the run was started with: {found}. "
+                            "Restore them, or start a new run from its weights with checkpoint=.")
     if processes != former_processes:
         changed["processes"] = (former_processes, processes)
     _log_changes(changed)
@@ -89,8 +91,7 @@ def check_samples(saved: Mapping[str, Any], split: str, data: Dataset, digests: 
     Raises:
         UserError: Names the first file, and holds them all.
     """
-    former = saved.get("samples", {}).get(split, digests)
-    changed = [data.locate(index) for index, (old, new) in enumerate(zip(former, digests, strict=False)) if old != new]
+    changed = find_changed_samples(saved, split, data, digests).changed
     if changed and not accept:
         raise UserError(f"{len(changed)} of {len(digests)} samples of {split} have changed since the checkpoint, the "
                         f"first is {changed[0]} (its image, its mask, or what its values mean): restore them, or "

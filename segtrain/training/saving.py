@@ -17,6 +17,8 @@ from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.run import checkpoint
 from segtrain.run.checkpoint_schema import check_optimizer
+from segtrain.run.samples import record_names
+from segtrain.terminal import shell
 from segtrain.training.state import Progress, TrainingState
 
 log = logging.getLogger(__name__)
@@ -62,12 +64,13 @@ def _resumable(state: TrainingState) -> Iterator[None]:
     except UserError as error:
         if not any((state.run_dir / "checkpoints").glob("*.pt")):
             raise
-        raise UserError(f"{error} Then go on with: segtrain resume={state.run_dir}") from error
+        raise UserError(f"{error} Then go on with: {shell(f'resume={state.run_dir}')}") from error
 
 
 def _describe(state: TrainingState) -> dict[str, Any]:
     statistics = state.train_statistics
-    return {"epoch": state.progress.epoch, "step": state.progress.step, "names": state.image_digests,
+    return {"epoch": state.progress.epoch, "step": state.progress.step,
+            "names": {"train": record_names(state.train_data), "val": record_names(state.val_data)},
             "samples": {"train": statistics.digests, "val": state.val_statistics.digests},
             "config": state.cfg.plain(), "processes": process_group.world_size(),
             "class_sizes": statistics.class_sizes, "class_pixels": statistics.class_pixels,

@@ -1,7 +1,6 @@
 """The state of a training: its parts, built from the config, and how far it has come."""
 
 import copy
-import hashlib
 import logging
 import math
 import time
@@ -18,7 +17,6 @@ from segtrain.config import build
 from segtrain.config.saved import check_saved
 from segtrain.config.schema import Config, Settled, TrainTask
 from segtrain.data.base import Cached, Dataset
-from segtrain.data.class_identity import match_classes
 from segtrain.data.doctor.findings import ERROR, find_all
 from segtrain.data.doctor.report import format_findings
 from segtrain.data.loading import TrainingLoader
@@ -28,14 +26,13 @@ from segtrain.data.transforms import Normalize
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.inference.sanity_check import check_independence, check_logits
-from segtrain.labels import Label
 from segtrain.losses import Loss
 from segtrain.optim import find_encoder
 from segtrain.profiling import count_parameters, measure_cost
 from segtrain.run import checkpoint
 from segtrain.run.checkpoint_schema import NEW_RUN, check_resumable
 from segtrain.run.results import check_scores
-from segtrain.run.trained import read_classes
+from segtrain.run.trained import OF_INPUT, match_trained_classes, warn_of_changes
 from segtrain.schemas import Count, Number, Seconds, check_content
 from segtrain.training.resume import check_changes, check_samples, keep_switches
 
@@ -104,7 +101,6 @@ class TrainingState:
     loader: TrainingLoader
     costs: dict[str, int | None]
     progress: Progress
-    image_digests: dict[str, str]  # of the image names of each split, by which a resume recognises them
     open_switches: Sequence[str]  # of runtime, which the command leaves to `trial.choose_runtime`
     crop: tuple[int, int]  # (height, width) of what is trained on
     saved_step: int | None = None  # of last.pt, if that is worth keeping
@@ -147,10 +143,12 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
     """
     device = build.device(cfg)
     train_data, val_data = build.dataset(cfg, "train"), build.dataset(cfg, "val")
-    trained = _trained_classes(cfg, saved, saved_in)
-    if trained is not None:
-        train_data, val_data = (match_classes(data, trained[0], cfg.dataset.class_map, trained[1])
-                                for data in (train_data, val_data))
+    start, start_path = saved, saved_in
+    if saved is None and cfg.checkpoint is not None:
+        start_path = checkpoint.find(cfg.checkpoint)
+        start = checkpoint.load(start_path, mapped=True, weights_suffice=cfg.train.new_head)
+    if start is not None and start_path is not None and not (saved is None and cfg.train.new_head):
+        train_data, val_data = (match_trained_classes(data, start, start_path, cfg) for data in (train_data, val_data))
     elif cfg.dataset.class_map:
         raise UserError("dataset.class_map maps the classes of a checkpoint to those of the dataset: give checkpoint= "
                         "without train.new_head, or leave it out.")
@@ -176,14 +174,13 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
     open_switches = build.list_open_switches(cfg)
     cfg = build.settle(cfg, device, num_classes=len(train_data.labels),
                        cached_in_memory=isinstance(train_data, Cached), train_steps=total_steps)
-    digests = {"train": _digest(train_data.names), "val": _digest(val_data.names)}
     if saved is not None:
-        check_changes(saved, cfg, steps_per_epoch=steps_per_epoch, digests=digests)
+        check_changes(saved, cfg, steps_per_epoch=steps_per_epoch, splits={"train": train_data, "val": val_data})
 
     torch.manual_seed(cfg.seed)
     model = build.model(cfg, pretrained=saved is None and cfg.checkpoint is None)
-    if saved is None and cfg.checkpoint is not None:
-        _start_from(cfg, cfg.checkpoint, model)
+    if saved is None and start is not None and start_path is not None:
+        _start_from(cfg, start, start_path, model)
     model = build.lay_out(model.to(device), cfg)
     optimizer = build.optimizer(cfg, model, device)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, build.schedule(cfg, total_steps - shift, steps_per_epoch))
@@ -221,7 +218,7 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
                               workers=cfg.runtime.workers, pin_memory=device.type == "cuda",
                               rank=process_group.rank(), num_processes=process_group.world_size()),
         costs=measure_cost(model, val_statistics.sizes[0], len(cfg.dataset.mean)),
-        progress=progress, image_digests=digests, open_switches=open_switches, crop=crop,
+        progress=progress, open_switches=open_switches, crop=crop,
     )
     if cfg.train.freeze_encoder:  # after its cost was counted: the parameters are the model's own, frozen or not
         find_encoder(model, "train.freeze_encoder").requires_grad_(False)
@@ -239,19 +236,6 @@ def _read_progress(saved: dict[str, Any], path: Path) -> Progress:
         raise UserError(f"{path} is damaged: progress.loss_sums has another length than progress.normalizers; "
                         f"{NEW_RUN}.")
     return progress
-
-
-def _trained_classes(cfg: Config[TrainTask], saved: dict[str, Any] | None,
-                     saved_in: Path | None) -> tuple[tuple[Label, ...], Path] | None:
-    """Return the classes of the checkpoint that a run goes on or starts from, and its file; None with a new head."""
-    if saved is None and cfg.checkpoint is not None and not cfg.train.new_head:
-        saved_in = checkpoint.find(cfg.checkpoint)
-        saved = checkpoint.load(saved_in, mapped=True)
-    return None if saved is None or saved_in is None else (read_classes(saved, saved_in)[0], saved_in)
-
-
-def _digest(names: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _check_options(cfg: Config[TrainTask], train_data: Dataset) -> None:
@@ -290,17 +274,20 @@ def _check_data(cfg: Config[TrainTask], read: Mapping[str, tuple[Dataset, Datase
         split.seen.clear()  # it takes memory
 
 
-def _start_from(cfg: Config[TrainTask], start: str, model: nn.Module) -> None:
-    path = checkpoint.find(start)
-    weights = checkpoint.load(path)["model"]
+def _start_from(cfg: Settled[TrainTask], saved: Mapping[str, Any], path: Path, model: nn.Module) -> None:
     head = build.head_keys(cfg)
     if cfg.train.new_head and not head:
         raise UserError(f"train.new_head=true needs a model whose last layer follows model.num_classes, but no weight "
                         f"of model._target_={cfg.model['_target_']} does.")
-    checkpoint.load_weights(model, weights, path, head=head, new_head=cfg.train.new_head)
+    checkpoint.load_weights(model, saved["model"], path, head=head, new_head=cfg.train.new_head)
+    warn_of_changes(saved, cfg, OF_INPUT)
     left_out = f", new: {', '.join(sorted(head))}" if cfg.train.new_head else ""
     log.info("weights from %s%s", path, left_out)
-    own, given = ({key for key in keys if checkpoint.is_auxiliary(key)} for keys in (model.state_dict(), weights))
+    if not saved["config"]:
+        log.warning("warning: %s does not say how its images were normalised: dataset.mean and dataset.std must be as "
+                    "in its training", path)
+    own, given = ({key for key in weights if checkpoint.is_auxiliary(key)}
+                  for weights in (model.state_dict(), saved["model"]))
     for heads, what in ((own - given, "new"), (given - own, "left out")):
         if heads:
             log.info("auxiliary heads %s: %s", what, ", ".join(sorted({key.split(".")[1] for key in heads})))

@@ -4,16 +4,20 @@ import copy
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import composed
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
-from segtrain.config.check import check_config, replace_values, settle_values
+from segtrain.config import build
+from segtrain.config.check import check_config, replace_values
 from segtrain.config.instantiate import locate, targets
-from segtrain.config.overrides import OPEN_GROUPS, RECIPE_GROUPS, lay_over, merge_overrides
-from segtrain.config.saved import difference, read_config
+from segtrain.config.overrides import OPEN_GROUPS, RECIPE_GROUPS, flatten, lay_over, merge_overrides
+from segtrain.config.saved import find_difference, from_checkpoint, read_config
+from segtrain.config.schema import TASKS, Config, Section
 from segtrain.errors import UserError
 
+CPU = torch.device("cpu")
 CONF = Path(__file__).parents[2] / "conf"
 FILES = [path.relative_to(CONF).with_suffix("").as_posix() for path in sorted(CONF.glob("*/**/*.yaml"))]
 CHOICES = [tuple(name.split("/", 1)) for name in FILES if not name.startswith("hydra/")]
@@ -197,23 +201,52 @@ def test_recipes_are_not_laid_over_a_run(override):
         lay_over(saved(), composed("debug=smoke").tree(), [override])
 
 
-def test_difference_ignores_what_a_run_settles():
-    values = {"dataset.num_classes": 3, "dataset.std": [1.0, 1.0, 1.0], "runtime.precision": "fp32",
-              "runtime.channels_last": True, "runtime.compile": False, "runtime.sync_batchnorm": False,
-              "runtime.workers": 2}
-    run = settle_values(composed("dataset=folder"), values)
-    assert set(run.open_keys) == {"dataset.num_classes", "dataset.std", "model.num_classes"}
+@pytest.mark.parametrize(("values", "key"), [
+    ({"runtime.workers": 3, "train.report": False}, None), ({"seed": 1}, "seed"),
+    ({"dataset.std": [1.0, 1.0, 1.0]}, None),  # what auto has been settled to
+    ({"dataset.std": [2, 2, 2]}, "dataset.std"), ({"dataset.num_classes": 4}, "dataset.num_classes"),
+    ({"augmentation": {}}, "augmentation.blur._target_"), ({"model.pretrained": "DEFAULT"}, "dataset.std")])
+def test_two_configs_are_the_same_if_they_mean_the_same(values, key):
+    cfg = composed("dataset=folder", "augmentation=strong")
+    run = build.settle(cfg, CPU, num_classes=3, cached_in_memory=True).plain()
+    found = find_difference(replace_values(cfg, values), run)
+    assert (found and found[0]) == key
 
-    def different(*overrides, run=run):
-        return difference(composed("dataset=folder", *overrides).plain(), run.plain(), run.open_keys)
 
-    assert different() is None
-    assert different("seed=1") == "seed"
-    assert different("dataset.std=[2,2,2]") == "dataset.std"
-    assert different("augmentation=none").startswith("augmentation.")
-    given = settle_values(composed("dataset=folder", "dataset.std=[1,1,1]"), values)
-    assert different("dataset.std=[1,1,1]", run=given) is None
-    assert different(run=given) == "dataset.std", "auto may mean something else than what was given"
+def test_another_dataset_leaves_the_normalisation_to_the_network():
+    base = saved("dataset.mean=[0.1,0.2,0.3]", "dataset.std=[0.5,0.5,0.5]", "dataset.crop=[64,64]")
+    cfg = from_checkpoint(base, Path("best.pt"), composed("task=evaluate", "dataset=camvid", "dataset.std=[1,1,2]"))
+    assert (cfg.dataset.mean, cfg.dataset.std, list(cfg.dataset.crop)) == ([0.1, 0.2, 0.3], [1, 1, 2], [320, 480])
+
+
+def list_texts(kind, prefix=""):
+    """Yield every key of a section that may hold text, and whether it holds a list of it."""
+    for name, field in kind.model_fields.items():
+        key, annotation = f"{prefix}{field.alias or name}", field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield from list_texts(annotation, f"{key}.")
+        elif "str" in str(annotation) and "dict[" not in str(annotation) and key != "task":
+            yield key, "list[str]" in str(annotation)
+
+
+def test_home_is_expanded_in_every_text(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    keys = {("train", *found) for found in list_texts(Config)} | {
+        (name, *found) for name, task in TASKS.items() for found in list_texts(task, "task.") if "name" not in found[0]}
+    assert {"checkpoint", "resume", "rerun", "task.input", "task.output", "task.run", "task.evaluation", "task.weights",
+            "task.predictions", "runtime.trusted"} <= {key for _, key, _ in keys}
+    for task, key, is_list in keys:
+        given, expected = (["~/x", "~"], ["/home/me/x", "/home/me"]) if is_list else ("~/x", "/home/me/x")
+        found = replace_values(composed(f"task={task}"), {key: given}).plain()
+        assert flatten(found)[key] == expected, key
+    cfg = replace_values(composed("dataset=folder", "task=score"), {
+        "model.pretrained": "~/x.pth", "dataset.root": "~/data", "task.class_sizes": "~/results.json",
+        "dataset.folders": ["~/a", {"at": "~/b"}], "dataset.images": "~", "dataset.split": "~x"})
+    assert (cfg.model["pretrained"], cfg.task.class_sizes) == ("/home/me/x.pth", "/home/me/results.json")
+    given = cfg.dataset.arguments
+    assert (given["root"], given["images"], given["folders"]) == (
+        "/home/me/data", "/home/me", ["/home/me/a", {"at": "/home/me/b"}])
+    assert cfg.dataset.split == "~x"
 
 
 @pytest.mark.parametrize(("text", "said"), [("a: [1", "not valid YAML"), ("- 1", "not a YAML mapping"),

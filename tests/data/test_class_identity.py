@@ -2,18 +2,25 @@
 
 import json
 import logging
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import UNET, refused, segtrain_exits
+import torch
+from helpers import UNET, composed, refused, segtrain_exits
 from PIL import Image
 
+from segtrain.config.check import check_config, replace_values
+from segtrain.config.saved import config_of, read_config
 from segtrain.data.base import Dataset, Sample
 from segtrain.data.class_identity import Reordered, match_classes
 from segtrain.data.label_files import MARKER, make_file_form, map_predicted_ids, read_written_classes, write_prediction
 from segtrain.errors import UserError
 from segtrain.labels import Label
+from segtrain.run.trained import new_class_map
+from segtrain.tasks import train
 
 CHECKPOINT = Path("best.pt")
 
@@ -89,7 +96,8 @@ def test_instances_of_one_side_are_warned_of(caplog):
 
 def test_predictions_say_what_their_values_mean(tmp_path):
     assert read_written_classes(tmp_path) is None
-    (tmp_path / MARKER).write_text(json.dumps({"classes": [
+    more = {"checkpoint": "", "sha256": "", "input": "", "inference": {}}
+    (tmp_path / MARKER).write_text(json.dumps({**more, "classes": [
         {"name": "root", "value": 0}, {"name": "soil", "value": 1}, {"name": "leaf", "value": 2}]}))
     (tmp_path / "predictions").mkdir()
     written = read_written_classes(tmp_path / "predictions")
@@ -148,6 +156,77 @@ def test_an_evaluation_scores_the_classes_of_the_network(segtrain, trained, tmp_
     assert segtrain(*evaluate, "dataset.classes=renamed.csv", "dataset.class_map={soil: sky, leaf: cow}",
                     f"hydra.run.dir={tmp_path / 'mapped'}") == 0
     assert miou(tmp_path / "mapped") == miou(tmp_path / "same")
+
+
+@pytest.fixture
+def edited(trained, tmp_path):
+    """A copy of the dataset of which a mask of val has changed, and an image is called otherwise."""
+    root = shutil.copytree(trained / "data", tmp_path / "edited")
+    mask = np.array(Image.open(root / "val/masks/4.png"))
+    mask[0, :] = 1
+    Image.fromarray(mask).save(root / "val/masks/4.png")
+    for kind in ("images", "masks"):
+        (root / "val" / kind / "5.png").rename(root / "val" / kind / "6.png")
+    return root
+
+
+def test_an_evaluation_says_what_is_not_as_in_the_training(segtrain, trained, edited, tmp_path):
+    assert segtrain("task=evaluate", f"checkpoint={trained / 'run'}", f"dataset.root={edited}", "dataset.void=[7]",
+                    "dataset.mean=[0.5,0.5,0.5]", "task.worst=0", f"hydra.run.dir={tmp_path / 'run'}") == 0
+    said = (tmp_path / "run/evaluate.log").read_text()
+    assert "dataset.void: trained with null, this run uses [7]" in said
+    assert "dataset.mean: trained with [0.485, 0.456, 0.406], this run uses [0.5, 0.5, 0.5]" in said
+    assert re.search(r"val is not what .*best.pt was chosen on: 1 changed \(.*masks/4.png\), 1 missing \(5\), 1 new "
+                     r"\(.*masks/6.png\)", said)
+    assert said.count("WARNING") == 3
+
+
+@pytest.mark.slow
+def test_a_finished_job_of_a_sweep_is_compared_with_its_data(segtrain, trained, edited, tmp_path, capsys):
+    sweep = ("-m", "seed=0", f"dataset.root={edited}", f"hydra.sweep.dir={tmp_path / 'sweep'}", "task.worst=0",
+             "task=evaluate", f"checkpoint={trained / 'run'}")
+    assert segtrain(*sweep) == segtrain(*sweep) == 0
+    assert "is finished: nothing to do" in capsys.readouterr().out
+    shutil.copy(edited / "val/masks/6.png", edited / "val/masks/4.png")
+    assert segtrain(*sweep) == 2
+    assert re.search(r"sweep/0 is finished, but what it has read has changed \(classes or samples of val\): .* or "
+                     "remove .*sweep/0 to run this job again", capsys.readouterr().err)
+
+
+def test_a_finished_training_is_compared_with_its_data(trained, edited):
+    cfg = check_config(config_of(read_config(trained / "run/config.yaml")))
+    assert train.describe_changes(cfg, trained / "run") is None
+    (edited / "classes.csv").write_text("name,label_id\nsoil,1\nleaf,0\n")
+    cfg = replace_values(cfg, {"dataset.root": str(edited)})
+    assert train.describe_changes(cfg, trained / "run").startswith("samples of train: 4 changed (")
+    assert train.describe_changes(replace_values(cfg, {"train.accept_changed_data": True}), trained / "run") is None
+    (edited / "classes.csv").write_text("name,label_id,has_instances\nsoil,0,false\nleaf,1,true\n")
+    assert "have instances" in train.describe_changes(cfg, trained / "run")
+    (edited / "classes.csv").write_text("name,label_id\nsky,1\nleaf,0\n")
+    with pytest.raises(UserError, match="only in the dataset: sky"):
+        train.describe_changes(cfg, trained / "run")
+
+
+def test_a_class_map_is_applied_once():
+    saved = {"config": {"dataset": {"class_map": {"a": "b", "b": "a"}}}}
+    cfg = composed("dataset.class_map={a: b, b: a}")
+    assert new_class_map(saved, cfg) == {}, "the checkpoint's classes have these names already"
+    assert new_class_map({"config": {}}, cfg) == {"a": "b", "b": "a"}
+    assert new_class_map(saved, composed()) == {}
+
+
+@pytest.mark.slow
+def test_weights_of_elsewhere_start_a_training_without_their_head(segtrain, trained, tmp_path, capsys):
+    weights = torch.load(trained / "run/checkpoints/best.pt", weights_only=True)["model"]
+    torch.save({"state_dict": {f"module.{key}": value for key, value in weights.items()}}, tmp_path / "other.pt")
+    start = ("dataset=folder", f"dataset.root={trained / 'data'}", "dataset.crop=[32,32]", *UNET, "train.batch_size=2",
+             "train.epochs=1", "train.report=false", "runtime.workers=0", f"checkpoint={tmp_path / 'other.pt'}")
+    assert segtrain(*start, f"hydra.run.dir={tmp_path / 'none'}") == 2
+    assert "with checkpoint= and train.new_head=true" in capsys.readouterr().err
+    assert segtrain(*start, "train.new_head=true", f"hydra.run.dir={tmp_path / 'run'}") == 0
+    said = capsys.readouterr().out
+    assert "other.pt: the weights below module." in said
+    assert "does not say how its images were normalised" in said
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import copy
 import functools
 import importlib.util
+import logging
 from pathlib import Path
 from urllib.error import URLError
 
@@ -435,6 +436,32 @@ def test_local_weights_are_loaded_exactly(resnet18, checkpoint):
 def test_weights_without_fc_or_batch_counters_fit(resnet18, checkpoint):
     old = {k: v for k, v in resnet18.state_dict().items() if "fc." not in k and "num_batches" not in k}
     assert torch.equal(LinkNet(5, pretrained=checkpoint(old)).encoder.conv1.weight, resnet18.conv1.weight)
+
+
+@pytest.mark.parametrize(("wrap", "said"), [
+    (lambda state: {"epoch": 3, "state_dict": state}, ""),
+    (lambda state: {"state_dict": {f"module.{key}": value for key, value in state.items()}}, "below module."),
+    (lambda state: {"net": {f"_orig_mod.module.{key}": value for key, value in state.items()}}, "_orig_mod.module."),
+    (lambda state: {"model": {"state_dict": {**{f"backbone.{key}": value for key, value in state.items()},
+                                             "head.weight": torch.ones(1)}}}, "backbone., 1 others are left out"),
+    (lambda state: {"model": {**{f"encoder.{key}": value for key, value in state.items()}}, "ema": None}, "encoder."),
+], ids=["lightning", "parallel", "compiled", "detector", "segtrain"])
+def test_wrapped_weights_are_unwrapped(resnet18, checkpoint, caplog, wrap, said):
+    with caplog.at_level(logging.INFO):
+        encoder = LinkNet(5, pretrained=checkpoint(wrap(dict(resnet18.state_dict())))).encoder
+    assert torch.equal(encoder.conv1.weight, resnet18.conv1.weight)
+    assert torch.equal(encoder.layer4[1].conv2.weight, resnet18.layer4[1].conv2.weight)
+    assert said in caplog.text
+
+
+def test_a_file_without_weights_says_what_it_holds(checkpoint):
+    loop = {"epoch": 3}
+    loop["model"] = loop
+    for content in (loop, {"epoch": 3, "model": 4}):
+        with pytest.raises(ValueError, match=r"holds no state dict \(names to tensors\), but epoch, model; give that"):
+            LinkNet(5, pretrained=checkpoint(content))
+    with pytest.raises(ValueError, match=r"does not fit resnet18 \(missing: conv1.weight, .*, .*, .*, .* and "):
+        LinkNet(5, pretrained=checkpoint({"a": {"state_dict": 1}, "state_dict": {"x.y": torch.ones(1)}}))
 
 
 @torch.no_grad()

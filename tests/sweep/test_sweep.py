@@ -183,7 +183,7 @@ def test_another_configuration_in_the_same_directory_is_refused(segtrain, jobs, 
     assert segtrain(*SWEEP, "seed=0,1") == 0
     before = contents("sweep")
     assert segtrain(*SWEEP, "seed=0,1", "train.epochs=9") == 2
-    assert "holds a run of another configuration (train.epochs differs)" in capsys.readouterr().err
+    assert "holds a run of another configuration (train.epochs was 12, and is 9 now)" in capsys.readouterr().err
     after = contents("sweep")
     assert {path for path in before if before[path] != after[path]} <= {Path("sweep/multirun.yaml")}
     assert after.keys() == before.keys()

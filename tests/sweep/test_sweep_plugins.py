@@ -101,7 +101,7 @@ def test_another_configuration_is_refused_in_other_processes_too(segtrain, ran, 
     assert segtrain(*SWEEP, "seed=0,3") == 0
     before = rows()
     assert segtrain(*SWEEP, "seed=0,3", "train.epochs=9") == 2
-    assert "holds a run of another configuration (train.epochs differs)" in capsys.readouterr().err
+    assert "holds a run of another configuration (train.epochs was 12, and is 9 now)" in capsys.readouterr().err
     assert rows() == before
 
 

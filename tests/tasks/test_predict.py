@@ -404,10 +404,12 @@ def test_a_run_that_was_stopped_is_resumed(segtrain, predict, tmp_path):
 @pytest.mark.parametrize(("arguments", "said"), [
     ((), "task=predict needs checkpoint="),
     (("checkpoint=nowhere.pt",), "nowhere.pt does not exist"),
-    (("checkpoint=foreign.pt",), "is not a checkpoint of segtrain")])
+    (("checkpoint=foreign.pt",), "is not a checkpoint of segtrain"),
+    (("checkpoint=weights.pt",), "weights.pt holds weights, but not what they were trained for")])
 def test_a_checkpoint_that_is_none_is_refused(segtrain, tmp_path, monkeypatch, capsys, arguments, said):
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": {}}, "foreign.pt")
+    torch.save({"state_dict": {"a": torch.ones(1)}}, "weights.pt")
     save(Path("photos/a.png"), draw((40, 48), 0))
     assert segtrain("task=predict", "task.input=photos", "hydra.run.dir=run", *arguments) == 2
     assert said in capsys.readouterr().err
