@@ -66,6 +66,14 @@ def hold(folder: Path, part: str = "", remedy: str = "choose another hydra.run.d
         lock.release()
 
 
+def is_held(run_dir: Path) -> bool:
+    """Return whether another process runs in a directory, as far as can be told."""
+    if not (run_dir / LOCK).is_file():
+        return False
+    holder = _read_holder(run_dir / HOLDER)
+    return bool(holder) and _is_alive(holder)
+
+
 def _read_holder(path: Path) -> dict[str, Any]:
     """Return what is known of the process that holds a directory; {} if nothing is."""
     from segtrain.run.file_schemas import Holder  # slow to import: --help must not wait for it
