@@ -16,6 +16,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from segtrain import terminal
+from segtrain.commands import shortcuts
 from segtrain.config import arguments, compose, hydra_plugin, messages
 from segtrain.config.hydra_plugin import Command, Job
 from segtrain.config.overrides import CONFIG
@@ -39,6 +40,8 @@ def main() -> NoReturn:
     if sys.argv[1:] == ["--version"]:
         print(f"segtrain {version(DISTRIBUTION)}")  # Hydra would print its own
         sys.exit(0)
+    if sys.argv[1:2] and sys.argv[1] in shortcuts.COMMANDS:
+        _run_command(*sys.argv[1:])
     _find_modules_here()
     hydra_plugin.share_config_store()
     command = Command(launch.Processes(), partial(directory.hold, remedy="choose another hydra.sweep.dir="))
@@ -54,7 +57,7 @@ def _lead(command: Command) -> NoReturn:
         with command.processes:
             if process_group.is_main():
                 launch.check_arguments(sys.argv[1:])
-                sys.argv[1:] = arguments.prepare_arguments(sys.argv[1:])
+                sys.argv[1:] = arguments.prepare_arguments(shortcuts.expand(sys.argv[1:]))
                 _hydra_main()
             else:
                 command.processes.follow()
@@ -76,6 +79,16 @@ def _lead(command: Command) -> NoReturn:
     if not errors:
         sys.exit(0)
     _report(errors, command)
+
+
+def _run_command(name: str, *options: str) -> NoReturn:
+    """Run a command that needs no configuration, and exit."""
+    try:
+        importlib.import_module(f"segtrain.commands.{name}").main(options)
+    except UserError as error:
+        terminal.complain(f"segtrain: {terminal.printable(str(error))}")
+        sys.exit(USER_ERROR)
+    sys.exit(0)
 
 
 def _find_modules_here() -> None:
@@ -220,8 +233,7 @@ def _run_in_sweep(tree: DictConfig, job: Job, sweep_dir: Path, command: Command 
 
 def _run_task(tree: DictConfig, job: Job, command: Command | None) -> float | None:
     """Check the config, lay it over what was saved where there is any, and run its task."""
-    from segtrain.config import saved  # slow to import, as torch, which it needs: --help must not wait for it
-    from segtrain.config.check import check_config
+    from segtrain.config.check import check_config  # slow to import, as all below: --help must not wait for it
 
     cfg = check_config(tree, job.overrides)
     if job.sweep_dir is not None:
@@ -231,6 +243,8 @@ def _run_task(tree: DictConfig, job: Job, command: Command | None) -> float | No
     if cfg.resume is not None and Path(cfg.resume).absolute() != job.run_dir.absolute():
         raise UserError("resume= is for the command line of a single run, resume=DIR; a sweep goes on with its "
                         "former command and hydra.sweep.dir=.")
+    from segtrain.config import saved  # needs torch, for which a wrong value must not wait
+
     if cfg.rerun is not None:
         cfg = saved.run_again(Path(cfg.rerun), cfg)
     is_again = job.sweep_dir is not None or (cfg.resume is None and process_group.is_restarted())

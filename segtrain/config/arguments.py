@@ -41,7 +41,7 @@ def prepare_arguments(arguments: Sequence[str]) -> list[str]:
         arguments = [f"++{argument}" if inside.match(argument) else argument for argument in arguments]
     if not given:
         return list(arguments)
-    path = _read_path(given[-1].removeprefix("resume="))
+    path = read_path(given[-1].removeprefix("resume="))
     if not path or not Path(path).is_dir():
         raise UserError(f"resume={path} is not a directory: give the run directory to continue.")
     if not (Path(path) / CONFIG).is_file():
@@ -75,14 +75,14 @@ def _prepare_path(argument: str) -> str:
         return re.sub(r"(?<=[\[{,:])(\s*)~(?=[/,\]}])", rf"\1{Path.home()}", argument)
     several = value.split(",")
     is_sweep = not _exists(value) and all(_exists(path) or path.startswith("~/") for path in several)
-    return f"{key}={','.join(quote(_read_path(path)) for path in (several if is_sweep else [value]))}"
+    return f"{key}={','.join(quote(read_path(path)) for path in (several if is_sweep else [value]))}"
 
 
 def _exists(path: str) -> bool:
-    return Path(_read_path(path)).exists()
+    return Path(read_path(path)).exists()
 
 
-def _read_path(text: str) -> str:
+def read_path(text: str) -> str:
     """Return the path that an argument gives, with or without quotes for Hydra."""
     path: str = expand_home(text if Path(text).exists() else unquote(text))
     return path

@@ -49,7 +49,7 @@ def test_the_table_is_sorted_as_asked(folder, capsys):
     runs.main(["--sort", "miou"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["run", "when", "task", "model", "data", "mIoU", "%", "state"]
-    assert [line.split()[0] for line in lines[2:]][0] == "outputs/finished"
+    assert lines[2].split()[0] == "outputs/finished"
     assert lines[2].endswith("finished")
     runs.main(["--sort", "run"])
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]] == [
