@@ -234,8 +234,10 @@ def _run_in_sweep(tree: DictConfig, job: Job, sweep_dir: Path, command: Command 
 def _run_task(tree: DictConfig, job: Job, command: Command | None) -> float | None:
     """Check the config, lay it over what was saved where there is any, and run its task."""
     from segtrain.config.check import check_config  # slow to import, as all below: --help must not wait for it
+    from segtrain.config.early import refuse_early
 
     cfg = check_config(tree, job.overrides)
+    refuse_early(cfg, job.choices)
     if job.sweep_dir is not None:
         jobs.check_direction(job.direction, cfg.train.monitor, cfg.task.name)
     elif job.has_search:

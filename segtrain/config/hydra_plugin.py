@@ -148,6 +148,7 @@ class Job:
 
     run_dir: Path
     overrides: list[str]  # that make its config, --config-dir= among them
+    choices: dict[str, str]  # the file of each group
     sweep_dir: Path | None  # None for a run that is not part of a sweep
     command: str | None  # the name of the sweep's command, `Sweep.command`
     direction: str | None  # "minimize" or "maximize" if the sweeper searches by a score
@@ -163,6 +164,7 @@ def current_job() -> Job:
         run_dir=Path(hydra.runtime.output_dir),
         overrides=[*(f"{CONFIG_DIR}={Path(folder).absolute()}" for folder in folders),
                    *(override for override in _task_overrides(hydra) if override_key(override) != "resume")],
+        choices=dict(hydra.runtime.choices),
         sweep_dir=Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None,
         command=hydra.job.env_set.get(COMMAND),
         direction=None if direction is None else str(getattr(direction, "name", direction)),

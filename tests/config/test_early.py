@@ -1,0 +1,36 @@
+"""What is refused before torch is imported: text for numbers and flags, a dataset without its folder."""
+
+import pytest
+from helpers import composed, refused
+
+from segtrain.config.early import refuse_early
+
+CHOICES = {"optim": "rmsprop", "dataset": "folder", "augmentation": "crop_flip", "model": "linknet"}
+
+
+@pytest.mark.parametrize(("override", "parts"), [
+    ("optim.lr=abc", ["optim.lr=abc has the wrong type", "a number, such as 0.0005"]),
+    ("augmentation.flip.p=often", ["a number, such as 0.5"]),
+    ("dataset.binary=nearly", ["dataset.binary=nearly", "true or false"]),
+])
+def test_text_for_a_number_or_a_flag_is_refused(hydra, override, parts):
+    with refused(*parts):
+        refuse_early(composed("dataset=folder", "dataset.root=x", override), CHOICES)
+
+
+@pytest.mark.parametrize("overrides", [
+    ["optim.lr=1e-3"], ["optim.lr=${train.epochs}"], ["dataset.std=auto"], ["model.encoder=resnet34"],
+    ["dataset.void=[Sky]"], ["+optim.foreach=anything"]])
+def test_what_only_the_classes_can_judge_is_left_to_them(hydra, overrides):
+    refuse_early(composed("dataset=folder", "dataset.root=x", *overrides), CHOICES)
+
+
+@pytest.mark.parametrize(("task", "needs"), [("train", True), ("doctor", True), ("benchmark", False)])
+def test_a_dataset_needs_its_folder_where_it_is_read(hydra, task, needs):
+    cfg = composed("dataset=folder", f"task={task}")
+    if needs:
+        with refused("dataset.root is needed", "dataset=folder"):
+            refuse_early(cfg, CHOICES)
+    else:
+        refuse_early(cfg, CHOICES)
+    refuse_early(composed("dataset=folder", f"task={task}", "resume=x"), CHOICES)
