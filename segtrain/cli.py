@@ -238,6 +238,7 @@ def _run_task(tree: DictConfig, job: Job, command: Command | None) -> float | No
 
     cfg = check_config(tree, job.overrides)
     refuse_early(cfg, job.choices)
+    print(_first_line(cfg, job), flush=True)  # what follows takes seconds to import
     if job.sweep_dir is not None:
         jobs.check_direction(job.direction, cfg.train.monitor, cfg.task.name)
     elif job.has_search:
@@ -275,6 +276,18 @@ def _run_task(tree: DictConfig, job: Job, command: Command | None) -> float | No
     if command is not None:
         command.processes.announce(cfg, job.run_dir.absolute())
     return importlib.import_module(f"segtrain.tasks.{cfg.task.name}").run(cfg, job.run_dir)
+
+
+def _first_line(cfg: Any, job: Job) -> str:
+    """Say in a line what the command is about to do."""
+    parts = [f"segtrain {version(DISTRIBUTION)}", cfg.task.name]
+    if cfg.resume is not None or cfg.rerun is not None:
+        parts.append(f"resume {cfg.resume}" if cfg.rerun is None else f"rerun {cfg.rerun}")
+    elif cfg.checkpoint is not None and cfg.task.name in USE_CHECKPOINTS:
+        parts.append(f"checkpoint {cfg.checkpoint}")
+    elif cfg.task.name != "report":
+        parts += [f"{group} {job.choices.get(group)}" for group in ("model", "dataset")]
+    return terminal.printable("  ".join([*parts, f"device {cfg.runtime.device}"]))
 
 
 def _check_unchanged(cfg: Any, run_dir: Path) -> None:
