@@ -252,8 +252,8 @@ def _run_task(tree: DictConfig, job: Job, command: Command | None) -> float | No
         cfg = saved.run_again(Path(cfg.rerun), cfg)
     is_again = job.sweep_dir is not None or (cfg.resume is None and process_group.is_restarted())
     if cfg.resume is None and not is_again and not directory.is_unused(job.run_dir):
-        raise UserError(f"{job.run_dir} is not empty: continue the run in it with resume={job.run_dir}, "
-                        "or choose another hydra.run.dir=.")
+        raise UserError(f"{job.run_dir} is not empty: continue the run in it with "
+                        f"{terminal.shell(f'resume={job.run_dir}')}, or choose another hydra.run.dir=.")
     directory.refuse_links(job.run_dir)
     path, results = job.run_dir / CONFIG, job.run_dir / RESULTS
     former = saved.read_config(path) if path.exists() else None

@@ -88,6 +88,18 @@ def percent(fraction: float | None, digits: int = 2) -> str:
     return "n/a" if fraction is None else f"{100 * fraction:.{digits}f}"
 
 
+def format_duration(seconds: float | None) -> str:
+    """Write a duration: 42 s, 3 min 20 s, 5 h 07 min."""
+    if seconds is None:
+        return "n/a"
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes = round(seconds) // 60
+    if minutes < 100:
+        return f"{minutes} min {round(seconds) % 60:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def table(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> str:
     """Align the cells of rows in columns: the `left` ones left, all others right; an empty row draws a rule."""
     widths = [max(map(len, column)) for column in zip(*filter(None, rows), strict=True)]

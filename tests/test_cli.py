@@ -475,3 +475,15 @@ def test_shell_completion():
     done = in_a_process("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
     assert done.returncode == 0
     assert {"optim=adam", "optim=sgd"} <= set(done.stdout.split())
+
+
+def test_commands_that_are_printed_can_be_pasted(segtrain, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = "it's (a) run, lr=1 ü"
+    assert segtrain(*TINY, f"hydra.run.dir={folder}", "train.epochs=1") == 0
+    lines = map(str.strip, capsys.readouterr().out.splitlines())
+    printed = [line for line in lines if line.startswith("segtrain task")]
+    assert printed
+    for line in printed:
+        assert segtrain(*shlex.split(line)[1:], "task.worst=0") == 0
+    assert (tmp_path / folder / "evaluate-val" / "results.json").exists()

@@ -21,8 +21,10 @@ def override_key(override: str) -> str:
 
 
 def unquote(text: str) -> str:
-    """Return the value of an override without the quotes that it may have for Hydra."""
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+    """Return the value of an override without the quotes, and the backslashes, that it may have for Hydra."""
+    if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
+        return text
+    return re.sub(rf"(\\+)({text[0]}|$)", lambda found: found[1][:len(found[1]) // 2] + found[2], text[1:-1])
 
 
 def merge_overrides(former: Iterable[str], new: Iterable[str]) -> list[str]:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from segtrain.errors import UserError
 from segtrain.files import write_text
-from segtrain.terminal import percent, printable
+from segtrain.terminal import format_duration, percent, printable
 
 log = logging.getLogger(__name__)
 
@@ -73,13 +73,3 @@ def format_number(value: float | None, form: str = ",.0f") -> str:
     return "n/a" if value is None else format(value, form)
 
 
-def format_duration(seconds: float | None) -> str:
-    """Write a duration: 42 s, 3 min 20 s, 5 h 07 min."""
-    if seconds is None:
-        return "n/a"
-    if seconds < 100:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes = round(seconds) // 60
-    if minutes < 100:
-        return f"{minutes} min {round(seconds) % 60:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -25,7 +25,7 @@ from segtrain.run.results import results_table, write_config, write_results
 from segtrain.run.samples import find_changed_samples, list_classes, read_digests
 from segtrain.run.trackers import Tracker, add_hparams, check_name
 from segtrain.run.trained import match_trained_classes, read_classes
-from segtrain.terminal import percent, shell
+from segtrain.terminal import format_duration, percent, shell
 from segtrain.training.nonfinite import NonFiniteGuard
 from segtrain.training.saving import is_save_due, restore, save_best, save_last
 from segtrain.training.signals import StopSignals
@@ -223,6 +223,18 @@ def _is_out_of_budget(state: TrainingState) -> bool:
     return progress.step >= state.total_steps or (limit is not None and minutes >= limit)
 
 
+def _end_reason(state: TrainingState) -> str:
+    """Say why a finished training has ended."""
+    cfg, progress = state.cfg.train, state.progress
+    if progress.epoch >= cfg.epochs:
+        return f"all {cfg.epochs} epochs are done"
+    if progress.step >= state.total_steps:
+        return f"train.max_steps={cfg.max_steps} is reached"
+    if cfg.patience is not None and progress.since_best >= cfg.patience:
+        return f"{cfg.monitor} has not improved for train.patience={cfg.patience} validations"
+    return f"train.max_minutes={cfg.max_minutes:g} are over"
+
+
 @contextmanager
 def _explained_failures(run_dir: Path) -> Iterator[None]:
     """Explain what a model or a disk refuses in the course of a training."""
@@ -264,6 +276,7 @@ def _finish(state: TrainingState) -> float | None:
     log.info("scores           %s\nevery epoch      %s", run_dir / "results.json", run_dir / "metrics.csv")
     if report is not None:
         log.info("report           %s", report)
+    log.info("trained          %s; %s", format_duration(progress.seconds), _end_reason(state))
     log.info("\nnext:\n  tensorboard --logdir %s\n  %s", shlex.quote(str(run_dir)),
              shell("task=evaluate", f"checkpoint={run_dir}"))
     return results[cfg.train.monitor]
