@@ -25,7 +25,8 @@ COMMON = {
     "dataset.instances=components": None, "train.epochs=N": None, "train.max_minutes=N": None,
     "train.batch_size=N": None, "train.monitor=miou": None, "optim.lr=X": "learning rate",
     "model.pretrained=IMAGENET1K_V1": "start the encoder from torchvision's ImageNet weights",
-    "runtime.device=cpu": None, "seed=N": None, "name=NAME": "the run directory is outputs/NAME; hydra.run.dir=PATH: any other"}
+    "runtime.device=cpu": None, "seed=N": None,
+    "name=NAME": "the run directory is outputs/NAME; hydra.run.dir=PATH: any other"}
 
 
 def key_tables() -> str:
