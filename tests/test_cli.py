@@ -224,7 +224,7 @@ def test_a_directory_with_a_run_is_not_written_into(segtrain, capsys, monkeypatc
     assert segtrain("hydra.run.dir=run") == 0
     before = left()
     assert segtrain("hydra.run.dir=run") == 2
-    assert "continue the run in it with resume=" in refused(capsys)
+    assert "continue the run in it with segtrain resume=" in refused(capsys)
     assert left() == before
 
 

@@ -70,7 +70,7 @@ def _prepare_path(argument: str) -> str:
     with contextlib.suppress(HydraException):
         read = OverridesParser.create().parse_override(argument).value()
         is_misread = read not in (None, unquote(value)) and _exists(value)  # as 1e3, [1] or a,b
-        return f"{key}={quote(_read_path(value))}" if is_misread and key.lstrip("+") in PATHS else argument
+        return f"{key}={quote(read_path(value))}" if is_misread and key.lstrip("+") in PATHS else argument
     if key.lstrip("+") not in PATHS and not value.startswith("~"):
         return re.sub(r"(?<=[\[{,:])(\s*)~(?=[/,\]}])", rf"\1{Path.home()}", argument)
     several = value.split(",")
