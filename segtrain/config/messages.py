@@ -4,6 +4,7 @@ import difflib
 import errno
 import re
 from collections.abc import Callable, Iterable, Sequence
+from importlib.resources import files
 from typing import Any
 
 from segtrain.errors import did_you_mean, install_extra
@@ -75,6 +76,10 @@ def unknown_key(key: str, known_keys: Keys) -> str:
     section, _, name = key.replace("/", ".").rpartition(".")
     if section and key in known:  # another override has put a value in the section's place
         return f"{section} has the wrong type: it is a section, set its values one by one, {key}=..."
+    having = _files_with(section, name) if "." not in section else []
+    if having and section in {other.partition(".")[0] for other in known}:
+        return (f"{key} is not a key of the {section} that is chosen, but of {', '.join(having)}. "
+                f"Did you mean {section}={having[0]} {key}=...?")
     siblings = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == section}
     last_parts = {other.rpartition(".")[2]: other for other in reversed(known)}
     for wanted, candidates, cutoff in ((name, siblings, 0.6),
@@ -83,6 +88,14 @@ def unknown_key(key: str, known_keys: Keys) -> str:
         for match in difflib.get_close_matches(wanted, candidates, n=1, cutoff=cutoff):
             return f"{key} is not a key of the configuration. Did you mean '{candidates[match]}'?"
     return f"{key} is not a key of the configuration."
+
+
+def _files_with(group: str, name: str) -> list[str]:
+    """Return the files of a group of conf/ that have a key, the one for users' own data first."""
+    folder = files("segtrain.conf") / group
+    found = [path.name.removesuffix(".yaml") for path in (folder.iterdir() if group and folder.is_dir() else ())
+             if path.name.endswith(".yaml") and re.search(rf"^{re.escape(name)}:", path.read_text(), re.MULTILINE)]
+    return sorted(found, key=lambda file: (file != "folder", file))
 
 
 def machine(error: Exception) -> str | None:
@@ -114,8 +127,17 @@ def _missing_file(text: str, missing: str | None, options: Sequence[str] | None,
     if options and choice:
         options = [*options, *in_folders(group)]
         return (f"{group}={choice} does not exist: {group} is one of {', '.join(options)}."
-                f"{did_you_mean(choice, options)}")
+                f"{_suggest_files(choice, options)}")
     return text
+
+
+def _suggest_files(choice: str, options: Sequence[str]) -> str:
+    """Suggest the files of a group that a name may mean: its initials, a part of theirs, or a misspelling of one."""
+    plain = choice.lower().replace("-", "").replace("_", "")
+    initials = [option for option in options if "".join(part[0] for part in option.split("_")) == plain]
+    parts = [option for option in options if len(plain) > 2 and plain in option.replace("_", "")]
+    found = (initials or parts)[:3]
+    return f" Did you mean {' or '.join(map(repr, found))}?" if found else did_you_mean(choice, options)
 
 
 def _syntax(override: str, text: str) -> str:

@@ -34,3 +34,17 @@ def test_a_dataset_needs_its_folder_where_it_is_read(hydra, task, needs):
     else:
         refuse_early(cfg, CHOICES)
     refuse_early(composed("dataset=folder", f"task={task}", "resume=x"), CHOICES)
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["dataset.root=x"], "Did you mean dataset=folder dataset.root=...?"),
+    (["optim.momentm=1"], "Did you mean 'optim.momentum'?"),
+    (["loss=ce"], "Did you mean 'cross_entropy'?"),
+    (["model=resnet"], "Did you mean 'torchvision/deeplabv3_resnet101' or"),
+    (["model=DeepLab-v3"], "Did you mean 'torchvision/deeplabv3_"),
+    (["optim=adma"], "Did you mean 'adam'?"),
+])
+def test_suggestions_know_other_files_initials_and_parts(segtrain, capsys, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    assert segtrain(*arguments) == 2
+    assert said in capsys.readouterr().err
