@@ -257,6 +257,11 @@ def _resident(name: str) -> int | None:
     return None
 
 
+def used_memory(device: torch.device) -> int:
+    """Return the bytes that this process holds on a device now; 0 where the system does not report it."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else _resident("VmRSS") or 0
+
+
 def free_memory(device: torch.device) -> int:
     """Return the bytes of free memory of a device; 0 where the system does not report it."""
     if device.type == "cuda":

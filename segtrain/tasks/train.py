@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from segtrain.config import build
 from segtrain.config.schema import Config, TrainTask
@@ -27,6 +26,7 @@ from segtrain.run.trackers import Tracker, add_hparams, check_name
 from segtrain.run.trained import match_trained_classes, read_classes
 from segtrain.terminal import format_duration, percent, shell
 from segtrain.training.nonfinite import NonFiniteGuard
+from segtrain.training.progress_bar import ProgressBar
 from segtrain.training.saving import is_save_due, restore, save_best, save_last
 from segtrain.training.signals import StopSignals
 from segtrain.training.state import TrainingState, build_state, log_start
@@ -52,7 +52,7 @@ def run(cfg: Config[TrainTask], run_dir: Path) -> float | None:
             while not _is_finished(state):
                 state.set_training_mode()
                 guard.start_epoch()
-                bar = _progress_bar(state)
+                bar = ProgressBar(state)
                 while not state.is_epoch_over and not signals.is_agreed:
                     batches = state.loader.batches(state.progress.epoch, first_image=state.progress.images)
                     for step_batches, waited in accumulated(batches, cfg.train.accumulate):
@@ -65,11 +65,11 @@ def run(cfg: Config[TrainTask], run_dir: Path) -> float | None:
                             allows_update=guard.allows_update)
                         state.progress.step += 1
                         state.progress.epoch_steps += 1
-                        bar.update(state.progress.epoch_steps - bar.n)
                         save_due = is_save_due(state)
                         stops = signals.is_requested() or state.is_epoch_over
                         if not guard.check(step, waited, read_now=save_due or stops):
                             break  # rolled back: read the batches again from there
+                        bar.update(step)
                         if save_due:
                             save_last(state)
                         if stops:
@@ -136,12 +136,6 @@ def _begin(cfg: Config[TrainTask], run_dir: Path) -> TrainingState:
     write_config(run_dir, state.cfg)
     log_start(state)
     return state
-
-
-def _progress_bar(state: TrainingState) -> tqdm:
-    return tqdm(total=state.steps_per_epoch, initial=state.progress.epoch_steps, unit="step", leave=False,
-                desc=f"epoch {state.progress.epoch + 1}/{state.cfg.train.epochs}",
-                disable=None if process_group.is_main() else True)
 
 
 # ---- validation

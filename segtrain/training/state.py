@@ -107,6 +107,11 @@ class TrainingState:
     saved_at: float = field(default_factory=time.monotonic)
 
     @property
+    def images_per_step(self) -> int:
+        """How many images an optimizer step takes, in all processes together."""
+        return self.cfg.train.batch_size * self.cfg.train.accumulate * process_group.world_size()
+
+    @property
     def schedule_step(self) -> int:
         """How many steps the run has come on its learning-rate schedule."""
         return self.progress.epoch * self.steps_per_epoch + self.progress.epoch_steps
