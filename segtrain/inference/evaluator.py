@@ -109,7 +109,7 @@ def score_split(
                 one = slice(number, number + 1)
                 sums.append(loss_fn(logits[one], batch.targets[one]))
                 normalizers.append(loss_fn.normalizer(batch.targets[one]))
-            preds = logits.argmax(1)
+            preds = logits.max(1).indices
             matrices = confusion_matrix(preds, batch.targets, num_classes)
             confusion += matrices.sum(0)
             counts.extend(class_counts(matrices))

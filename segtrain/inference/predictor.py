@@ -77,7 +77,7 @@ class Predictor:
         bands = [(0, self._predict(tensor))] if settings.window is None else iterate_bands(
             self._predict, tensor, settings.window, overlap=settings.overlap, batch_size=plan.num_windows)
         for top, logits in bands:
-            preds[:, top:top + logits.shape[2]] = logits.argmax(1).to(torch.uint8).cpu().numpy()
+            preds[:, top:top + logits.shape[2]] = logits.max(1).indices.to(torch.uint8).cpu().numpy()
             if on_probabilities is not None:
                 on_probabilities(top, logits.softmax(1).cpu().numpy())
         return preds

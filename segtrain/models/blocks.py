@@ -215,10 +215,15 @@ class UpConv2d(nn.ConvTranspose2d):
 def kaiming_init(module: nn.Module, mode: Literal["fan_in", "fan_out"] = "fan_in") -> None:
     """Initialise the convolutions of a module for ReLU networks, with zero biases.
 
+    Transposed convolutions that enlarge start as an interpolation: one random 1x1 kernel, spread by weights that add
+    up to 1 at every output pixel. Independent kernels for neighbouring pixels would paint checkerboards until they have
+    learnt to agree.
+
     Args:
         mode: Whether signals keep their variance on the way forward (fan_in) or gradients on the way back.
 
-    Source: He et al., "Delving deep into rectifiers", ICCV 2015.
+    Source: He et al., "Delving deep into rectifiers", ICCV 2015; Aitken et al., "Checkerboard artifact free sub-pixel
+    convolution", 2017, for transposed convolutions.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
@@ -226,8 +231,21 @@ def kaiming_init(module: nn.Module, mode: Literal["fan_in", "fan_out"] = "fan_in
             swapped: Literal["fan_in", "fan_out"] = "fan_out" if mode == "fan_in" else "fan_in"
             transposed = isinstance(layer, nn.ConvTranspose2d)
             nn.init.kaiming_normal_(layer.weight, mode=swapped if transposed else mode, nonlinearity="relu")
+            if isinstance(layer, nn.ConvTranspose2d) and layer.kernel_size[0] >= layer.stride[0] > 1:
+                with torch.no_grad():
+                    layer.weight.copy_(layer.weight[:, :, :1, :1] * _spread(layer))
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def _spread(conv: nn.ConvTranspose2d) -> Tensor:
+    """Return the weights by which a transposed convolution interpolates: (1, 1, kh, kw), a box or a tent."""
+    height, width = (
+        torch.tensor([float(min(i + 1, size - i, stride, size - stride + 1)) for i in range(size)])
+        / (size - stride + 1)
+        for size, stride in zip(conv.kernel_size, conv.stride, strict=True)
+    )
+    return height[None, None, :, None] * width
 
 
 def use_keras_batch_norm(network: nn.Module, eps: float = 1e-3, momentum: float = 0.01) -> None:

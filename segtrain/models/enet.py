@@ -1,5 +1,7 @@
 """ENet: a small network for real time, most of whose work is done early, at an eighth of the size."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -53,6 +55,30 @@ class ENet(SegmentationNetwork):
         return crop_like(self.head(x), images)
 
 
+class PReLU(nn.PReLU):
+    """A PReLU with one slope, which trains in less than half of the time of torch's on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return _OneSlope.apply(x, self.weight)
+        return super().forward(x)
+
+
+class _OneSlope(torch.autograd.Function):
+    """The leaky ReLU with its slope as a tensor: torch's PReLU writes a gradient of the slope for every element."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(x, slope)
+        return F.leaky_relu(x, slope.item())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, slope = ctx.saved_tensors
+        grad_x = torch.ops.aten.leaky_relu_backward(grad, x, slope.item(), False)
+        return grad_x, (grad * x.clamp(max=0)).sum(dtype=slope.dtype).reshape(slope.shape)
+
+
 class InitialBlock(nn.Module):
     """Halve the images, rounding up: 13 learned features next to the maxima of the three colours, 16 channels."""
 
@@ -60,7 +86,7 @@ class InitialBlock(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, WIDTH - in_channels, 3, stride=2, padding=1, bias=False)
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
-        self.norm = nn.Sequential(nn.BatchNorm2d(WIDTH), nn.PReLU())
+        self.norm = nn.Sequential(nn.BatchNorm2d(WIDTH), PReLU())
 
     def forward(self, images: Tensor) -> Tensor:
         return self.norm(torch.cat([self.conv(images), self.pool(images)], dim=1))
@@ -80,7 +106,7 @@ class Bottleneck(nn.Module):
         dilation: int = 1,
         asymmetric: bool = False,
         dropout: float = 0.1,
-        activation: type[nn.Module] = nn.PReLU,
+        activation: type[nn.Module] = PReLU,
     ):
         super().__init__()
         mid = channels // 4
@@ -115,11 +141,11 @@ class DownBottleneck(nn.Module):
                 nn.Conv2d(mid, mid, 3, padding=1, bias=False),
                 nn.Conv2d(mid, out_channels, 1, bias=False),
             ],
-            nn.PReLU,
+            PReLU,
             dropout,
         )
         self.new_channels = out_channels - in_channels
-        self.activation = nn.PReLU()
+        self.activation = PReLU()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         maxima, indices = self.pool(x)

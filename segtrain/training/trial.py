@@ -24,7 +24,7 @@ MIN_PIXELS = 1e7  # a run that sees fewer is over before a trial has paid for it
 MIN_SECONDS, SHARE = 5.0, 0.02  # what a trial may take: so many seconds, or so much of the expected run
 COMPILE_SECONDS = 90.0  # that torch.compile takes on a CPU
 ROUNDS = 2  # timed steps of each setting
-GAIN = 1.1  # that makes a switch: less could be noise, and the same command would not choose alike twice
+GAIN = 1.05  # that makes a switch: less could be noise, and the same command would not choose alike twice
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from helpers import images
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from segtrain.models.blocks import unpool
-from segtrain.models.enet import Bottleneck, DownBottleneck, ENet
+from segtrain.models.blocks import kaiming_init, unpool
+from segtrain.models.enet import Bottleneck, DownBottleneck, ENet, PReLU
 from segtrain.models.segnet import SegNet
 from segtrain.models.tiramisu import Tiramisu
 from segtrain.models.unet import UNet
@@ -137,6 +137,18 @@ def test_segnet_takes_the_weights_of_torchvision(tmp_path):
                                rtol=1e-4, atol=1e-4)
 
 
+# enlarging
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (3, 2), (4, 2), (16, 8)])
+def test_transposed_convolutions_start_without_checkerboards(kernel, stride):
+    conv = nn.ConvTranspose2d(4, 3, kernel, stride, bias=False)
+    kaiming_init(conv)
+    inside = conv(images(1, 4, 1, 1).expand(1, 4, 6, 6))[..., 2 * stride:-2 * stride, 2 * stride:-2 * stride]
+    torch.testing.assert_close(inside, inside[..., :1, :1].expand_as(inside))
+    assert inside.abs().min() > 0
+
+
 # ENet
 
 
@@ -166,6 +178,21 @@ def test_enet_has_the_bottlenecks_of_the_paper():
         assert convs[2][1].kernel_size == convs[6][1].kernel_size == (1, 5)
     assert [len(stage) for stage in (model.stage1, model.stage4)] == [4, 2]
     assert isinstance(model.stage5, Bottleneck)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_prelu_of_enet_is_that_of_torch(dtype):
+    x, slopes = images(2, 3, 5, 7).to(dtype), [torch.tensor([value], requires_grad=True) for value in (0.3, 0.3)]
+    inputs = [x.clone().requires_grad_() for _ in slopes]
+    ours = PReLU()
+    ours.weight = nn.Parameter(slopes[0].detach())
+    outputs = ours(inputs[0]), F.prelu(inputs[1].float(), slopes[1])
+    for output in outputs:
+        (output.float() ** 2).sum().backward()
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 1e-2}
+    torch.testing.assert_close(outputs[0].float(), outputs[1], **tolerance)
+    torch.testing.assert_close(inputs[0].grad.float(), inputs[1].grad.float(), **tolerance)
+    torch.testing.assert_close(ours.weight.grad, slopes[1].grad, **tolerance)
 
 
 def test_enet_drops_channels_and_activates_as_in_the_paper():
