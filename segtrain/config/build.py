@@ -51,10 +51,11 @@ def dataset(cfg: Config[Any], split: str, *, targets_only: bool = False, skip_wi
     """
     node = {"_target_": cfg.dataset.target, **cfg.dataset.arguments}
     given: dict[str, Any] = {"split": split}
-    parameters = target_parameters(node, "dataset")
-    if "targets_only" in parameters:
-        given["targets_only"] = targets_only
-    if skip_without_mask and "skip_without_mask" in parameters:
+    accepted = target_parameters(node, "dataset")
+    for name, value in (("targets_only", targets_only), ("with_instances", cfg.dataset.instances == "maps")):
+        if name in accepted:
+            given[name] = value
+    if skip_without_mask and "skip_without_mask" in accepted:
         node["skip_without_mask"] = True
     with process_group.main_first():  # it may have to download the data
         built = call(node, "dataset", known=DatasetSection.model_fields, given=given)

@@ -222,6 +222,12 @@ class ExportTask(TaskSection):
     opencv: bool = key("run model.onnx in OpenCV too; onnxruntime runs it anyway")
 
 
+class RasterizeTask(TaskSection):
+    name: Literal["rasterize"]
+    output: Text | None = key("the folder for <split>/<name>.png, masks of train ids, and classes.csv")
+    splits: list[str] | None = key("the splits; null: train and val, and test where there is one")
+
+
 class ReportTask(TaskSection):
     name: Literal["report"]
     run: Text | None = key("the directory of a run, of a sweep, or of several runs")
@@ -242,7 +248,7 @@ class ScoreTask(TaskSection):
 TASKS: dict[str, type[TaskSection]] = {
     "train": TrainTask, "evaluate": EvaluateTask, "predict": PredictTask, "score": ScoreTask,
     "benchmark": BenchmarkTask, "convert": ConvertTask, "doctor": DoctorTask, "export": ExportTask,
-    "report": ReportTask}
+    "rasterize": RasterizeTask, "report": ReportTask}
 TaskT = TypeVar("TaskT", bound=TaskSection, covariant=True)
 
 

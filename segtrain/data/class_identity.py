@@ -10,7 +10,7 @@ import numpy as np
 
 from segtrain.data.base import Dataset, Sample, View
 from segtrain.data.checks import MATCHED, check
-from segtrain.errors import UserError, list_first, list_part
+from segtrain.errors import UserError, did_you_mean, list_first, list_part
 from segtrain.labels import IGNORE_INDEX, Label
 
 log = logging.getLogger(__name__)
@@ -90,6 +90,31 @@ def match_classes(data: Dataset, trained: Sequence[Label], class_map: Mapping[st
         return data
     log.info("the dataset lists the classes in another order than %s: they are matched by name", path)
     return Reordered(data, order)
+
+
+@check(MATCHED, "splits of other classes; the same in another order are matched by name")
+def match_splits(data: Dataset, labels: Sequence[Label], split: str, first: str) -> Dataset:
+    """Return a split with the train ids of another one's classes, which are found by their names.
+
+    Args:
+        data: The split.
+        labels: The classes of the other one.
+        split: The name of the split, for messages.
+        first: That of the other one.
+
+    Raises:
+        UserError: If it has other classes; it lists those that only one of them has.
+    """
+    own, names = {label.name: label for label in data.labels}, [label.name for label in labels]
+    if sorted(own) != sorted(names):
+        alone, other = sorted({*names} - own.keys()), sorted(own.keys() - {*names})
+        pairs = [(name, hint) for name in other for hint in [did_you_mean(name, alone)] if hint]
+        hint = f" For {pairs[0][0]} in {split}:{pairs[0][1]}" if pairs else ""
+        raise UserError(f"{first} and {split} have different classes: {list_part(f'only in {first}', alone)}"
+                        f"{list_part(f'only in {split}', other)}give all splits the same, for instance with a class "
+                        f"file (dataset.classes).{hint}")
+    order = [own[name].train_id for name in names]
+    return data if order == list(range(len(order))) else Reordered(data, order)
 
 
 @check(MATCHED, "names in dataset.class_map that are of no class")

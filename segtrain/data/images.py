@@ -57,6 +57,11 @@ def read_pair(image_path: Path, mask_path: Path, labels: Sequence[Label] = ()) -
     return image, mask
 
 
+def read_size(path: Path) -> tuple[int, int]:
+    """Return width and height of an image as it is shown upright, without reading its pixels."""
+    return decode(path, lambda image: image.size if read_orientation(image) < 5 else image.size[::-1])
+
+
 @check(READ, "an image and its mask or instance map of different sizes")
 def check_sizes(image: np.ndarray, image_path: Path, mask: np.ndarray, mask_path: Path, what: str = "mask") -> None:
     """Raise UserError if an image (H, W, 3) and what belongs to it (H, W) differ in size."""

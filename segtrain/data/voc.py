@@ -1,7 +1,7 @@
 """PASCAL VOC 2012, and your own datasets in its layout."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ from segtrain.data.class_files import Classes, read_class_file
 from segtrain.data.color_masks import Color, to_hex
 from segtrain.data.discovery import find_by_name, leave_out
 from segtrain.data.download import Source, fetch
+from segtrain.data.images import read_size
 from segtrain.data.lists import read_lines
 from segtrain.data.masks import Void, make_mask_rule, read_objects, read_target
 from segtrain.errors import UserError, did_you_mean
@@ -61,10 +62,13 @@ class Voc(FileDataset):
                  masks: str = "SegmentationClass", objects: str | None = "SegmentationObject",
                  skip_without_mask: bool = False, void: list[int | str | list[int]] | Literal["rest"] | None = None,
                  binary: bool = False, threshold: int | None = None, nearest_colors: bool | int = False,
-                 palette: str | None = None, download: bool = False, targets_only: bool = False) -> None:
+                 palette: str | None = None, missing_mask: str = "error", download: bool = False,
+                 targets_only: bool = False) -> None:
         if root is None:
             raise UserError("dataset.root is needed: the folder VOC2012 or one with JPEGImages and SegmentationClass, "
                             "dataset.root=/data/VOCdevkit/VOC2012")
+        if missing_mask not in ("error", "background"):
+            raise UserError(f"dataset.missing_mask={missing_mask} is unknown: use error or background.")
         if download:
             fetch(root, VOC_2012)
         base = _find_base(Path(root).expanduser(), masks, masks if targets_only else "JPEGImages")
@@ -78,18 +82,28 @@ class Voc(FileDataset):
         self.labels = self._rule.labels
         self.prediction_palette = make_mask_palette(self.labels)
         path = base / "ImageSets" / "Segmentation" / f"{split}.txt"
-        names = _read_split(path, split)
+        found_masks = find_by_name(base / masks, "dataset.masks")
+        found_images = {} if targets_only else find_by_name(base / "JPEGImages", "dataset.root")
+        names = _read_split(path, split, {**found_masks, **found_images}.keys())
         images = dict(zip(names, [base / "JPEGImages" / f"{name}.jpg" for name in names] if targets_only
-                          else _find_listed(names, base / "JPEGImages", path), strict=True))
+                          else _find_listed(names, found_images, base / "JPEGImages", path), strict=True))
         if skip_without_mask:
-            images, self.without_mask = leave_out(images, find_by_name(base / masks, "dataset.masks"))
+            images, self.without_mask = leave_out(images, found_masks)
         self.names, self.images = list(images), list(images.values())
-        self.masks = _find_listed(self.names, base / masks, path)
+        self._unmasked: set[Path] = set()
+        if missing_mask == "background":
+            absent = {name: base / masks / f"{name}.png" for name in names if name not in found_masks}
+            found_masks, self._unmasked = found_masks | absent, set(absent.values())
+        self._background = next((label.train_id for label in self.labels if label.name.lower() == "background"), 0)
+        self.masks = _find_listed(self.names, found_masks, base / masks, path)
         found = find_by_name(base / objects, "dataset.objects") if objects and (base / objects).is_dir() else {}
         self._objects = [found.get(name) for name in self.names]
 
     def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         mask = self.masks[index]
+        if mask in self._unmasked:
+            width, height = read_size(self.images[index])
+            return np.full((height, width), self._background, np.uint8), None
         return read_objects(read_target(mask, self._rule), mask, self._objects[index], IGNORE_INDEX, BORDER_COLOR)
 
     def remarks(self) -> list[str]:
@@ -113,14 +127,15 @@ def make_mask_palette(labels: Sequence[Label]) -> list[tuple[int, int, int]]:
     return colors
 
 
-def _read_split(path: Path, split: str) -> list[str]:
-    """Read the names of a split, one a line; what follows a name on its line is left alone."""
+def _read_split(path: Path, split: str, known: Collection[str]) -> list[str]:
+    """Read the names of a split, one a line; what follows on its line is left alone, unless it is part of the name."""
     folder = path.parent
     if not path.is_file():
         found = sorted(file.stem for file in folder.glob("*.txt")) if folder.is_dir() else []
         raise UserError(f"dataset.split={split}: {path} is not there; {folder} lists the splits "
                         f"{', '.join(found) or '(none)'}.{did_you_mean(split, found)}")
-    names = [line.split()[0] for _, line in read_lines(path, "dataset.split")]
+    names = [line.strip() if line.strip() in known else line.split()[0]
+             for _, line in read_lines(path, "dataset.split")]
     if not names:
         raise UserError(f"{path} lists no name: the split is empty.")
     outside = next((name for name in names if ".." in Path(name).parts or Path(name).is_absolute()
@@ -134,9 +149,8 @@ def _read_split(path: Path, split: str) -> list[str]:
     return names
 
 
-def _find_listed(names: list[str], folder: Path, path: Path) -> list[Path]:
-    """Return the image of each name, in any format."""
-    found = find_by_name(folder, "dataset.root")
+def _find_listed(names: list[str], found: dict[str, Path], folder: Path, path: Path) -> list[Path]:
+    """Return the image of each name, out of those found in a folder, in any format."""
     missing = [name for name in names if name not in found]
     if missing:
         raise UserError(f"{len(missing)} of the {len(names)} names in {path} have no image in {folder}, the first is "

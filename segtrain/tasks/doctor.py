@@ -14,6 +14,7 @@ from tqdm import tqdm
 from segtrain.config import build
 from segtrain.config.schema import Config, DoctorTask
 from segtrain.data.base import Dataset
+from segtrain.data.class_identity import match_splits
 from segtrain.data.doctor.findings import ERROR, WARNING, Finding, find_all
 from segtrain.data.doctor.inspection import read_split, summarize
 from segtrain.data.doctor.report import format_findings, format_tables, recommend
@@ -92,7 +93,8 @@ def _open(cfg: Config[DoctorTask]) -> tuple[dict[str, Dataset], list[Finding], d
         try:
             data = build.dataset(cfg, split)
             check_instances(data.labels, cfg.dataset.instances)
-            opened[split] = data
+            first = next(iter(opened), split)
+            opened[split] = match_splits(data, opened.get(first, data).labels, split, first)
         except UserError as error:
             if split not in required:
                 left_out[split] = str(error)

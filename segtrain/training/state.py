@@ -17,6 +17,7 @@ from segtrain.config import build
 from segtrain.config.saved import check_saved
 from segtrain.config.schema import Config, Settled, TrainTask
 from segtrain.data.base import Cached, Dataset
+from segtrain.data.class_identity import match_splits
 from segtrain.data.doctor.findings import ERROR, find_all
 from segtrain.data.doctor.report import format_findings
 from segtrain.data.loading import TrainingLoader
@@ -148,6 +149,7 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
     """
     device = build.device(cfg)
     train_data, val_data = build.dataset(cfg, "train"), build.dataset(cfg, "val")
+    val_data = match_splits(val_data, train_data.labels, "val", "train")
     start, start_path = saved, saved_in
     if saved is None and cfg.checkpoint is not None:
         start_path = checkpoint.find(cfg.checkpoint)

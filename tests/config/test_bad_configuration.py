@@ -399,7 +399,9 @@ def test_every_key_of_a_group_has_an_effect(group, choice):
 
 @pytest.mark.parametrize("choice", [choice for choice in choices("dataset") if choice != "streets"])
 def test_every_key_of_a_dataset_on_the_disk_is_set_by_its_own_tests(choice):
-    files = (f"test_{choice}.py", "test_masks.py", "test_download.py", "test_bad_configuration.py")
+    target = resolved(f"dataset={choice}")["dataset"]["_target_"]
+    module = "formats" if ".formats." in target else target.split(".")[2]
+    files = (f"test_{module}.py", "test_masks.py", "test_download.py", "test_bad_configuration.py")
     tests = "".join(map(source, files))
     for key in group_keys("dataset", choice):
         name = key.rpartition(".")[2]
@@ -554,6 +556,7 @@ SETTLED = {"benchmark": ("task.size=[32,32]", "task.batch_size=1", "task.train=f
 
 # tasks that need a run, a checkpoint or predictions: shown there
 TESTED_IN = {task: f"test_{task}.py" for task in ("evaluate", "score", "predict", "export", "report")}
+TESTED_IN["rasterize"] = "test_formats.py"
 
 
 def test_the_effect_of_every_key_of_a_task_is_shown():

@@ -1,5 +1,6 @@
 """What every dataset promises. A new one adds a line to DATASETS."""
 
+import json
 import pickle
 
 import numpy as np
@@ -12,6 +13,8 @@ from segtrain.data.base import Dataset
 from segtrain.data.camvid import CamVid
 from segtrain.data.cityscapes import Cityscapes
 from segtrain.data.folder import Folder
+from segtrain.data.formats.auto import Auto
+from segtrain.data.formats.coco import Coco
 from segtrain.data.statistics import compute_statistics
 from segtrain.data.streets.dataset import Streets
 from segtrain.data.voc import Voc
@@ -27,6 +30,16 @@ def write_pair(root, image, mask, **texts):
         path.with_suffix(".csv" if name == "classes" else ".txt").write_text(text)
 
 
+def write_coco(root):
+    """Write an image with one annotation for dataset=coco."""
+    save_image(root / "val/a.png", make_image())
+    (root / "annotations").mkdir()
+    ring = [2, 2, 20, 2, 20, 20]
+    (root / "annotations/instances_val.json").write_text(json.dumps({
+        "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 32}], "categories": [{"id": 1, "name": "b"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [ring]}]}))
+
+
 # The name of its YAML file, its class, and what writes a split val of one sample; None needs no files.
 DATASETS = [
     ("streets", Streets, None),
@@ -34,6 +47,8 @@ DATASETS = [
     ("cityscapes", Cityscapes, lambda root: cityscapes_frame(root, split="val", labels=cityscapes_ids(),
                                                              instances=cityscapes_ids())),
     ("folder", Folder, lambda root: write_pair(root, "val/images/a.jpg", "val/masks/a.png", classes="name\na\nb\n")),
+    ("coco", Coco, write_coco),
+    ("auto", Auto, write_coco),
     ("voc", Voc, lambda root: write_pair(root, "JPEGImages/a.jpg", "SegmentationClass/a.png",
                                          ImageSets__Segmentation__val="a\n")),
 ]

@@ -265,3 +265,15 @@ def test_train_and_evaluate(segtrain, tmp_path, monkeypatch):
     assert (results["num_images"], results["policy"]["class_sizes"]) == (2, {"chair": 15.0})
     assert [sum(row) for row in results["confusion_matrix"]] == [2 * 1250, 60]
     assert segtrain(*options, "dataset.split=night", "checkpoint=run", "task=evaluate", "hydra.run.dir=no") == 2
+
+
+def test_a_name_may_have_blanks_and_lack_its_mask(tmp_path):
+    tree(tmp_path, ("a b", "c"))
+    (tmp_path / "SegmentationClass/c.png").unlink()
+    with refused("1 of the 2 names", "c"):
+        Voc("train", root=str(tmp_path))
+    with refused("dataset.missing_mask=void is unknown"):
+        Voc("train", root=str(tmp_path), missing_mask="void")
+    data = Voc("train", root=str(tmp_path), missing_mask="background")
+    assert data.names == ["a b", "c"]
+    assert [np.unique(data.read(index).target).tolist() for index in (0, 1)] == [[15], [0]]

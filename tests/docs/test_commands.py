@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from segtrain.inference.video import open_video
 pytestmark = pytest.mark.slow
 
 PAGES = ("README.md", "docs/getting-started/installation.md", "docs/getting-started/first-run.md",
-         *(f"docs/how-to/{name}.md" for name in ("benchmark", "datasets", "evaluate", "export", "predict",
+         *(f"docs/how-to/{name}.md" for name in ("annotations", "benchmark", "datasets", "evaluate", "export", "predict",
                                                  "pretrained-weights", "reports", "sweeps", "train")),
          "docs/reference/configuration.md", "docs/reference/models.md")
 TINY = ("dataset.crop=[32,32]", "train.batch_size=2", "train.epochs=1", "runtime.workers=0", "runtime.compile=false")
@@ -59,7 +60,7 @@ def in_small(arguments, number):
     if not any(argument.startswith(("hydra.run.dir=", "hydra.sweep.dir=", "name=")) for argument in arguments):
         arguments.append(f"hydra.run.dir=outputs/{number}")  # two runs may start in the same second
     if {"task=evaluate", "task=predict", "task=score", "task=convert", "task=doctor", "task=export",
-            "task=report", "task=classes"} & set(arguments):
+            "task=rasterize", "task=report", "task=classes"} & set(arguments):
         return arguments
     if "task=benchmark" in arguments:
         return [*(argument for argument in arguments if not argument.startswith("task.size=")), "task.size=[32,32]",
@@ -91,6 +92,8 @@ def make_data(root):
             save(root / "mine" / split / "masks" / f"{index}.png", rng.integers(0, 3, (40, 48), dtype=np.uint8))
             save(root / "roads" / split / f"{index}.jpg", image)
             save(root / "roads" / split / f"{index}.png", rng.integers(0, 2, (40, 48), dtype=np.uint8))
+    with zipfile.ZipFile(ROOT / "tests/oracle/annotations.zip") as archive:
+        archive.extractall(root / "plots", [name for name in archive.namelist() if name.startswith("coco/")])
     with open_video(root / "drive.mp4", 10, image.shape[:2]) as write:
         write(image)
     (root / "mine" / "classes.csv").write_text("name\nwall\nfloor\ndoor\n")
