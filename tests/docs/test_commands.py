@@ -25,8 +25,8 @@ from segtrain.inference.video import open_video
 pytestmark = pytest.mark.slow
 
 PAGES = ("README.md", "docs/getting-started/installation.md", "docs/getting-started/first-run.md",
-         *(f"docs/how-to/{name}.md" for name in ("annotations", "benchmark", "datasets", "evaluate", "export", "predict",
-                                                 "pretrained-weights", "reports", "sweeps", "train")),
+         *(f"docs/how-to/{name}.md" for name in ("annotations", "benchmark", "datasets", "evaluate", "export",
+                                                 "predict", "pretrained-weights", "reports", "sweeps", "train")),
          "docs/reference/configuration.md", "docs/reference/models.md")
 TINY = ("dataset.crop=[32,32]", "train.batch_size=2", "train.epochs=1", "runtime.workers=0", "runtime.compile=false")
 TINY_STREETS = ("dataset.height=32", "dataset.width=48", "dataset.num_train=4", "dataset.num_val=2")
