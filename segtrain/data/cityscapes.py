@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from segtrain.data.base import Dataset, Sample, describe_left_out
 from segtrain.data.discovery import has_images
 from segtrain.data.images import check_sizes, decode, read_mask, to_train_ids
+from segtrain.data.scanlines import fill_polygon
 from segtrain.errors import UserError, did_you_mean, list_first
 from segtrain.files import read_text, refuse_unwritable, write_file
 from segtrain.labels import IGNORE_INDEX, Label
@@ -248,15 +249,16 @@ def draw(path: Path) -> tuple[Image.Image, Image.Image]:
                    for item in content["objects"] if not item.get("deleted", 0)]
         if not 0 < size[0] * size[1] <= MAX_PIXELS:
             raise ValueError(f"its size is {size[0]}x{size[1]}")
-        label_ids, instance_ids = Image.new("L", size), Image.new("I", size)
-        _draw_all(objects, ImageDraw.Draw(label_ids), ImageDraw.Draw(instance_ids), path)
+        label_ids, instance_ids = np.zeros(size[::-1], np.uint8), np.zeros(size[::-1], np.uint16)
+        _draw_all(objects, label_ids, instance_ids, path)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
         raise UserError(f"{path} is not a polygon file of Cityscapes ({reason}): replace it.") from error
-    return label_ids, Image.fromarray(np.asarray(instance_ids).astype(np.uint16))  # Pillow 13 saves no 32 bits as PNG
+    return Image.fromarray(label_ids), Image.fromarray(instance_ids)
 
 
-def _draw_all(objects: list[tuple[str, list[Any]]], label_pen: Any, instance_pen: Any, path: Path) -> None:
+def _draw_all(objects: list[tuple[str, list[Any]]], label_ids: np.ndarray, instance_ids: np.ndarray,
+              path: Path) -> None:
     seen: dict[str, int] = {}
     for name, polygon in objects:
         is_group = name not in LABELS and name.endswith(GROUP)
@@ -270,8 +272,11 @@ def _draw_all(objects: list[tuple[str, list[Any]]], label_pen: Any, instance_pen
         if label.has_instances and not is_group:
             number = PER_CLASS * label.label_id + seen.get(label.name, 0)
             seen[label.name] = seen.get(label.name, 0) + 1
-        label_pen.polygon(polygon, fill=label.label_id)
-        instance_pen.polygon(polygon, fill=number)
+        height, width = label_ids.shape
+        top, left, mask = fill_polygon(polygon, width, height)
+        place = slice(top, top + mask.shape[0]), slice(left, left + mask.shape[1])
+        label_ids[place][mask] = label.label_id
+        instance_ids[place][mask] = number
 
 
 def read_instance_ids(path: Path) -> np.ndarray:

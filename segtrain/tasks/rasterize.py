@@ -18,7 +18,7 @@ from segtrain.data.threads import map_in_order
 from segtrain.errors import UserError
 from segtrain.files import write_text
 from segtrain.labels import Label
-from segtrain.run.results import write_config, write_json
+from segtrain.run.results import write_config, write_results
 
 log = logging.getLogger(__name__)
 CLASSES = "classes.csv"
@@ -54,9 +54,9 @@ def run(cfg: Config[RasterizeTask], run_dir: Path) -> float | None:
         log.warning("warning: %s", remark)
     write_text(output / CLASSES, format_classes(labels))
     write_config(run_dir, cfg)
-    write_json(run_dir / "results.json", {"task": "rasterize", "dataset": build.dataset_name(cfg),
-                                          "output": str(output), "masks": counts,
-                                          "classes": [label.name for label in labels]})
+    write_results(run_dir, {
+        "task": "rasterize", "dataset": build.dataset_name(cfg), "output": str(output), "masks": counts,
+        "classes": [label.name for label in labels]})
     log.info("masks (%s) of %d classes: %s", ", ".join(f"{split} {count}" for split, count in counts.items()),
              len(labels), output)
     return None

@@ -18,6 +18,8 @@ from segtrain.data.cityscapes import (
     draw,
     read_instance_ids,
 )
+from segtrain.data.formats.rle import expand_runs
+from segtrain.data.scanlines import fill_polygon
 from segtrain.data.statistics import compute_statistics
 from segtrain.labels import IGNORE_INDEX
 
@@ -113,6 +115,16 @@ def test_polygons_are_drawn_in_their_order(tmp_path, cache):
     assert data.locate(0).endswith("polygons.json")
     assert sorted(path.name.rsplit("_", 1)[1] for path in cache.iterdir()) == ["instanceIds.png", "labelIds.png"]
     assert not list((tmp_path / "gtFine").rglob("*.png"))
+
+
+def test_no_version_of_pillow_changes_a_polygon():
+    record = json.loads((Path(__file__).parents[1] / "oracle/scanlines.json").read_text())
+    width, height = record["width"], record["height"]
+    for each in record["polygons"]:
+        top, left, inside = fill_polygon(each["points"], width, height)
+        mask = np.zeros((height, width), bool)
+        mask[top:top + inside.shape[0], left:left + inside.shape[1]] = inside
+        np.testing.assert_array_equal(mask, expand_runs(np.array(each["counts"]), width, height, by_columns=True))
 
 
 def test_polygons_are_drawn_once_until_they_change(tmp_path, cache, monkeypatch):

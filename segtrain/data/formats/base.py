@@ -201,7 +201,7 @@ class Annotated(Dataset):
         regions = self.list_regions(record, size)
         for region in regions:
             self._train_id_of(region)  # refuses an unknown class, drawn or not
-            self._note_coordinates(region, record, size)
+        self._note_coordinates(regions, record, size)
         settings = (size, self._fill, self._overlap, self._pixels, self._crowd_is_void, self._with_instances,
                     tuple(self._train_ids.items()), tuple(sorted(self._without_instances)))
         key = hash_regions(regions, settings)
@@ -222,18 +222,25 @@ class Annotated(Dataset):
                             f"label out as void, dataset.void=[\"{region.label}\"].")
         return IGNORE_INDEX if region.is_crowd and self._crowd_is_void else train_id
 
-    def _note_coordinates(self, region: Region, record: Record, size: tuple[int, int]) -> None:
-        """Note a polygon that draws nothing because its numbers are of another size or kind."""
-        if not isinstance(region.shape, Polygon):
+    def _note_coordinates(self, regions: list[Region], record: Record, size: tuple[int, int]) -> None:
+        """Note polygons that draw nothing because their numbers are of another size or kind."""
+        found = [(region, ring) for region in regions if isinstance(region.shape, Polygon)
+                 for ring in region.shape.rings]
+        if not found:
             return
-        low = np.min([ring.min(0) for ring in region.shape.rings], 0)
-        high = np.max([ring.max(0) for ring in region.shape.rings], 0)
-        if (high < 0).any() or (low > size).any():
-            self.note("outside", record, f"{region.where} lies outside of the image of {size[0]}x{size[1]}, from "
-                      f"({low[0]:g}, {low[1]:g}) to ({high[0]:g}, {high[1]:g}): look whether it belongs to this image.")
-        elif low.min() >= 0 and high.max() <= 1 and min(size) > 2:
-            self.note("normalised", record, f"{region.where} has coordinates in 0..1 alone, as if they were "
-                      f"normalised, but they are pixels of an image of {size[0]}x{size[1]}: export it again in pixels.")
+        points = np.concatenate([ring for _, ring in found])
+        starts = np.cumsum([0, *(len(ring) for _, ring in found[:-1])])
+        low, high = np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
+        outside = (high < 0).any(1) | (low > size).any(1)
+        normalised = (low.min(1) >= 0) & (high.max(1) <= 1) & (min(size) > 2)
+        for place in np.flatnonzero(outside | normalised).tolist():
+            where, (left, top), (right, bottom) = found[place][0].where, low[place], high[place]
+            if outside[place]:
+                self.note("outside", record, f"{where} lies outside of the image of {size[0]}x{size[1]}, from "
+                          f"({left:g}, {top:g}) to ({right:g}, {bottom:g}): look whether it belongs to this image.")
+            else:
+                self.note("normalised", record, f"{where} has coordinates in 0..1 alone, as if they were normalised, "
+                          f"but they are pixels of an image of {size[0]}x{size[1]}: export it again in pixels.")
 
     def paths(self, index: int) -> tuple[Path | None, Path | None]:
         return self.images[index], None

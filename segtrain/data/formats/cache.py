@@ -41,8 +41,8 @@ def load(key: str, size: tuple[int, int], num_classes: int) -> tuple[np.ndarray,
     unknown = (train_ids >= num_classes) & (train_ids != IGNORE_INDEX)
     if lengths.sum(dtype=np.int64) != width * height or unknown.any():
         return None
-    target, instances = np.repeat(train_ids, lengths), np.repeat(objects.astype(np.int32), lengths)
-    return target.reshape(height, width), instances.reshape(height, width)
+    instances = np.repeat(objects.astype(np.int32), lengths) if objects.any() else np.zeros(width * height, np.int32)
+    return np.repeat(train_ids, lengths).reshape(height, width), instances.reshape(height, width)
 
 
 def save(key: str, target: np.ndarray, objects: np.ndarray) -> None:
@@ -52,8 +52,10 @@ def save(key: str, target: np.ndarray, objects: np.ndarray) -> None:
     """
     height, width = target.shape
     ids, numbers = target.ravel(), objects.ravel()
-    starts = np.flatnonzero((ids[1:] != ids[:-1]) | (numbers[1:] != numbers[:-1])) + 1
-    starts = np.concatenate([[0], starts])
+    changes = ids[1:] != ids[:-1]
+    if numbers.any():
+        changes |= numbers[1:] != numbers[:-1]
+    starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
     lengths = np.diff(starts, append=ids.size)
     data = b"".join([HEADER.pack(KIND, width, height, len(starts)), lengths.astype("<u4").tobytes(),
                      ids[starts].tobytes(), numbers[starts].astype("<i4").tobytes()])
