@@ -81,6 +81,7 @@ class Voc(FileDataset):
         self._rule = replace(rule, void_given=void is not None)
         self.labels = self._rule.labels
         self.prediction_palette = make_mask_palette(self.labels)
+        self._warnings = _warn_of_first_class(classes, self.labels)
         path = base / "ImageSets" / "Segmentation" / f"{split}.txt"
         found_masks = find_by_name(base / masks, "dataset.masks")
         found_images = {} if targets_only else find_by_name(base / "JPEGImages", "dataset.root")
@@ -108,6 +109,18 @@ class Voc(FileDataset):
 
     def remarks(self) -> list[str]:
         return [*super().remarks(), *self._rule.remarks()]
+
+    def remarks(self) -> list[str]:
+        return self._warnings
+
+
+def _warn_of_first_class(classes: str | None, labels: Sequence[Label]) -> list[str]:
+    """Warn of a label map in which a label took the place of the background, as of a CVAT export."""
+    if classes is None or not classes.endswith("labelmap.txt") or labels[0].name.lower() == "background" or any(
+            label.color == (0, 0, 0) for label in labels):
+        return []
+    return [f"the first class of {classes} is {labels[0].name}, and none is black: where a label sorts before "
+            "background, CVAT gives unlabelled pixels its colour; look whether they are mixed up."]
 
 
 def _find_base(root: Path, masks: str, sign: str) -> Path:

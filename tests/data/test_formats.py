@@ -93,7 +93,7 @@ def test_run_lengths(oracle):
 def test_a_bitmap_of_supervisely(oracle):
     record = json.loads((oracle / "rule/supervisely_bitmap.json").read_text())
     region = Region("here", "a", Encoded(record["data"], 2, 1))
-    target, objects = draw_regions([region], (8, 6), train_ids=lambda _: 1, fill=0, overlap="order", pixels=False)
+    target, objects, _ = draw_regions([region], (8, 6), train_ids=lambda _: 1, fill=0, overlap="order", pixels=False)
     np.testing.assert_array_equal(target[1:4, 2:5], record["mask"])
     np.testing.assert_array_equal(target, objects)
     bomb = Encoded(base64.b64encode(zlib.compress(bytes(10**7))).decode(), 0, 0)
@@ -305,6 +305,26 @@ def test_files_that_may_be_attacks_are_refused(tmp_path):
         read_ring([0, 0, 1e20, 1, 2, 2], "here")
 
 
+def test_a_turned_image_and_names_that_yaml_has_words_for(tmp_path, own_cache):
+    photo = Image.fromarray(make_image((40, 48)))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.save(tmp_path / "a.jpg", exif=exif)
+    (tmp_path / "a.json").write_text(json.dumps({"shapes": [], "imagePath": "a.jpg", "imageWidth": 48,
+                                                 "imageHeight": 40}))
+    (tmp_path / "labels.txt").write_text("_background_\nroad\n")
+    with refused("a.jpg is 40x48", "a.json says 48x40", "EXIF orientation, 6"):
+        Labelme("all", root=str(tmp_path)).read(0)
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.txt").write_text("1 0 0 1 0 1 1\n")
+    (tmp_path / "images").mkdir()
+    shutil.move(tmp_path / "a.jpg", tmp_path / "images")
+    (tmp_path / "data.yaml").write_text("names: [no, on]\nnc: 2\ntrain: images\n")
+    data = Yolo("train", root=str(tmp_path))
+    assert [label.name for label in data.labels] == ["background", "no", "on"]
+    assert np.unique(data.read(0).target).tolist() == [0, 2]
+
+
 # ---- splits
 
 
@@ -358,12 +378,12 @@ def test_a_drawing_is_kept_and_checked(oracle, tmp_path, own_cache, monkeypatch)
     unpacked = bytearray(zlib.decompress(good))
     wrong_class, wrong_size = bytearray(unpacked), bytearray(unpacked)
     count = int.from_bytes(unpacked[16:20], "little")
-    wrong_class[20 + 4 * count] = 77
+    wrong_class[24 + 4 * count] = 77
     wrong_size[8] += 1
     for bad in (b"", good[:30], zlib.compress(wrong_class), zlib.compress(wrong_size), zlib.compress(unpacked[:-1]),
                 zlib.compress(bytes(10**7))):
         files[0].write_bytes(bad)
-        assert cache.load(files[0].parent.name + files[0].name, (61, 47), 5) is None
+        assert cache.load(files[0].parent.name + files[0].name, (61, 47), 5, 9) is None
         np.testing.assert_array_equal(data.read(0).target, expected.target)
         assert files[0].read_bytes() == good, "drawn again"
     np.testing.assert_array_equal(data.read(0).instances, expected.instances)
@@ -379,6 +399,20 @@ def test_the_setting_and_the_content_are_part_of_the_key(oracle, own_cache):
     for settings in ({}, {"overlap": "void"}, {"crowd": "void"}, {"with_instances": False}):
         Coco("train", root=str(oracle / "coco"), **settings).read(0)
     assert len([path for path in own_cache.rglob("*") if path.is_file()]) == 4
+
+
+def test_a_region_that_is_buried_is_reported(oracle, tmp_path, own_cache):
+    root = shutil.copytree(oracle / "coco", tmp_path / "coco")
+    path = root / "annotations/instances_val.json"
+    cover = {"id": 9, "image_id": 2007, "category_id": 90, "segmentation": [[0, 0, 80, 0, 80, 64, 0, 64]]}
+    change(path, lambda content: content["annotations"].append(cover))
+    for _ in ("drawn", "out of the cache"):
+        data = Coco("val", root=str(root), overlap="order")
+        data.read(1)
+        assert any("annotation 501 is not seen" in remark and "4 of 5 regions" in remark for remark in data.remarks())
+    data = Coco("val", root=str(root))
+    data.read(1)
+    assert not data.remarks()
 
 
 # ---- recognised

@@ -277,3 +277,10 @@ def test_a_name_may_have_blanks_and_lack_its_mask(tmp_path):
     data = Voc("train", root=str(tmp_path), missing_mask="background")
     assert data.names == ["a b", "c"]
     assert [np.unique(data.read(index).target).tolist() for index in (0, 1)] == [[15], [0]]
+
+
+def test_a_label_map_of_cvat_without_background(tmp_path):
+    tree(tmp_path)
+    for text, count in (("Car:255,0,0::\nbackground:0,255,0::\n", 1), ("background:0,0,0::\nCar:255,0,0::\n", 0)):
+        (tmp_path / "labelmap.txt").write_text(text)
+        assert len(Voc("train", root=str(tmp_path), classes="labelmap.txt").remarks()) == count

@@ -19,8 +19,17 @@ from segtrain.errors import UserError, did_you_mean, list_first
 from segtrain.labels import IGNORE_INDEX, Label, make_up_color
 
 BACKGROUND = ("background", "_background_", "bg")  # what classes are called that are drawn first
+MOST_PIXELS = 2**28  # of an image that is drawn: more than Pillow opens
 VAL_FRACTION = 0.2  # where the files do not tell the splits, and no share is set
 OVERLAPS = ("order", "area", "void")
+
+
+class WrongSizeError(Exception):
+    """The annotation of an image is for one of another width and height."""
+
+    def __init__(self, said: tuple[int, int]) -> None:
+        super().__init__(said)
+        self.said = said
 
 
 class Kind(NamedTuple):
@@ -170,7 +179,12 @@ class Annotated(Dataset):
 
     @abstractmethod
     def list_regions(self, record: Record, size: tuple[int, int]) -> list[Region]:
-        """Return the regions of an image, in their order, given its width and height; UserError names one at fault."""
+        """Return the regions of an image, in their order, given its width and height.
+
+        Raises:
+            UserError: If a region is at fault; it names the file, the place and the remedy.
+            WrongSizeError: If they are for an image of another size.
+        """
 
     def note(self, kind: str, record: Record, text: str) -> None:
         """Keep something to remark of an image; of a kind, the first is told, and how many images show it."""
@@ -198,20 +212,31 @@ class Annotated(Dataset):
 
     def _draw(self, index: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:
         record = self.records[index]
-        regions = self.list_regions(record, size)
+        if size[0] * size[1] > MOST_PIXELS:
+            raise UserError(f"{record.source} says that {record.image} is {size[0]}x{size[1]}, too large to be drawn: "
+                            "correct it, or cut the image into tiles.")
+        try:
+            regions = self.list_regions(record, size)
+        except WrongSizeError as error:
+            check_size(self.images[index], size, error.said, str(record.source))
+            raise
         for region in regions:
             self._train_id_of(region)  # refuses an unknown class, drawn or not
         self._note_coordinates(regions, record, size)
         settings = (size, self._fill, self._overlap, self._pixels, self._crowd_is_void, self._with_instances,
                     tuple(self._train_ids.items()), tuple(sorted(self._without_instances)))
         key = hash_regions(regions, settings)
-        drawn = cache.load(key, size, len(self.labels))
+        drawn = cache.load(key, size, len(self.labels), len(regions))
         if drawn is None:
             drawn = draw_regions(regions, size, train_ids=self._train_id_of, fill=self._fill, overlap=self._overlap,
                                  pixels=self._pixels, without_instances=self._without_instances,
                                  with_instances=self._with_instances)
-            cache.save(key, *drawn)
-        return drawn if self._with_instances else (drawn[0], None)
+            cache.save(key, drawn)
+        if drawn.buried:
+            self.note("buried", record, f"{regions[drawn.buried[0]].where} is not seen, since later regions cover it; "
+                      f"so it is with {len(drawn.buried)} of {len(regions)} regions of this image: dataset."
+                      "overlap=area draws smaller ones on top.")
+        return drawn.target, drawn.objects if self._with_instances else None
 
     def _train_id_of(self, region: Region) -> int:
         train_id = self._train_ids.get(region.label)
@@ -231,7 +256,7 @@ class Annotated(Dataset):
         points = np.concatenate([ring for _, ring in found])
         starts = np.cumsum([0, *(len(ring) for _, ring in found[:-1])])
         low, high = np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
-        outside = (high < 0).any(1) | (low > size).any(1)
+        outside = np.asarray((high < 0).any(1) | (low > size).any(1))
         normalised = (low.min(1) >= 0) & (high.max(1) <= 1) & (min(size) > 2)
         for place in np.flatnonzero(outside | normalised).tolist():
             where, (left, top), (right, bottom) = found[place][0].where, low[place], high[place]
@@ -266,6 +291,9 @@ def _make_labels(found: Found, class_file: Path | None, void: Sequence[str],
     if doubled is not None:
         raise UserError(f"{found.records[0].source if found.records else found.folder} lists two classes of the name "
                         f"{doubled}: join them, or rename one.")
+    unclear = next((name for name in names if not name.strip() or not name.isprintable()), None)
+    if unclear is not None:
+        raise UserError(f"{found.folder} has a class whose name is not plain text ({unclear!r}): rename it.")
     for name in void:
         if name not in names and name not in found.void and class_file is None:
             raise UserError(f"dataset.void: {name} is not a class; the classes are {list_first(names, 20)}."

@@ -7,7 +7,7 @@ import numpy as np
 
 from segtrain.data.class_files import read_class_file
 from segtrain.data.discovery import list_files
-from segtrain.data.formats.base import Annotated, Found, Kind, Record
+from segtrain.data.formats.base import Annotated, Found, Kind, Record, WrongSizeError
 from segtrain.data.formats.files import as_list, check_mapping, clean_name, find_split_folder, has_suffix, load_json
 from segtrain.data.formats.regions import (
     Ellipse,
@@ -61,9 +61,8 @@ class Labelme(Annotated):
     def list_regions(self, record: Record, size: tuple[int, int]) -> list[Region]:
         content, shapes = _list_shapes(record.source)
         said = content.get("imageWidth"), content.get("imageHeight")
-        if None not in said and said != size:
-            raise UserError(f"{record.source} is for an image of {said[0]}x{said[1]}, but {record.image} is {size[0]}x"
-                            f"{size[1]}: use the image that was annotated, neither scaled nor turned.")
+        if isinstance(said[0], int) and isinstance(said[1], int) and said != size:
+            raise WrongSizeError((said[0], said[1]))
         found = []
         for number, shape in enumerate(shapes, 1):
             where = f"{record.source}, shape {number} ({shape.get('label')})"

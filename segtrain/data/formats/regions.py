@@ -8,7 +8,7 @@ import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -175,9 +175,23 @@ def read_runs(counts: Any, where: str, width: int, height: int, left: int = 0, t
 # ---- from shapes to pixels
 
 
+class Drawing(NamedTuple):
+    """What regions look like.
+
+    Attributes:
+        target: The train ids, uint8 (H, W).
+        objects: The number of the object on top, int32 (H, W), 0 for none.
+        buried: The places of regions of which nothing is seen, since later ones cover them.
+    """
+
+    target: np.ndarray
+    objects: np.ndarray
+    buried: tuple[int, ...] = ()
+
+
 def draw_regions(regions: Sequence[Region], size: tuple[int, int], *, train_ids: Callable[[Region], int], fill: int,
                  overlap: str, pixels: bool, without_instances: frozenset[int] = frozenset(),
-                 with_instances: bool = True) -> tuple[np.ndarray, np.ndarray]:
+                 with_instances: bool = True) -> Drawing:
     """Draw regions one over the other.
 
     Args:
@@ -189,39 +203,52 @@ def draw_regions(regions: Sequence[Region], size: tuple[int, int], *, train_ids:
         pixels: Whether the numbers of polygons are pixels that belong to the object.
         without_instances: Train ids whose regions are no objects.
         with_instances: Whether objects are numbered; else all are 0.
-
-    Returns:
-        The train ids, uint8 (H, W); the number of the object on top, int32 (H, W), 0 for none.
     """
     width, height = size
     target = np.full((height, width), fill, np.uint8)
-    objects = np.zeros((height, width), np.int32)
     covered = np.zeros((height, width), bool) if overlap == "void" else None
+    owners = np.zeros((height, width), np.int32) if with_instances or overlap == "order" else None
     patches = _Patches(regions, width, height, pixels)
     order = list(range(len(regions)))
     if overlap == "area":
         areas = [int(np.count_nonzero(patches[place].mask)) for place in order]
         order.sort(key=lambda place: -areas[place])
-    numbers: dict[Any, int] = {}
+    drawn = [train_ids(region) for region in regions]
     for place in order:
-        region, patch = regions[place], patches[place]
+        patch = patches[place]
         if not patch.mask.size:
             continue
-        train_id = train_ids(region)
         part = target[patch.place]
         if covered is not None:
-            conflict = patch.mask & covered[patch.place] & (part != train_id)
+            conflict = patch.mask & covered[patch.place] & (part != drawn[place])
             covered[patch.place] |= patch.mask
-        part[patch.mask] = train_id
+        part[patch.mask] = drawn[place]
         if covered is not None:
             part[conflict] = IGNORE_INDEX
-        if not with_instances:
-            continue
-        is_object = not region.is_crowd and train_id != IGNORE_INDEX and train_id not in without_instances
-        key = (place,) if region.group is None else (region.label, region.group)
-        number = numbers.setdefault(key, len(numbers) + 1) if is_object else 0
-        objects[patch.place][patch.mask] = number
-    return target, objects
+        if owners is not None:
+            owners[patch.place][patch.mask] = place + 1
+    objects = np.zeros((height, width), np.int32)
+    if owners is None:
+        return Drawing(target, objects)
+    if with_instances:
+        objects = _number_objects(regions, drawn, order, without_instances)[owners]
+    seen = np.bincount(owners.ravel(), minlength=len(regions) + 1)
+    buried = tuple(place for place in range(len(regions)) if overlap == "order" and not seen[place + 1]
+                   and patches[place].mask.any())
+    return Drawing(target, objects, buried)
+
+
+def _number_objects(regions: Sequence[Region], train_ids: Sequence[int], order: Sequence[int],
+                    without_instances: frozenset[int]) -> np.ndarray:
+    """Return the number of the object of each region by its place, after a 0 for no region, int32."""
+    numbers: dict[Any, int] = {}
+    found = np.zeros(len(regions) + 1, np.int32)
+    for place in order:
+        region = regions[place]
+        if not region.is_crowd and train_ids[place] not in (IGNORE_INDEX, *without_instances):
+            key = (place,) if region.group is None else (region.label, region.group)
+            found[place + 1] = numbers.setdefault(key, len(numbers) + 1)
+    return found
 
 
 class _Patches:

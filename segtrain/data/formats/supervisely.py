@@ -5,7 +5,7 @@ from typing import Any
 
 from segtrain.data.class_files import read_color
 from segtrain.data.discovery import list_images
-from segtrain.data.formats.base import Annotated, Found, Kind, Record
+from segtrain.data.formats.base import Annotated, Found, Kind, Record, WrongSizeError
 from segtrain.data.formats.files import as_list, check_mapping, load_json, pick_split
 from segtrain.data.formats.regions import Encoded, Pixels, Polygon, Region, Shape, read_numbers, read_ring
 from segtrain.errors import UserError, list_first
@@ -52,10 +52,9 @@ class Supervisely(Annotated):
 
     def list_regions(self, record: Record, size: tuple[int, int]) -> list[Region]:
         content = check_mapping(load_json(record.content), record.content, WHAT, ("objects", "size"))
-        said = content["size"] if isinstance(content["size"], dict) else {}
-        if (said.get("width"), said.get("height")) != size:
-            raise UserError(f"{record.content} is for an image of {said.get('width')}x{said.get('height')}, but "
-                            f"{record.image} is {size[0]}x{size[1]}: use the image that was annotated.")
+        said = check_mapping(content["size"], record.content, WHAT, ("width", "height"))
+        if (said["width"], said["height"]) != size:
+            raise WrongSizeError((said["width"], said["height"]))
         found = []
         for number, item in enumerate(as_list(content["objects"]), 1):
             item = check_mapping(item, record.content, WHAT, ("classTitle", "geometryType"))

@@ -32,7 +32,7 @@ class Yolo(Annotated):
 
     def find(self, split: str | None) -> Found:
         path = self.base / self.annotations_at if self.annotations_at is not None else find_yaml(self.base)
-        content = yaml.safe_load(read_yaml_text(path))
+        content = yaml.load(read_yaml_text(path), Loader=yaml.BaseLoader)  # text alone: no and on are names
         if not isinstance(content, dict):
             raise UserError(f"{path} is not a data.yaml of YOLO: it must be a mapping with names, train and val.")
         self._kinds = [Kind(name) for name in _read_names(content, path)]
@@ -107,17 +107,16 @@ def find_yaml(base: Path) -> Path:
 def _read_names(content: dict[Any, Any], path: Path) -> list[str]:
     names = content.get("names")
     if isinstance(names, dict):
-        missing = next((number for number in range(len(names)) if number not in names), None)
+        missing = next((number for number in range(len(names)) if str(number) not in names), None)
         if missing is not None:
             raise UserError(f"{path}: names has {len(names)} entries but none for {missing}: number them from 0 "
                             "without a gap.")
-        names = [names[number] for number in range(len(names))]
+        names = [names[str(number)] for number in range(len(names))]
     if not isinstance(names, list) or not names:
         raise UserError(f"{path} has no names: add the classes, names: [road, house].")
-    if content.get("nc") is not None and content["nc"] != len(names):
+    if content.get("nc") is not None and str(content["nc"]) != str(len(names)):
         raise UserError(f"{path} says nc: {content['nc']}, but names has {len(names)} classes: correct one of them.")
-    # YAML reads no, yes, on and off as truth values
-    return [{True: "yes", False: "no"}.get(name, "") if isinstance(name, bool) else str(name) for name in names]
+    return [str(name) for name in names]
 
 
 def _find_place(place: str, inner: str, base: Path, path: Path) -> str:
