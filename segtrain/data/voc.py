@@ -108,10 +108,7 @@ class Voc(FileDataset):
         return read_objects(read_target(mask, self._rule), mask, self._objects[index], IGNORE_INDEX, BORDER_COLOR)
 
     def remarks(self) -> list[str]:
-        return [*super().remarks(), *self._rule.remarks()]
-
-    def remarks(self) -> list[str]:
-        return self._warnings
+        return [*super().remarks(), *self._rule.remarks(), *self._warnings]
 
 
 def _warn_of_first_class(classes: str | None, labels: Sequence[Label]) -> list[str]:

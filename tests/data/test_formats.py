@@ -20,7 +20,7 @@ from PIL import Image
 
 from segtrain.config.instantiate import check_trust
 from segtrain.data.doctor.findings import check_split
-from segtrain.data.doctor.inspection import Split, read_split
+from segtrain.data.doctor.inspection import read_split
 from segtrain.data.formats import cache, raster
 from segtrain.data.formats.auto import OPENERS, Auto, recognize
 from segtrain.data.formats.benchmarks import Kitti, PascalContext
@@ -31,6 +31,7 @@ from segtrain.data.formats.regions import Encoded, Region, draw_regions, read_ri
 from segtrain.data.formats.rle import decode_brush, decode_text, encode_mask, encode_text, expand_runs
 from segtrain.data.formats.yolo import Yolo
 from segtrain.data.statistics import compute_statistics
+from segtrain.data.survey import Split
 from segtrain.errors import UserError
 from segtrain.tasks import rasterize
 

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segtrain.data.base import Dataset, Sample
+from segtrain.data.checks import LISTED, READ, WARNED, check
 from segtrain.data.class_files import read_class_file
 from segtrain.data.formats import cache
 from segtrain.data.formats.files import check_size, match_images, name_images
 from segtrain.data.formats.regions import Line, Polygon, Region, draw_regions, hash_regions
-from segtrain.data.images import read_image, read_size
+from segtrain.data.images import read_size
 from segtrain.data.splits import split_off
 from segtrain.errors import UserError, did_you_mean, list_first
 from segtrain.labels import IGNORE_INDEX, Label, make_up_color
@@ -200,7 +201,7 @@ class Annotated(Dataset):
         return None
 
     def read(self, index: int) -> Sample:
-        image = read_image(self.images[index], self.image_bits)
+        image = self._read_image(index, self.images[index], self.image_bits)
         size = (image.shape[1], image.shape[0])
         record = self.records[index]
         if record.size is not None:
@@ -238,6 +239,7 @@ class Annotated(Dataset):
                       "overlap=area draws smaller ones on top.")
         return drawn.target, drawn.objects if self._with_instances else None
 
+    @check(READ, "labels of regions that are no class")
     def _train_id_of(self, region: Region) -> int:
         train_id = self._train_ids.get(region.label)
         if train_id is None:
@@ -247,6 +249,7 @@ class Annotated(Dataset):
                             f"label out as void, dataset.void=[\"{region.label}\"].")
         return IGNORE_INDEX if region.is_crowd and self._crowd_is_void else train_id
 
+    @check(READ, "regions outside of their image, with normalised coordinates, without an area, or buried", then=WARNED)
     def _note_coordinates(self, regions: list[Region], record: Record, size: tuple[int, int]) -> None:
         """Note polygons that draw nothing because their numbers are of another size or kind."""
         found = [(region, ring) for region in regions if isinstance(region.shape, Polygon)
@@ -277,6 +280,7 @@ class Annotated(Dataset):
         return [*self._remarks, *told]
 
 
+@check(LISTED, "annotation files with a class twice, or fewer than two")
 def _make_labels(found: Found, class_file: Path | None, void: Sequence[str],
                  background: str) -> tuple[int, tuple[Label, ...]]:
     """Return the train id where nothing is drawn, and the classes: the background first, the others in their order."""

@@ -11,10 +11,11 @@ from segtrain.data.base import FileDataset
 from segtrain.data.cityscapes import CITYSCAPES, VOID_IDS
 from segtrain.data.class_files import Classes, read_color
 from segtrain.data.color_masks import Color, to_hex
-from segtrain.data.discovery import find_by_name, find_partners, read_names
+from segtrain.data.discovery import find_by_name, find_partners
 from segtrain.data.formats.benchmark_classes import COCO_STUFF, COCO_STUFF_UNUSED, PASCAL_CONTEXT, RUGD_SCENES
 from segtrain.data.formats.files import as_list, find_split_folder, list_folders, load_json
 from segtrain.data.images import check_sizes
+from segtrain.data.lists import read_names
 from segtrain.data.masks import MaskRule, make_mask_rule, read_instances, read_target
 from segtrain.data.splits import split_off
 from segtrain.errors import UserError, list_first

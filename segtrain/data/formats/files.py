@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from segtrain.data.checks import LISTED, READ, check
 from segtrain.data.discovery import list_images
 from segtrain.data.file_kinds import explain_file
 from segtrain.data.images import IMAGE_SUFFIXES, decode, read_orientation
@@ -22,6 +23,7 @@ SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "va
                "test": "test", "testing": "test"}
 
 
+@check(LISTED, "annotation files that are not valid JSON or XML, or of another kind")
 def load_json(path: Path) -> Any:
     """Read a JSON file; UserError if it cannot be read, or is something else."""
     text = _read(path)
@@ -110,6 +112,7 @@ def clean_name(name: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+@check(LISTED, "annotated images that are missing, fit two files, are named twice, or lead out of the folder")
 def match_images(names: Sequence[str], folder: Path, source: Path, *, key: str = "dataset.images",
                  may_be_missing: bool = False) -> tuple[list[Path], int]:
     """Find the image files of names by the longest common end of their paths: a/b/x.png, b/x.png, or x.png.
@@ -196,6 +199,7 @@ def name_images(paths: Sequence[Path], folder: Path) -> list[str]:
     return list(names)
 
 
+@check(READ, "images of another size than their annotation says, as of an EXIF orientation")
 def check_size(path: Path, found: tuple[int, int], said: tuple[int, int], where: str) -> None:
     """Raise UserError if an image, upright, has another size than its annotation says; sizes are width and height."""
     if found == said:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from segtrain.data.checks import READ, check
 from segtrain.data.formats import raster
 from segtrain.data.formats.raster import EMPTY, Patch
 from segtrain.data.formats.rle import decode_brush, decode_text, expand_runs
@@ -111,6 +112,7 @@ class Region:
 # ---- from what a file says to shapes
 
 
+@check(READ, "regions of too few points, an odd count of numbers, or coordinates that are none")
 def read_ring(points: Any, where: str, *, least: int = 3) -> np.ndarray:
     """Return points, a list of x and y in turn or of pairs, as float64 (N, 2); UserError if they are no ring."""
     try:
@@ -154,6 +156,7 @@ def read_numbers(values: Sequence[Any], where: str) -> list[float]:
     return numbers
 
 
+@check(READ, "run lengths that do not sum to the pixels of their image")
 def read_runs(counts: Any, where: str, width: int, height: int, left: int = 0, top: int = 0, *, by_columns: bool,
               of: str) -> Runs:
     """Return run lengths, given as numbers or as COCO's text, checked; `of` says what they must sum to."""

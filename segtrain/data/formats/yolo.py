@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from segtrain.data.discovery import list_images, read_lines
+from segtrain.data.discovery import list_images
 from segtrain.data.formats.base import Annotated, Found, Kind, Record
 from segtrain.data.formats.regions import Polygon, Region
+from segtrain.data.lists import read_lines
 from segtrain.errors import UserError
 from segtrain.files import read_text, read_yaml_text
 
