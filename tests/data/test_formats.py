@@ -5,11 +5,14 @@ The archive holds a small dataset in each format with masks that official tools 
 
 import base64
 import json
+import math
 import os
 import pickle
+import random
 import shutil
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -324,6 +327,42 @@ def test_a_turned_image_and_names_that_yaml_has_words_for(tmp_path, own_cache):
     data = Yolo("train", root=str(tmp_path))
     assert [label.name for label in data.labels] == ["background", "no", "on"]
     assert np.unique(data.read(0).target).tolist() == [0, 2]
+
+
+VALUES = (None, True, -1, 0, 1e308, math.nan, 10**30, "", "x", "../../x", "\x00", [], {}, [[]], [None], {"a": 1}, 1.5)
+
+
+def mutate(tree, rng):
+    """Change, remove or wrap one value of a tree."""
+    spots, nodes = [], [tree]
+    while nodes:
+        node = nodes.pop()
+        keys = list(node) if isinstance(node, dict) else list(range(min(len(node), 6)))
+        spots += [(node, key) for key in keys]
+        nodes += [node[key] for key in keys if isinstance(node[key], dict | list)]
+    node, key = rng.choice(spots)
+    node[key] = rng.choice([*VALUES, [node[key]], str(node[key])])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["coco", "coco_panoptic", "labelme", "label_studio", "via", "supervisely", "datumaro",
+                                  "darwin"])
+def test_a_changed_file_is_read_or_refused(oracle, tmp_path, own_cache, name):
+    rng = random.Random(name)
+    root = shutil.copytree(oracle / name, tmp_path / name, ignore=shutil.ignore_patterns("expected*"))
+    files = [path for path in root.rglob("*.json")]
+    for _ in range(40):
+        path = rng.choice(files)
+        before = path.read_text()
+        tree = json.loads(before)
+        mutate(tree, rng)
+        path.write_text(json.dumps(tree))
+        with suppress(UserError):
+            data = OPENERS[name](rng.choice(["train", "all"]), root=str(root))
+            for index in range(len(data.names)):
+                with suppress(UserError):
+                    data.read(index)
+        path.write_text(before)
 
 
 # ---- splits

@@ -12,7 +12,7 @@ from segtrain.data.base import Dataset, Sample
 from segtrain.data.checks import LISTED, READ, WARNED, check
 from segtrain.data.class_files import read_class_file
 from segtrain.data.formats import cache
-from segtrain.data.formats.files import check_size, match_images, name_images
+from segtrain.data.formats.files import check_size, match_images, name_images, refuse_malformed
 from segtrain.data.formats.regions import Line, Polygon, Region, draw_regions, hash_regions
 from segtrain.data.images import read_size
 from segtrain.data.splits import split_off
@@ -134,7 +134,8 @@ class Annotated(Dataset):
         self._pixels = self.pixels if polygons is None else polygons == "pixels"
         self._notes: dict[str, dict[str, str]] = {}  # by their kind and image: what was seen
         of_all = val_fraction is not None or split == "all"
-        found = self.find(None if of_all else split)
+        with refuse_malformed(self.base, f"folders with {self.what}"):
+            found = self.find(None if of_all else split)
         found.has_splits = found.has_splits and not of_all
         self._remarks = list(found.remarks)
         class_file = None if classes is None else self.base / classes
@@ -213,11 +214,12 @@ class Annotated(Dataset):
 
     def _draw(self, index: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:
         record = self.records[index]
-        if size[0] * size[1] > MOST_PIXELS:
-            raise UserError(f"{record.source} says that {record.image} is {size[0]}x{size[1]}, too large to be drawn: "
-                            "correct it, or cut the image into tiles.")
+        if not all(type(side) is int and side > 0 for side in size) or size[0] * size[1] > MOST_PIXELS:
+            raise UserError(f"{record.source} says that {record.image} is {size[0]}x{size[1]}, which is no size that "
+                            "can be drawn: correct it, or cut the image into tiles.")
         try:
-            regions = self.list_regions(record, size)
+            with refuse_malformed(f"{record.source}, {record.image},", self.what):
+                regions = self.list_regions(record, size)
         except WrongSizeError as error:
             check_size(self.images[index], size, error.said, str(record.source))
             raise

@@ -1,5 +1,6 @@
 """COCO's instance annotations: one JSON for each split, or for all images; also as Roboflow and CVAT export them."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def find_image_folder(base: Path, images: str | None, split: str | None, source:
 
 def _read_file(path: Path) -> tuple[list[Kind], dict[Any, str], list[Record]]:
     """Read the categories, their names by id, and the images with their annotations."""
-    content = load_json(path)
+    content = load_json(path, _compact)
     if isinstance(content, list) and content and isinstance(content[0], dict) and "category_id" in content[0]:
         raise UserError(f"{path} is a list, as a results file of COCO, which holds predictions: name the annotation "
                         "file that has images and categories.")
@@ -152,7 +153,7 @@ def _read_file(path: Path) -> tuple[list[Kind], dict[Any, str], list[Record]]:
         if number not in contents:
             raise UserError(f"{path}, annotation {item.get('id', place)}: image_id {number} is no image of the file: "
                             "add the image, or remove the annotation.")
-        shape = _compact(item.get("segmentation"))
+        shape = item.get("segmentation")
         has_shapes = has_shapes or shape is not None
         contents[number].append((item.get("id", place), item.get("category_id"), shape, item.get("iscrowd") == 1))
     if not has_shapes:
@@ -191,18 +192,14 @@ def _read_size(item: dict[str, Any]) -> tuple[int, int] | None:
     return None
 
 
-def _compact(segmentation: Any) -> Any:
-    """Return a segmentation with its numbers as arrays, which take a fourth of the memory of lists; None if empty."""
-    if not segmentation:
-        return None
+def _compact(item: dict[str, Any]) -> dict[str, Any]:
+    """Turn the numbers of an annotation's polygons into arrays, which take a fourth of the memory of lists."""
+    segmentation = item.get("segmentation")
     if isinstance(segmentation, list):
-        try:
-            if isinstance(segmentation[0], int | float):  # one ring that is not in a list of its own
-                return [np.array(segmentation, np.float64)]
-            return [np.array(ring, np.float64) for ring in segmentation]
-        except (ValueError, TypeError, OverflowError):
-            return segmentation
-    return segmentation
+        rings = [segmentation] if segmentation and isinstance(segmentation[0], int | float) else segmentation
+        with suppress(ValueError, TypeError, OverflowError):  # which `read_ring` reports with its place
+            item["segmentation"] = [np.array(ring, np.float64) for ring in rings] or None
+    return item
 
 
 # ---- the annotations of an image

@@ -10,7 +10,15 @@ from segtrain.data.class_files import read_color
 from segtrain.data.color_masks import pack
 from segtrain.data.formats.base import Annotated, Found, Kind, Record
 from segtrain.data.formats.coco import find_image_folder
-from segtrain.data.formats.files import as_list, check_mapping, clean_name, load_json, name_split, pick_split
+from segtrain.data.formats.files import (
+    as_list,
+    check_mapping,
+    clean_name,
+    load_json,
+    name_split,
+    pick_split,
+    refuse_malformed,
+)
 from segtrain.data.formats.regions import Region
 from segtrain.data.images import decode
 from segtrain.errors import UserError, list_first
@@ -61,6 +69,11 @@ class CocoPanoptic(Annotated):
 
     def _draw(self, index: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:
         record = self.records[index]
+        with refuse_malformed(f"{record.source}, {record.image},", self.what):
+            target, objects = self._read_segments(record, size)
+        return target, objects if self._with_instances else None
+
+    def _read_segments(self, record: Record, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         path, segments = record.content
         numbers = decode(path, _read_numbers)
         if numbers.shape != size[::-1]:
@@ -85,7 +98,7 @@ class CocoPanoptic(Annotated):
                             "list: export both together.")
         table = np.array([known[int(number)] for number in found])
         target, objects = (table[:, column][places.reshape(numbers.shape)] for column in (0, 1))
-        return target.astype(np.uint8), objects.astype(np.int32) if self._with_instances else None
+        return target.astype(np.uint8), objects.astype(np.int32)
 
 
 def _find_file(base: Path, pattern: str | None, split: str | None) -> Path:

@@ -5,7 +5,8 @@ import re
 import unicodedata
 import urllib.parse
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,11 +25,14 @@ SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "va
 
 
 @check(LISTED, "annotation files that are not valid JSON or XML, or of another kind")
-def load_json(path: Path) -> Any:
-    """Read a JSON file; UserError if it cannot be read, or is something else."""
+def load_json(path: Path, shrink: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """Read a JSON file; UserError if it cannot be read, or is something else.
+
+    `shrink` is called with each mapping as soon as it is read, and returns what takes its place.
+    """
     text = _read(path)
     try:
-        return json.loads(text)
+        return json.loads(text, object_hook=shrink)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}): export it again.") from error
 
@@ -51,6 +55,16 @@ def _read(path: Path) -> str:
         reason, remedy = explain_file(path) or ("", "")
         raise UserError(f"{path} cannot be read ({reason}): {remedy}.")
     return text
+
+
+@contextmanager
+def refuse_malformed(where: object, what: str) -> Iterator[None]:
+    """Turn what the code stumbles over, where a file has a list or a text in place of a number, into a UserError."""
+    try:
+        yield
+    except (TypeError, AttributeError, LookupError, ValueError, OverflowError, RecursionError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        raise UserError(f"{where} is not as {what} are ({reason}): export it again.") from error
 
 
 def check_mapping(value: Any, path: Path, what: str, keys: Iterable[str] = ()) -> dict[str, Any]:
@@ -131,10 +145,11 @@ def match_images(names: Sequence[str], folder: Path, source: Path, *, key: str =
         UserError: If an image is not there, a name fits two files or two names fit one, or a name leads out of the
             folder.
     """
-    outside = next((name for name in names if ".." in PurePosixPath(name).parts or not name.isprintable()), None)
+    outside = next((name for name in names if ".." in PurePosixPath(name).parts or not name.isprintable()
+                    or not PurePosixPath(name).name), None)
     if outside is not None:
-        raise UserError(f"{source} names the image {outside}, which leads out of {folder} or is not plain text: write "
-                        "its path below the folder.")
+        raise UserError(f"{source} names the image {outside!r}, which leads out of {folder} or is not plain text: "
+                        "write its path below the folder.")
     paths = list_images(folder, key) if folder.is_dir() or not may_be_missing else []
     known = {unicodedata.normalize("NFC", path.relative_to(folder).as_posix()): path for path in paths}
     by_last: dict[str, list[str]] = {}
@@ -204,6 +219,8 @@ def check_size(path: Path, found: tuple[int, int], said: tuple[int, int], where:
     """Raise UserError if an image, upright, has another size than its annotation says; sizes are width and height."""
     if found == said:
         return
+    if not all(type(side) is int and side > 0 for side in said):
+        raise UserError(f"{where} says that {path} is {said[0]}x{said[1]}, which is no size: export it again.")
     shown, expected = f"{found[0]}x{found[1]}", f"{said[0]}x{said[1]}"
     turn = decode(path, read_orientation)
     if found == said[::-1] and turn != 1:

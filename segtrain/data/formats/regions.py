@@ -249,7 +249,7 @@ def _number_objects(regions: Sequence[Region], train_ids: Sequence[int], order: 
     for place in order:
         region = regions[place]
         if not region.is_crowd and train_ids[place] not in (IGNORE_INDEX, *without_instances):
-            key = (place,) if region.group is None else (region.label, region.group)
+            key = (place,) if region.group is None else (region.label, str(region.group))
             found[place + 1] = numbers.setdefault(key, len(numbers) + 1)
     return found
 

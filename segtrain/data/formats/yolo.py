@@ -33,7 +33,10 @@ class Yolo(Annotated):
 
     def find(self, split: str | None) -> Found:
         path = self.base / self.annotations_at if self.annotations_at is not None else find_yaml(self.base)
-        content = yaml.load(read_yaml_text(path), Loader=yaml.BaseLoader)  # text alone: no and on are names
+        try:
+            content = yaml.load(read_yaml_text(path), Loader=yaml.BaseLoader)  # text alone: no and on are names
+        except yaml.YAMLError as error:
+            raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
         if not isinstance(content, dict):
             raise UserError(f"{path} is not a data.yaml of YOLO: it must be a mapping with names, train and val.")
         self._kinds = [Kind(name) for name in _read_names(content, path)]
