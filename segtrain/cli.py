@@ -30,7 +30,7 @@ from segtrain.sweep import jobs, leaderboard
 USER_ERROR, PEER_LOSS = 2, 1
 USE_CHECKPOINTS = ("evaluate", "predict", "export")  # tasks that take their config from a checkpoint
 # Tasks that a restarted sweep does again, for they do not record what they have read; the others take longer.
-READ_AGAIN = ("predict", "score", "convert", "doctor", "export", "report")
+READ_AGAIN = ("predict", "score", "convert", "doctor", "export", "rasterize", "report")
 
 
 @terminal.silent_completion()

@@ -11,7 +11,7 @@ from segtrain.config.overrides import OPEN_GROUPS
 from segtrain.config.schema import Config, DatasetSection
 from segtrain.errors import UserError, show_value
 
-READ_DATA = ("train", "doctor", "score")
+READ_DATA = ("train", "doctor", "rasterize", "score")
 
 
 def refuse_early(cfg: Config[Any], choices: Mapping[str, str]) -> None:

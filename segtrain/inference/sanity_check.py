@@ -91,6 +91,7 @@ def check_independence(network: nn.Module, target: str, image_size: tuple[int, i
                             f"{difference:.3g}, and are up to {largest:.3g}), in evaluation mode: {remedy}.")
 
 
+@check(START, "a network whose auxiliary heads are not those that it names, or do not fit the classes")
 def _check_heads(aux: Any, names: Set[str], expected: tuple[int, ...], target: str) -> None:
     """Check that auxiliary heads are those that a network lists in aux_weights, and of the right shape."""
     if not isinstance(aux, Mapping) or {*aux} != names:
