@@ -82,12 +82,15 @@ def save(path, array):
 def make_data(root):
     """Write tiny data in every layout that the documents name."""
     rng = np.random.default_rng(0)
+    for frame in ("0001TP_006690", "0001TP_008070", "0006R0_f00930", "0016E5_00390"):  # some of each fold of CamVid
+        save(root / "CamVid" / "train" / f"{frame}.png", rng.integers(0, 256, (40, 48, 3), dtype=np.uint8))
+        save(root / "CamVid" / "trainannot" / f"{frame}.png", rng.integers(0, 12, (40, 48), dtype=np.uint8))
     for index in range(3):
         image = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+        save(root / "CamVid" / "val" / f"{index}.png", image)
+        save(root / "CamVid" / "valannot" / f"{index}.png", rng.integers(0, 12, (40, 48), dtype=np.uint8))
         for split in ("train", "val"):
-            save(root / "CamVid" / split / f"{index}.png", image)
             save(root / "photos" / split / f"{index}.png", image)
-            save(root / "CamVid" / f"{split}annot" / f"{index}.png", rng.integers(0, 12, (40, 48), dtype=np.uint8))
             save(root / "mine" / split / "images" / f"{index}.jpg", image)
             save(root / "mine" / split / "masks" / f"{index}.png", rng.integers(0, 3, (40, 48), dtype=np.uint8))
             save(root / "roads" / split / f"{index}.jpg", image)
