@@ -106,9 +106,9 @@ def _read_list(path: Path) -> tuple[Path, list[Path]]:
     files: dict[Path, None] = {}
     missing = []
     for where, fields in read_rows(path, KEY, path.parent):
-        file = path.parent / fields[0]
-        if not file.is_file():
-            file = path.parent / fields[0].replace("\\", "/")
+        first = re.split(r"[\t,;]", fields[0])[0].strip()  # a mask may follow on some lines only
+        given = [path.parent / name for name in (fields[0], fields[0].replace("\\", "/"), first)]
+        file = next((file for file in given if file.is_file()), given[-1])
         if not file.is_file():
             missing.append(f"{where}: {file}")
         files[file] = None
