@@ -4,8 +4,7 @@ import copy
 from pathlib import Path
 
 import pytest
-import torch
-from helpers import composed
+from helpers import TINY, composed, mostly_slow, torch
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
@@ -53,6 +52,20 @@ def test_experiment_camvid_linknet():
     assert list(cfg.dataset.crop) == [320, 480]
     assert (cfg.train.epochs, cfg.train.batch_size, cfg.train.val_every) == (800, 8, 5)
     assert (cfg.optim["_target_"], cfg.optim["lr"]) == ("torch.optim.RMSprop", 5e-4)
+
+
+RECIPES = ("bisenetv2", "ddrnet", "efficientvit_seg", "fast_scnn", "pidnet", "pp_liteseg", "regseg", "segformer",
+           "stdc")
+
+
+@pytest.mark.parametrize("name", mostly_slow(0, RECIPES))
+def test_the_recipe_of_a_network_starts(segtrain, tmp_path, name):
+    """With its own optimizer, schedule, loss, heads and augmentation, on other data and small crops."""
+    cfg = composed(f"experiment={name}", "dataset.root=/data/cityscapes")
+    assert cfg.dataset.target == "segtrain.data.cityscapes.Cityscapes"
+    assert cfg.model["_target_"].startswith(f"segtrain.models.{name}.")
+    assert segtrain(f"experiment={name}", "dataset=streets", *TINY, "dataset.crop=[64,64]", "train.epochs=1",
+                    "train.max_steps=1", "train.examples=0", f"hydra.run.dir={tmp_path}") == 0
 
 
 def test_experiment_blog_optimizers_sweeps():

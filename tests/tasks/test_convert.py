@@ -1,4 +1,4 @@
-"""Keras weights as a .npz file, converted by the command into a checkpoint that the other tasks take."""
+"""Published weights as a .npz file, converted by the command into a checkpoint that the other tasks take."""
 
 import sys
 from pathlib import Path
@@ -12,6 +12,7 @@ from keras_records import load_record, relative_error
 from segtrain.data.camvid import CAMVID
 from segtrain.data.cityscapes import CITYSCAPES
 from segtrain.data.voc import VOC
+from segtrain.models.fast_scnn import FastSCNN
 from segtrain.models.keras_weights import convert_keras
 from segtrain.models.linknet_preact import LinkNetPreact, keras_layers
 from segtrain.run import checkpoint
@@ -46,6 +47,35 @@ def test_a_file_of_weights_becomes_a_checkpoint(segtrain, keras, capsys):
     assert len({tuple(label["color"]) for label in saved["labels"]}) == 12
     assert sorted(path.name for path in Path("converted").iterdir()) == [
         "checkpoints", "config.yaml", "convert.log", "results.json"]
+
+
+def test_weights_by_their_authors_names_become_a_checkpoint(segtrain, capsys):
+    """Under the prefix that a wrapper of several GPUs adds, without a head that only training has, with a counter."""
+    torch.manual_seed(0)
+    original = FastSCNN(11, variant="tramac")
+    names = {"down.0": "learning_to_downsample.conv.conv", "down.": "learning_to_downsample.dsconv",
+             "pyramid_out": "global_feature_extractor.ppm.out.conv", "classifier.3": "classifier.conv.1"}
+    weights = {}
+    for key, value in original.state_dict().items():
+        if not key.startswith("aux."):
+            for here, there in names.items():
+                if key.startswith(here):
+                    key = there + key.removeprefix(here)
+            for number in "12":  # of the separable convolutions, whose layers are one list there
+                key = key.replace(f"dsconv{number}.", f"dsconv{number}.conv.")
+                key = key.replace(f"classifier.{int(number) - 1}.", f"classifier.dsconv{number}.conv.")
+            weights[f"module.{key}"] = value.numpy()
+    np.savez("weights.npz", **weights)
+    convert = ("task=convert", "model=fast_scnn", "model.variant=tramac", "task.weights=weights.npz",
+               "hydra.run.dir=converted")
+    assert segtrain(*convert) == 0
+    saved = checkpoint.load(Path("converted/checkpoints/best.pt"))["model"]
+    assert all(torch.equal(saved[key], value) for key, value in original.state_dict().items()
+               if not key.startswith("aux."))
+    np.savez("weights.npz", **dict(list(weights.items())[1:]))
+    assert segtrain(*convert, "hydra.run.dir=other") == 2
+    assert "weights.npz does not fit" in (message := capsys.readouterr().err)
+    assert "missing: down.0.0.weight" in message
 
 
 @pytest.mark.parametrize(("dataset", "expected"), [
