@@ -110,8 +110,8 @@ def to_tokens(x: Tensor) -> Tensor:
 
 
 def to_map(tokens: Tensor, size: torch.Size) -> Tensor:
-    """Turn tokens (N, H W, C) into a map (N, C, H, W) of `size`."""
-    return tokens.mT.unflatten(2, size)
+    """Turn tokens (N, H W, C) into a map (N, C, H, W) of `size`; other strides would fix sizes on tracing."""
+    return tokens.mT.unflatten(2, size).contiguous()
 
 
 class Block(nn.Module):

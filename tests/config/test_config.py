@@ -4,7 +4,8 @@ import copy
 from pathlib import Path
 
 import pytest
-from helpers import TINY, composed, mostly_slow, torch
+import torch
+from helpers import TINY, composed, mostly_slow
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 

@@ -135,6 +135,9 @@ every_model = parametrized([row for row in MODELS if row[3] < 45e6],  # larger o
                            fast=[row[0] for row in SMALLEST])
 every_class = parametrized(SMALLEST)
 every_class_slowly = parametrized(SMALLEST, fast=["unet_width16"])
+# of the real-time networks, whose export is tested, two with pyramids and attention are compiled
+compiled_classes = parametrized([row for row in SMALLEST if row[1] not in (
+    DDRNet, STDC, PPLiteSeg, BiSeNetV2, FastSCNN, EfficientViTSeg, RegSeg)], fast=["unet_width16"])
 
 
 def build(make, kwargs, num_classes=5, seed=0, **more):
@@ -143,9 +146,10 @@ def build(make, kwargs, num_classes=5, seed=0, **more):
 
 
 def training_loss(model, x, target):
-    """Return the cross entropy, with the losses of auxiliary heads where a network has some."""
+    """Return the cross entropy, and the sum of it and the losses of auxiliary heads, where a network has some."""
     loss = AuxiliaryLoss(CrossEntropy(), model.aux_weights) if model.aux_weights else CrossEntropy()
-    return mean_loss(loss(model(x), target), loss.normalizer(target))
+    sums, normalizers = loss(model(x), target), loss.normalizer(target)
+    return mean_loss(sums[:1], normalizers[:1]), mean_loss(sums, normalizers)
 
 
 @functools.cache
@@ -159,11 +163,11 @@ def trained(make, **kwargs):
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3 if normalised else 1e-3)
     losses = []
     for _ in range(40):
-        loss = training_loss(model, x, target)
+        main, loss = training_loss(model, x, target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(loss.item())
+        losses.append(main.item())
         if losses[-1] < 0.15 * losses[0]:
             break
     return model, x, target, losses
@@ -258,7 +262,7 @@ def test_gradients_reach_every_parameter(make, kwargs):
         assert {tuple(head.shape[2:]) for head in output["aux"].values()} == {(40, 64)}
         output = output["logits"]
     assert output.shape == (2, 5, 40, 64)
-    training_loss(model, x, target).backward()
+    training_loss(model, x, target)[1].backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -340,11 +344,11 @@ def test_export_with_any_size(make, kwargs):
     dims = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     with one_is_any_size():
         program = torch.export.export(model, (images(3, 3, 70, 101),), dynamic_shapes=(dims,)).module()
-    for x in (images(2, 3, 90, 65), images(1, 3, 128, 192), images(1, 3, 32, 32)):
+    for x in (images(2, 3, 90, 65), images(1, 3, 128, 192), images(1, 3, 33, 33)):
         assert_close(program(x), model(x))
 
 
-@every_class_slowly
+@compiled_classes
 @torch.no_grad()
 def test_compiles_as_one_graph(make, kwargs):
     """As a training does it, for one size: that a network can be traced for all, its export shows at half the cost."""
@@ -382,7 +386,7 @@ def test_gpu_agrees_with_cpu(make, kwargs, precision, tolerance):
     model = model.cuda().to(memory_format=torch.channels_last)
     with torch.autocast("cuda", precision, enabled=precision != torch.float32):
         actual = model(x.cuda()).detach()
-        training_loss(model.train(), x.cuda(), target.cuda()).backward()
+        training_loss(model.train(), x.cuda(), target.cuda())[1].backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
     assert (actual.float().cpu() - expected).abs().mean() < tolerance * expected.std()
 
