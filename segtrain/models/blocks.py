@@ -174,7 +174,8 @@ class PooledBatchNorm2d(nn.BatchNorm2d):
 def mean_of_parts(features: Tensor, parts: int) -> Tensor:
     """Average a map (N, C, H, W) over parts x parts cells, as nn.AdaptiveAvgPool2d, but exportable for any size."""
     rows, columns = (_cells(length, parts, features) for length in features.shape[-2:])
-    return rows @ features @ columns.mT
+    tall = (features[:, :, None] * rows[:, :, None]).sum(3)  # not a matrix product, whose tracing fixes sides of 1
+    return (tall[:, :, :, None] * columns).sum(4)
 
 
 def _cells(length: int, parts: int, like: Tensor) -> Tensor:
