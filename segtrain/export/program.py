@@ -21,8 +21,8 @@ INPUT = "image"
 METADATA_FILE = "segtrain.json"  # within a .pt2 file
 # Of the example that the network is traced with: torch specializes sides that are already divisible by its stride.
 TRACED_BATCH, TRACED_SIZE = 2, (133, 197)
-# Sides that a network for any size must take. Not 32: where it leaves a single cell, torch may fix that.
-SMALLEST, LARGEST = 33, 2**16
+# Sides that a network for any size must take. Not 32: where a network leaves a single cell, torch may fix that.
+SMALLEST, LARGEST = 40, 2**16
 
 
 class ModelWithPreprocessing(nn.Module):

@@ -161,7 +161,7 @@ def make_batches(images: Sequence[np.ndarray], size: tuple[int, int] | None) -> 
     scale = min(1.0, MAX_SIDE / max(height, width))
     height, width = max(32, round(scale * height)), max(32, round(scale * width))
     odd_height, odd_width = (max(33, 3 * side // 4 | 1) for side in (height, width))
-    small_height, small_width = max(32, width // 2), max(32, height // 2)
+    small_height, small_width = max(40, width // 2), max(40, height // 2)
     return [_resize(images[0], height, width)[None],
             np.stack([_resize(images[index % len(images)], odd_height, odd_width) for index in (0, 1)]),
             _resize(images[-1], small_height, small_width)[None]]
