@@ -161,6 +161,7 @@ def test_the_heads_of_a_users_network_are_checked():
         check(network)
 
 
+@pytest.mark.slow
 def test_a_training_with_heads_continues_and_is_used_without(segtrain, tmp_path):
     """The heads are trained and kept in the checkpoint; evaluation leaves them out, and so may the next training."""
     run = tmp_path / "run"

@@ -131,9 +131,10 @@ def parametrized(rows, fast=None):
 
 
 SMALLEST = smallest_of_each_class()
+FAST = [row[0] for row in SMALLEST if row[1] not in (STDC, PPLiteSeg, BiSeNetV2, SegFormer, RegSeg)]
 every_model = parametrized([row for row in MODELS if row[3] < 45e6],  # larger ones only repeat their blocks
-                           fast=[row[0] for row in SMALLEST])
-every_class = parametrized(SMALLEST)
+                           fast=FAST)
+every_class = parametrized(SMALLEST, fast=FAST)
 every_class_slowly = parametrized(SMALLEST, fast=["unet_width16"])
 # of the real-time networks, whose export is tested, two with pyramids and attention are compiled
 compiled_classes = parametrized([row for row in SMALLEST if row[1] not in (
