@@ -136,7 +136,9 @@ def _pretrained_state(name: str, pretrained: str) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling a file of another kind can raise anything
-        if "weights_only" in str(error) or "Weights only" in str(error):
+        with path.open("rb") as file:
+            is_saved = file.read(1) in (b"P", b"\x80")  # how an archive, and a pickle, begin
+        if is_saved and ("weights_only" in str(error) or "Weights only" in str(error)):
             raise ValueError(
                 f"pretrained={pretrained} holds other things than tensors, numbers and text, as a whole model does; "
                 "none of it was executed. Save its state_dict() alone"

@@ -345,7 +345,7 @@ OTHER = {
     "loss.class_weights": "median_frequency", "loss.losses.cross_entropy.class_weights": "median_frequency",
     "model.encoder": "resnet34", "model.pretrained": "nothing.pt", "model.dropout": 0.125,
     "model.name": "fcn_resnet101",
-    "model.auxiliary_weight": 0.5, "model.weights": "nothing.pt", "model.width": 32,
+    "loss.threshold": 0.9, "model.auxiliary_weight": 0.5, "model.weights": "nothing.pt", "model.width": 32,
     "model.bottleneck_blocks": 2, "augmentation.scale.scale_limit": [-0.1, 0.1],
     "augmentation.scale.mask_interpolation": 1, "augmentation.crop.height": 96, "augmentation.crop.width": 100,
     "augmentation.crop.pad_if_needed": False, "augmentation.crop.fill_mask": 3, "augmentation.blur.p": 1.0,
