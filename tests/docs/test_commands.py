@@ -19,6 +19,7 @@ from helpers import ROOT
 from keras_records import load_record
 from PIL import Image
 
+import segtrain
 from segtrain.commands.shortcuts import COMMANDS
 from segtrain.inference.video import open_video
 
@@ -119,6 +120,10 @@ def make_weights(root):
     """Write the weights that docs/how-to/pretrained-weights.md names, and images of as many classes."""
     torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), root / "mobilenet_v2.pth")
     np.savez(root / "weights.npz", **load_record("linknet_preact")[1])
+    names = {"aux.p.": "seghead_p.", "aux.boundary.": "seghead_d."}  # as the authors of PIDNet call its heads
+    own = segtrain.build_model("pidnet_s", 19).state_dict()
+    np.savez(root / "pidnet_s.npz", **{re.sub("|".join(names), lambda found: names[found[0]], name): value.numpy()
+                                       for name, value in own.items()})
     for split in ("train", "val"):
         save(root / "twelve" / split / "images" / "0.png", np.zeros((40, 48, 3), dtype=np.uint8))
         save(root / "twelve" / split / "masks" / "0.png", np.arange(40 * 48, dtype=np.uint8).reshape(40, 48) % 12)
