@@ -37,8 +37,8 @@ def _expand_word(arguments: list[str]) -> list[str]:
         if argument.startswith("-"):
             if argument not in MULTIRUN:
                 return arguments  # a flag of Hydra's, which may have a value
-        elif "=" in argument or argument.startswith("~"):
-            return arguments
+        elif not argument.isidentifier():
+            return arguments  # a setting, or what Hydra refuses
         elif argument in TASKS:
             return [*arguments[:place], f"task={argument}", *arguments[place + 1:]]
         else:

@@ -26,12 +26,14 @@ def miou_interval(counts: npt.NDArray[np.int64], resamples: int = RESAMPLES, see
     num_images, _, num_classes = counts.shape
     if num_images < 2 or not counts[:, ::2].any():
         return None
+    flat = counts.reshape(num_images, -1)
+    flat = flat[np.lexsort(flat.T)]  # so that the order of the images changes nothing
     rng = np.random.default_rng(seed)
     mious: list[npt.NDArray[np.float64]] = []
     for start in range(0, resamples, AT_ONCE):
         times = rng.multinomial(num_images, [1 / num_images] * num_images, size=min(AT_ONCE, resamples - start))
         correct, false_positives, missed = (
-            (times @ counts.reshape(num_images, -1)).reshape(-1, 3, num_classes).transpose(1, 0, 2))
+            (times @ flat).reshape(-1, 3, num_classes).transpose(1, 0, 2))
         union = correct + false_positives + missed
         defined = union > 0
         iou = np.divide(correct, union, out=np.zeros(union.shape), where=defined)

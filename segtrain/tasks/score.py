@@ -19,6 +19,7 @@ from segtrain.errors import UserError, did_you_mean
 from segtrain.inference.evaluator import image_rows, split_results
 from segtrain.inference.saved_predictions import count_predictions
 from segtrain.labels import Label
+from segtrain.metrics.bootstrap import RESAMPLES, miou_interval
 from segtrain.metrics.confusion import class_counts
 from segtrain.run.results import read_results, results_table, write_config, write_confusion, write_results, write_rows
 
@@ -55,10 +56,12 @@ def run(cfg: Config[ScoreTask], run_dir: Path) -> float | None:
     of_split = split_results(data.labels, confusion.sum(0), objects, others=list_other_labels(data),
                              instances=cfg.dataset.instances, class_sizes=class_sizes, num_images=len(paths), loss=None,
                              seconds=time.perf_counter() - started)
+    image_counts = class_counts(confusion).numpy()
     results = {"task": "score", "dataset": build.dataset_name(cfg), "split": cfg.dataset.split,
                "predictions": str(folder), "checkpoint": None, "epoch": None, "step": None, **of_split,
-               "params": None, "macs": None}
-    rows = image_rows(data, class_counts(confusion).numpy(), [None] * len(paths))
+               "params": None, "macs": None,
+               "miou_interval": miou_interval(image_counts), "miou_interval_resamples": RESAMPLES}
+    rows = image_rows(data, image_counts, [None] * len(paths))
     write_config(run_dir, cfg)
     write_rows(run_dir / "per_image.csv", list(rows[0]), rows)
     write_confusion(run_dir, results["confusion_matrix"], list(results["iou_per_class"]))
