@@ -25,7 +25,7 @@ def count_confidences(logits: Tensor, target: Tensor, bins: int = BINS) -> Tenso
     """
     num_images, num_classes = logits.shape[:2]
     highest, pred = logits.max(1)
-    confidence = (highest - logits.logsumexp(1)).exp().clamp_(max=1)
+    confidence = (highest - logits.logsumexp(1)).exp().nan_to_num_(0).clamp_(max=1)  # a diverged network gives NaN
     place = (confidence * bins).long().clamp_(max=bins - 1)
     place = place.masked_fill_((target < 0) | (target >= num_classes), bins).flatten(1)  # void has a bin of its own
     values = [torch.ones_like(place), (pred == target).long().flatten(1), (confidence * UNITS).long().flatten(1)]

@@ -125,7 +125,8 @@ def load(path: Path, *, mapped: bool = False, weights_suffice: bool = False) -> 
         raise UserError(f"{path} is damaged or not a checkpoint of segtrain ({reason}): choose another "
                         "file.") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        weights = find_state_dict(state)
+        is_ours = isinstance(state, dict) and str(state.get("format")).startswith("segtrain-")  # of another version
+        weights = None if is_ours else find_state_dict(state)
         if weights is None:
             raise UserError(f"{path} is not a checkpoint of segtrain ({FORMAT}): choose a file that segtrain wrote.")
         if not weights_suffice:

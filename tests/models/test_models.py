@@ -544,7 +544,7 @@ class Harmful:
 
 
 def test_nothing_in_a_file_is_executed(checkpoint, tmp_path):
-    with pytest.raises(ValueError, match="is not a PyTorch checkpoint"):
+    with pytest.raises(ValueError, match="none of it was executed"):
         LinkNet(5, pretrained=checkpoint({"conv1.weight": Harmful(str(tmp_path / "executed"))}))
     assert not (tmp_path / "executed").exists()
 
@@ -552,9 +552,9 @@ def test_nothing_in_a_file_is_executed(checkpoint, tmp_path):
 def test_a_checkpoint_that_does_not_fit_is_refused(resnet18, checkpoint):
     state = resnet18.state_dict()
     with pytest.raises(ValueError, match="holds no state dict"):
-        LinkNet(5, pretrained=checkpoint({"epoch": 3, "model": state}))
-    with pytest.raises(ValueError, match=r"missing: conv1\.weight, .* and \d+ more; unexpected: module\.conv1\.weight"):
-        LinkNet(5, pretrained=checkpoint({f"module.{k}": v for k, v in state.items()}))
+        LinkNet(5, pretrained=checkpoint({"epoch": 3, "model": "resnet18"}))
+    with pytest.raises(ValueError, match=r"missing: conv1\.weight, .* and \d+ more; unexpected: conv1\.weight\.x"):
+        LinkNet(5, pretrained=checkpoint({f"{k}.x": v for k, v in state.items()}))
     with pytest.raises(ValueError, match=r"resnet18 \(of another shape: bn1\.bias \(3,\) instead of \(64,\)"):
         LinkNet(5, pretrained=checkpoint(state | {"bn1.bias": torch.zeros(3)}))
     with pytest.raises(ValueError, match=r"of another shape: conv1\.weight"):
