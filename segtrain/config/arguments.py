@@ -79,12 +79,19 @@ def _prepare_path(argument: str) -> str:
 
 
 def _exists(path: str) -> bool:
-    return Path(read_path(path)).exists()
+    return _is_there(read_path(path))
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # a name too long
+        return False
 
 
 def read_path(text: str) -> str:
     """Return the path that an argument gives, with or without quotes for Hydra."""
-    path: str = expand_home(text if Path(text).exists() else unquote(text))
+    path: str = expand_home(text if _is_there(text) else unquote(text))
     return path
 
 

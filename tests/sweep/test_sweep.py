@@ -116,9 +116,9 @@ def test_job_folders_are_named_by_what_is_swept(segtrain, jobs, given, expected)
 
 @pytest.mark.slow
 def test_an_experiment_that_sweeps(segtrain, jobs):
-    assert segtrain(*SWEEP, "experiment=blog_optimizers", "seed=1") == 0
+    assert segtrain(*SWEEP, "experiment=blog_optimizers", "dataset.root=x", "seed=1") == 0
     assert folders() == ["optim=adam", "optim=rmsprop", "optim=sgd"]
-    assert segtrain(*SWEEP, "experiment=blog_optimizers", "seed=1") == 0
+    assert segtrain(*SWEEP, "experiment=blog_optimizers", "dataset.root=x", "seed=1") == 0
     assert len(jobs.ran) == 3, "a restart runs none of them again"
 
 
