@@ -74,7 +74,8 @@ def test_the_encoder_moves_at_its_own_rate(segtrain, tmp_path):
     for number, overrides in enumerate([(), ("train.encoder_lr=0.001",)]):
         run_dir = tmp_path / str(number)
         assert segtrain(*TINY, "debug=smoke", "optim=sgd", "optim.lr=0.01", "optim.momentum=0", "scheduler=constant",
-                        "dataset.height=64", "dataset.width=96", "dataset.crop=[64,64]", *overrides, f"hydra.run.dir={run_dir}") == 0
+                        "dataset.height=64", "dataset.width=96", "dataset.crop=[64,64]", *overrides,
+                        f"hydra.run.dir={run_dir}") == 0
         moves.append({key: value - before[key] for key, value in last(run_dir)["model"].items()})
     torch.testing.assert_close(10 * moves[1]["encoder.layer4.1.conv2.weight"],
                                moves[0]["encoder.layer4.1.conv2.weight"], rtol=1e-3, atol=1e-6)
