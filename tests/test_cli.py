@@ -477,6 +477,7 @@ def test_shell_completion():
     assert {"optim=adam", "optim=sgd"} <= set(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_commands_that_are_printed_can_be_pasted(segtrain, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder = "it's (a) run, lr=1 ü"

@@ -25,6 +25,7 @@ from segtrain.run.trackers import read_metrics
 from segtrain.run.trained import read_classes
 from segtrain.sweep import leaderboard, table
 
+pytestmark = pytest.mark.slow
 CASES = int(os.environ.get("MUTATIONS", "0"))  # for a longer search: MUTATIONS=2000 make test-all
 QUIET = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 VALUES = (None, True, 0, -1, 1, 7, 255, 2**31, 2**70, 10**400, 0.5, -0.5, 1e308, math.inf, math.nan, "", "x", "1",

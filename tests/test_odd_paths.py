@@ -69,7 +69,7 @@ def make_data(names):
 # ---- what is not a regular file
 
 
-@pytest.mark.parametrize(("place", "arguments"), mostly_slow(3, [
+@pytest.mark.parametrize(("place", "arguments"), mostly_slow(1, [
     ("run/metrics.csv", ["task=report", "task.run=run"]),
     ("run/train.log", ["resume=run", "train.epochs=5"]),
     ("run/checkpoints/last.pt", ["resume=run", "train.epochs=5"]),
@@ -134,6 +134,7 @@ def test_what_is_opened_for_writing_is_a_file_of_its_own(tmp_path):
     assert Path("plain").exists()
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_job_does_not_lead_out_of_its_sweep(segtrain, shared_run, capsys):
     Path("outside").mkdir()
     Path("sweep").mkdir()

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from helpers import images
+from helpers import images, mostly_slow
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -131,7 +131,7 @@ def parametrized(rows, fast=None):
 
 
 SMALLEST = smallest_of_each_class()
-FAST = [row[0] for row in SMALLEST if row[1] not in (STDC, PPLiteSeg, BiSeNetV2, SegFormer, RegSeg)]
+FAST = [row[0] for row in SMALLEST if row[1] in (LinkNet, UNet, ENet, PIDNet, FastSCNN, EfficientViTSeg)]
 every_model = parametrized([row for row in MODELS if row[3] < 45e6],  # larger ones only repeat their blocks
                            fast=FAST)
 every_class = parametrized(SMALLEST, fast=FAST)
@@ -188,7 +188,8 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize(("make", "kwargs", "counts"), [pytest.param(*m[1:3], m[3:], id=m[0]) for m in MODELS])
+@pytest.mark.parametrize(("make", "kwargs", "counts"), mostly_slow(20, [
+    pytest.param(*m[1:3], m[3:], id=m[0]) for m in sorted(MODELS, key=lambda m: m[3])]))
 def test_parameter_count(make, kwargs, counts):
     with torch.device("meta"):
         model = make(12, **kwargs)
@@ -198,7 +199,8 @@ def test_parameter_count(make, kwargs, counts):
             assert count_parameters(make(12, **kwargs, aux=False), aux=True) == counts[1]
 
 
-@pytest.mark.parametrize("name", [path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml")])
+@pytest.mark.parametrize("name", mostly_slow(8, sorted(
+    path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))))
 def test_a_config_builds_the_network_of_its_name(name):
     """The file's arguments are those of its row: same class, same parameters, under the same names."""
     if name == "smp" and not SMP:

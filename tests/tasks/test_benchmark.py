@@ -110,6 +110,7 @@ def test_timing_stops_after_the_runs_or_the_seconds(monkeypatch):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process's peak memory")
+@pytest.mark.slow
 def test_peak_memory():
     """The system may count pages of other work of the process, and late: one of three attempts is undisturbed."""
     peaks = []

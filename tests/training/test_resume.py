@@ -67,7 +67,8 @@ def run_dir(segtrain, finished, tmp_path):
 
 
 @pytest.mark.parametrize("options", [
-    ("scheduler=constant", "optim=adamw", "runtime.precision=bf16", "train.clip_norm=1"),
+    pytest.param(("scheduler=constant", "optim=adamw", "runtime.precision=bf16", "train.clip_norm=1"),
+                 marks=pytest.mark.slow),
     ("scheduler=step", "scheduler.every_epochs=0.5", "optim=sgd", "train.accumulate=3", "train.ema_decay=0.9"),
     pytest.param(("scheduler=poly", "scheduler.warmup_epochs=1", "runtime.workers=2", "augmentation=strong"),
                  marks=pytest.mark.slow),
