@@ -233,7 +233,7 @@ def test_a_restarted_job_goes_on_by_itself(tmp_path, whole_run):
 # ---- errors
 
 
-@pytest.mark.parametrize(("arguments", "said"), mostly_slow(1, [
+@pytest.mark.parametrize(("arguments", "said"), mostly_slow(0, [
     (("train.epocs=3",), "train.epocs is not a key of the configuration. Did you mean 'train.epochs'?"),
     (("-m", "seed=0,1"), "-m under torchrun: start each job with torchrun by itself"),
     (("task=doctor",), "task=doctor runs in one process: start it without torchrun"),

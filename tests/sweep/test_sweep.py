@@ -122,6 +122,7 @@ def test_an_experiment_that_sweeps(segtrain, jobs):
     assert len(jobs.ran) == 3, "a restart runs none of them again"
 
 
+@pytest.mark.slow
 def test_the_other_jobs_go_on_after_a_failure(segtrain, jobs, capsys):
     jobs.errors = {1: UserError("mend this")}
     assert segtrain(*SWEEP, "seed=0,1,2") == 2
