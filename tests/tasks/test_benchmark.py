@@ -130,6 +130,7 @@ def test_peak_memory():
 # ---- the task
 
 
+@pytest.mark.slow
 def test_benchmark(segtrain, capsys):
     assert segtrain(*QUICK, "hydra.run.dir=run", "task.layers=true") == 0
     found = results()
