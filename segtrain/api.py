@@ -1,17 +1,16 @@
 """The Python API, importable from `segtrain`; docs/how-to/python.md shows how to use it."""
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import torch
-import yaml
 from torch import nn
 
 from segtrain.config.check import check_config
 from segtrain.config.instantiate import call, check_trust
+from segtrain.config.packaged import list_files, read_file
 from segtrain.data.images import read_image
 from segtrain.errors import UserError, did_you_mean
 from segtrain.files import check_plain
@@ -151,13 +150,12 @@ def build_model(name: str, num_classes: int, **arguments: Any) -> nn.Module:
     Raises:
         UserError: If there is no such file, or an argument is wrong.
     """
-    folder = resources.files("segtrain.conf") / "model"
-    file = folder / f"{name}.yaml"
-    if not file.is_file():
-        names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    arguments_of_file = read_file("model", name)
+    if arguments_of_file is None:
+        names = list_files("model")
         raise UserError(f"there is no model {name}: use one of {', '.join(names)}, or torchvision/NAME."
                         f"{did_you_mean(name, names)}")
-    return call({**yaml.safe_load(file.read_text(encoding="utf-8")), "num_classes": num_classes, **arguments}, "model")
+    return call({**arguments_of_file, "num_classes": num_classes, **arguments}, "model")
 
 
 def score(preds: np.ndarray | Sequence[np.ndarray], targets: np.ndarray | Sequence[np.ndarray],

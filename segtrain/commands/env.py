@@ -17,10 +17,12 @@ CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "as
 def main(arguments: Sequence[str]) -> None:
     """Print the table."""
     argparse.ArgumentParser("segtrain env", description="Show versions and hardware.").parse_args(arguments)
-    import torch  # slow
+    import torch  # slow, as the next: `segtrain --help` must not wait for it
+
+    from segtrain.profiling import machine_name
 
     rows = [[name, "not installed" if version is None else version] for name, version in versions(*PACKAGES).items()]
-    rows += [["system", platform.platform()], ["CPU", f"{_cpu_model()}, {os.cpu_count()} cores"],
+    rows += [["system", platform.platform()], ["CPU", f"{machine_name(torch.device('cpu'))}, {os.cpu_count()} cores"],
              ["CPU features", ", ".join(_cpu_features()) or "unknown"],
              ["CPU threads of torch", str(torch.get_num_threads())]]
     rows += [[f"GPU {number}", f"{torch.cuda.get_device_name(number)}, CUDA {torch.version.cuda}"]
@@ -32,17 +34,9 @@ def main(arguments: Sequence[str]) -> None:
     print(table(rows, left=(0, 1)))
 
 
-def _cpuinfo(key: str) -> str:
-    """Return a value of Linux's /proc/cpuinfo, "" where there is none."""
+def _cpu_features() -> list[str]:
+    """Return those of CPU_FEATURES that Linux lists, as flags on x86 and as Features on ARM."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key), "")
-
-
-def _cpu_model() -> str:
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
-def _cpu_features() -> list[str]:
-    found = {*_cpuinfo("flags").split(), *_cpuinfo("Features").split()}
+    found = {word for line in lines if line.startswith(("flags", "Features")) for word in line.split()}
     return [feature for feature in CPU_FEATURES if feature in found]

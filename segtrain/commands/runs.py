@@ -16,7 +16,7 @@ SORTED_BY = ("when", "run", "task", "model", "data", "miou", "iiou", "loss", "st
 
 def main(arguments: Sequence[str]) -> None:
     """Print the table; UserError if a folder that was named is not there."""
-    parser = argparse.ArgumentParser("segtrain runs", description="List the runs below some folders.", add_help=True)
+    parser = argparse.ArgumentParser("segtrain runs", description="List the runs below some folders.")
     parser.add_argument("folders", nargs="*", type=Path, help=f"where to look; default: {RUNS} and {SWEEPS}")
     parser.add_argument("--sort", choices=SORTED_BY, default="when", help="the column to sort by; default: when")
     parser.add_argument("--json", action="store_true", help="print a list of JSON objects, scores as fractions")
@@ -39,8 +39,7 @@ def sort_runs(runs: Sequence[Listed], column: str) -> list[Listed]:
     """Sort runs by a column of the table: the newest first, the best score first, names by the alphabet."""
     rows = [(run, run.as_row()[column]) for run in runs]
     known, unknown = [row for row in rows if row[1] is not None], [run for run, value in rows if value is None]
-    is_descending = column == "when" or (column in ("miou", "iiou", "loss")
-                                         and comparison.better(column) == "maximize")
+    is_descending = column == "when" or comparison.better(column) == "maximize"
     return [*(run for run, _ in sorted(known, key=lambda row: row[1], reverse=is_descending)), *unknown]
 
 

@@ -1,15 +1,15 @@
 """What the command line may say in short: tasks as words, names of runs, the last run."""
 
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
 from segtrain.config.arguments import quote, read_path
+from segtrain.config.overrides import CONFIG
+from segtrain.config.packaged import list_files
 from segtrain.errors import UserError, did_you_mean
 from segtrain.run.listing import RUNS, SWEEPS, find_last
-from segtrain.run.results import CONFIG
 
-TASKS = sorted(path.name.removesuffix(".yaml") for path in (files("segtrain.conf") / "task").iterdir())
+TASKS = list_files("task")
 INSIDE = ("evaluate", "predict", "export")  # tasks whose output goes into the run that they take the checkpoint from
 COMMANDS = ("runs", "env")  # modules of this package
 MULTIRUN = ("-m", "--multirun")

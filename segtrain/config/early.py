@@ -1,13 +1,12 @@
 """What can be refused before torch is imported, which takes seconds: the classes of the groups need it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
 from segtrain.config.overrides import OPEN_GROUPS
+from segtrain.config.packaged import read_file
 from segtrain.config.schema import Config, DatasetSection
 from segtrain.errors import UserError, show_value
 
@@ -28,7 +27,9 @@ def refuse_early(cfg: Config[Any], choices: Mapping[str, str]) -> None:
         group, _, name = key.partition(".")
         if group not in OPEN_GROUPS or (group == "dataset" and name in DatasetSection.model_fields):
             continue
-        default = _packaged_value(f"{group}/{choices.get(group)}.yaml", name.split("."))
+        default: Any = read_file(group, choices.get(group, ""))
+        for part in name.split("."):
+            default = default.get(part) if isinstance(default, dict) else None
         if isinstance(default, bool | int | float):
             needed = "true or false" if isinstance(default, bool) else "a number"
             raise UserError(f"{key}={value} has the wrong type: it must be {needed}, such as {show_value(default)}.")
@@ -46,12 +47,3 @@ def _given_texts(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
         value = None if parsed is None else parsed.value()
         if parsed is not None and isinstance(value, str) and "${" not in value:
             yield parsed.key_or_group, value
-
-
-def _packaged_value(file: str, keys: Sequence[str]) -> Any:
-    """Return a value of a file of conf/; None if there is no such file or key."""
-    path = files("segtrain.conf") / file
-    found = OmegaConf.to_container(OmegaConf.create(path.read_text())) if path.is_file() else None
-    for key in keys:
-        found = found.get(key) if isinstance(found, dict) else None
-    return found

@@ -4,9 +4,9 @@ import difflib
 import errno
 import re
 from collections.abc import Callable, Iterable, Sequence
-from importlib.resources import files
 from typing import Any
 
+from segtrain.config.packaged import list_files, read_file
 from segtrain.errors import did_you_mean, install_extra
 
 Keys = Callable[[], Iterable[str]]  # returns the keys that exist; called only where one is suggested: it is slow
@@ -92,9 +92,7 @@ def unknown_key(key: str, known_keys: Keys) -> str:
 
 def _files_with(group: str, name: str) -> list[str]:
     """Return the files of a group of conf/ that have a key, the one for users' own data first."""
-    folder = files("segtrain.conf") / group
-    found = [path.name.removesuffix(".yaml") for path in (folder.iterdir() if group and folder.is_dir() else ())
-             if path.name.endswith(".yaml") and re.search(rf"^{re.escape(name)}:", path.read_text(), re.MULTILINE)]
+    found = [file for file in list_files(group) if name in (read_file(group, file) or {})]
     return sorted(found, key=lambda file: (file != "folder", file))
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 
+from segtrain.config.overrides import CONFIG
 from segtrain.errors import UserError
 from segtrain.files import read_yaml_text
 from segtrain.run import directory
-from segtrain.run.results import CONFIG, RESULTS, read_results
+from segtrain.run.results import RESULTS, read_results
 
 RUNS, SWEEPS = "outputs", "multirun"  # where runs and sweeps go unless told otherwise
 

@@ -315,6 +315,5 @@ def log_start(state: TrainingState) -> None:
                f"weight decay {cfg.optim.get('weight_decay')} on kernels only": cfg.train.weight_decay_on == "kernels"}
     if any(options.values()):
         log.info("%s", ", ".join(text for text, is_on in options.items() if is_on))
-    log.info("%d steps of %d images%s; run directory %s", state.total_steps,
-             cfg.train.batch_size * cfg.train.accumulate * process_group.world_size(),
+    log.info("%d steps of %d images%s; run directory %s", state.total_steps, state.images_per_step,
              f", going on after step {progress.step}" if progress.step else "", state.run_dir)

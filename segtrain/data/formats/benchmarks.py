@@ -1,6 +1,7 @@
 """Public datasets of images and masks, each with the layout, the values and the void of its own."""
 
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -56,13 +57,13 @@ class Benchmark(FileDataset):
         self.images, self.masks = [images[name] for name in self.names], partners
         self._objects = self.find_objects(split) if with_instances else {}
 
+    @abstractmethod
     def make_rule(self) -> MaskRule:
         """Return how masks become train ids."""
-        raise NotImplementedError
 
+    @abstractmethod
     def find(self, split: str) -> tuple[Files, Files]:
         """Return the images and the masks of a split."""
-        raise NotImplementedError
 
     def find_objects(self, split: str) -> Files:
         """Return the instance maps, where there are any."""
