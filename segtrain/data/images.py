@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from segtrain.data.checks import READ, check
 from segtrain.data.color_masks import find_palette_fault
@@ -142,7 +142,9 @@ def decode(path: Path, convert: Callable[[Image.Image], T]) -> T:
         raise UserError(f"{path} is refused, for its size may be an attack ({_join_lines(error)}): "
                         "cut it into tiles, or remove it.") from error
     except Exception as error:  # broken files raise OSError, SyntaxError, struct.error, zlib.error, ...
-        reason, remedy = explain_file(path) or (_join_lines(error), "replace it, or remove the sample")
+        # Pillow's own words name the open file object, not the file.
+        words = f"it is none of {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else _join_lines(error)
+        reason, remedy = explain_file(path) or (words, "replace it, or remove the sample")
         raise UserError(f"{path} cannot be read as an image ({reason}): {remedy}.") from error
 
 

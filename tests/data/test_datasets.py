@@ -157,7 +157,7 @@ def test_several_images_in_one_file_are_refused(tmp_path, suffix):
 
 def test_a_file_is_not_opened_as_what_programs_are_run_for(tmp_path):
     (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 32\n%%EndComments\n")
-    with refused(tmp_path / "x.png", "cannot identify"):
+    with refused(tmp_path / "x.png", "it is none of PNG"):
         read_image(tmp_path / "x.png")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from segtrain.data.checks import READ, check
 from segtrain.data.formats import raster
@@ -328,7 +328,8 @@ def _draw_encoded(shape: Encoded, width: int, height: int, where: str) -> Patch:
                 raise ValueError(f"it is {image.width}x{image.height}")
             values = np.array(image.getchannel("A") if "A" in image.getbands() else image)
     except (binascii.Error, zlib.error, ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{where}: its mask cannot be read as a PNG ({str(error)[:100]}): export it again.") from error
+        reason = "it is none" if isinstance(error, UnidentifiedImageError) else str(error)[:100]
+        raise UserError(f"{where}: its mask cannot be read as a PNG ({reason}): export it again.") from error
     mask = np.asarray(values > 0 if values.ndim == 2 else (values > 0).any(-1))
     if shape.box is not None and mask.shape != shape.box[::-1]:
         raise UserError(f"{where}: its mask is {mask.shape[1]}x{mask.shape[0]}, but its box {shape.box[0]}x"
