@@ -143,7 +143,8 @@ def decode(path: Path, convert: Callable[[Image.Image], T]) -> T:
                         "cut it into tiles, or remove it.") from error
     except Exception as error:  # broken files raise OSError, SyntaxError, struct.error, zlib.error, ...
         # Pillow's own words name the open file object, not the file.
-        words = f"it is none of {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else _join_lines(error)
+        known = not isinstance(error, UnidentifiedImageError)
+        words = _join_lines(error) if known else f"it is none of {', '.join(FORMATS)}"
         reason, remedy = explain_file(path) or (words, "replace it, or remove the sample")
         raise UserError(f"{path} cannot be read as an image ({reason}): {remedy}.") from error
 
