@@ -199,7 +199,7 @@ def group_keys(group, choice):
 
 GROUPS = [(group, choice) for group in ("optim", "scheduler", "loss", "augmentation") for choice in choices(group)]
 GROUPS += [("dataset", "streets"), ("model", "linknet"), ("model", "unet"), ("model", "fcn8"), ("model", "segnet"),
-           ("model", "fc_densenet56"), ("model", "fc_densenet121"), ("model", "torchvision/fcn_resnet50")]
+           ("model", "fc_densenet56"), ("model", "torchvision/fcn_resnet50")]
 FAST = ("rmsprop", "poly", "cross_entropy_dice", "crop_flip", "streets", "linknet")  # one of each group
 every_choice = pytest.mark.parametrize(("group", "choice"), [
     pytest.param(*row, id="=".join(row), marks=() if row[1] in FAST else pytest.mark.slow) for row in GROUPS])

@@ -85,7 +85,7 @@ def whole_run(tmp_path_factory):
 
 @pytest.mark.slow
 def test_evaluation_is_exactly_that_of_one_process(segtrain, tmp_path):
-    """Seven images of two sizes make five batches, which two and three processes share unevenly."""
+    """Seven images of two sizes make five batches, which three processes share unevenly."""
     data = folder(tmp_path / "data", 2, 7, sizes=((40, 56), (40, 56), (40, 56), (48, 56)))
     assert segtrain(*data, "dataset.instances=components", "train.batch_size=2", "train.epochs=1",
                     f"hydra.run.dir={tmp_path / 'run'}") == 0
@@ -94,11 +94,10 @@ def test_evaluation_is_exactly_that_of_one_process(segtrain, tmp_path):
     alone = results(tmp_path / "1")
     assert alone["num_images"] == 7
     assert alone["iiou"] is not None
-    for number in (2, 3):
-        job = ranks.start(tmp_path / "said", number, *evaluate, f"hydra.run.dir={tmp_path / str(number)}")
-        assert job.wait() == [0] * number, job.everything()
-        assert results(tmp_path / str(number)) == alone
-        assert all(job.said(rank) == "" for rank in range(1, number))
+    job = ranks.start(tmp_path / "said", 3, *evaluate, f"hydra.run.dir={tmp_path / '3'}")
+    assert job.wait() == [0, 0, 0], job.everything()
+    assert results(tmp_path / "3") == alone
+    assert job.said(1) == job.said(2) == ""
 
 
 @pytest.mark.slow

@@ -161,12 +161,12 @@ def test_benchmark_without_training_in_bf16(segtrain):
 
 @pytest.mark.slow
 def test_several_networks_in_one_table(segtrain, capsys):
-    sweep = ("-m", *QUICK, "model.encoder=resnet50,resnet18,resnet81", "task.train=false", "hydra.sweep.dir=sweep")
+    sweep = ("-m", *QUICK, "model.encoder=resnet34,resnet18,resnet81", "task.train=false", "hydra.sweep.dir=sweep")
     assert segtrain(*sweep) == 2
     table = capsys.readouterr().out.split("leaderboard: ")[-2].splitlines()[-5:-1]
     assert table[0].split() == ["model.encoder", "params", "GMACs", "ms", "ms", "p95", "images/s", "MiB", "train",
                                 "img/s", "train", "MiB"]
-    assert [line.split()[0] for line in table[1:]] == ["resnet18", "resnet50", "resnet81"]
+    assert [line.split()[0] for line in table[1:]] == ["resnet18", "resnet34", "resnet81"]
     assert "Did you mean 'resnet18'" in table[3]
     # the same sweep sorted anew: nothing is measured again
     before = {path: path.stat().st_mtime_ns for path in Path("sweep").rglob("results.json")}
