@@ -26,7 +26,7 @@ from segtrain.data.transforms import Augmentation, Normalize
 from segtrain.distributed import process_group
 from segtrain.errors import UserError, did_you_mean, list_first
 from segtrain.labels import IGNORE_INDEX
-from segtrain.models.pretrained import IMAGENET
+from segtrain.models.pretrained import IMAGENET, Normalization
 from segtrain.optim import Schedule, group_parameters
 from segtrain.profiling import free_memory
 
@@ -283,9 +283,11 @@ def settle(cfg: Config[TaskT], on: torch.device, *, num_classes: int, cached_in_
         train_steps: Optimizer steps of a training.
         scored_with: The section runtime of the checkpoint that is used, whose scores must come out again.
     """
-    runtime, std = cfg.runtime, cfg.dataset.std
-    if std == "auto":
-        std = encoder_std(cfg) if cfg.model.get("pretrained") else [1.0] * len(cfg.dataset.mean)
+    runtime, mean, std = cfg.runtime, cfg.dataset.mean, cfg.dataset.std
+    if mean == "auto" or std == "auto":
+        expected = encoder_normalization(cfg) if cfg.model.get("pretrained") else None
+        mean = (expected or IMAGENET)[0] if mean == "auto" else mean
+        std = std if std != "auto" else [1.0] * len(mean) if expected is None else expected[1]
     precision: Any = runtime.precision
     channels_last = runtime.channels_last
     if precision == "auto":
@@ -309,7 +311,7 @@ def settle(cfg: Config[TaskT], on: torch.device, *, num_classes: int, cached_in_
     fills = {f"augmentation.{name}.fill_mask": IGNORE_INDEX for name, node in cfg.augmentation.items()
              if isinstance(node, dict) and "fill_mask" not in node and _fills_targets(node, f"augmentation.{name}")}
     return settle_values(cfg, fills | {
-        "dataset.num_classes": num_classes, "dataset.std": std, "runtime.precision": precision,
+        "dataset.num_classes": num_classes, "dataset.mean": mean, "dataset.std": std, "runtime.precision": precision,
         "runtime.channels_last": channels_last,
         "runtime.device": on.type if process_group.is_started() else str(on),  # which one is this process's own matter
         "runtime.workers": workers, "runtime.sync_batchnorm": sync_batchnorm, "runtime.compile": compiles})
@@ -347,11 +349,11 @@ def _fills_targets(node: dict[str, Any], key: str) -> bool:
     return parameter is not None and parameter.default not in (None, IGNORE_INDEX)
 
 
-def encoder_std(cfg: Config[Any]) -> list[float]:
-    """Return the standard deviation that a pretrained encoder expects; ImageNet's where the network does not say."""
+def encoder_normalization(cfg: Config[Any]) -> Normalization:
+    """Return the mean and std that a pretrained encoder expects; ImageNet's where the network does not say."""
     arguments = {name: value for name, value in cfg.model.items() if name != "_target_"}
     normalization = getattr(locate(cfg.model["_target_"], "model"), "normalization", None)
-    return list((normalization(**arguments) if normalization else IMAGENET)[1])
+    return normalization(**arguments) if normalization else IMAGENET
 
 
 def can_compile(on: torch.device) -> bool:

@@ -132,17 +132,19 @@ class DatasetSection(Section):
         "iIoU from instance maps, or from connected regions as components; null: no iIoU")
     cache: AutoOrBool = key("keep decoded images in memory; auto: when they fit")
     crop: Size = key("height and width of training crops, pixels")
-    mean: list[float] = key("for each channel, subtracted from x/255")
+    mean: list[float] | Literal["auto"] = key(
+        "for each channel, subtracted from x/255; auto: ImageNet's, or what a pretrained encoder expects")
     std: list[float] | Literal["auto"] = key(
-        "for each channel, divisor; auto: 1, or ImageNet's with a pretrained encoder")
+        "for each channel, divisor; auto: 1, or what a pretrained encoder expects")
 
     @field_validator("std", mode="before")
     @classmethod
     def _check_std(cls, value: Any, info: ValidationInfo) -> Any:
         mean = info.data.get("mean")
-        if mean is not None and value != "auto" and (not isinstance(value, list) or len(value) != len(mean) or not all(
+        channels = 3 if mean == "auto" else len(mean or ())
+        if channels and value != "auto" and (not isinstance(value, list) or len(value) != channels or not all(
                 type(number) in (int, float) and number > 0 for number in value)):
-            raise ValueError(f"must be auto or a list of {len(mean)} numbers above 0, one for each of dataset.mean")
+            raise ValueError(f"must be auto or a list of {channels} numbers above 0, one for each of dataset.mean")
         return value
 
     @property
@@ -310,6 +312,7 @@ class SettledRuntime(RuntimeSection):
 
 class SettledDataset(DatasetSection):
     num_classes: Count
+    mean: list[float]
     std: list[float]
 
 

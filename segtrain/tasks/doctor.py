@@ -114,7 +114,7 @@ def _write_checked(cfg: Config[DoctorTask], path: Path, num_classes: int, advice
     text = yaml.safe_dump({**cfg.dataset.plain(), **found}, sort_keys=False, allow_unicode=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, f"# Found by task=doctor: {', '.join(found)}. An encoder with ImageNet weights wants ImageNet's\n"
-                     "# values: dataset.mean=[0.485,0.456,0.406] dataset.std=auto\n" + text)
+                     "# values: dataset.mean=auto dataset.std=auto\n" + text)
 
 
 def _draw(cfg: Config[DoctorTask], run_dir: Path, opened: dict[str, Dataset], splits: list[Split]) -> None:

@@ -466,7 +466,7 @@ RUNS = {
     "train.encoder_lr": ("", "null", 0.5), "train.freeze_encoder": ("", "false", "true"),
     "runtime.precision": ("", "fp32", "bf16"), "runtime.device": ("", "cpu", "meta"), "seed": ("", 0, 1),
     "dataset.num_classes": ("", 11, 5), "dataset.instances": ("", "maps", "null"),
-    "dataset.crop": ("", "[32,32]", "[32,48]"), "dataset.mean": ("", "[0.5,0.5,0.5]", "[0.1,0.5,0.5]"),
+    "dataset.crop": ("", "[32,32]", "[32,48]"), "dataset.mean": ("", "auto", "[0.1,0.5,0.5]"),
     "dataset.std": ("", "auto", "[0.2,0.5,0.5]"), "resume": ("", "null", "elsewhere"),
 }
 OUTCOMES: dict = {}  # by their config: the first value is the default one for most keys

@@ -16,6 +16,7 @@ from segtrain.config.check import replace_values
 from segtrain.config.instantiate import call, check_trust
 from segtrain.config.overrides import OPEN_GROUPS, walk
 from segtrain.errors import UserError
+from segtrain.models.pretrained import IMAGENET
 
 CONF = Path(__file__).parents[2] / "conf"
 CPU = torch.device("cpu")
@@ -362,12 +363,19 @@ def test_auto_compiles_long_runs_on_gpus(monkeypatch):
     assert settled("runtime.precision=fp32", **gpu).runtime.compile is False
 
 
-def test_auto_std_is_that_of_the_pretrained_weights():
-    assert list(settled("model.pretrained=IMAGENET1K_V1").dataset.std) == [0.229, 0.224, 0.225]
-    assert list(settled("model.pretrained=weights.pth").dataset.std) == [0.229, 0.224, 0.225]
-    assert list(settled("model=fcn8", "model.batch_norm=false",
-                        "model.pretrained=IMAGENET1K_FEATURES").dataset.std) == [1 / 255] * 3
-    assert list(settled("model.pretrained=IMAGENET1K_V1", "dataset.std=[1,1,1]").dataset.std) == [1, 1, 1]
+@pytest.mark.parametrize(("overrides", "mean", "std"), [
+    ([], IMAGENET[0], [1, 1, 1]),
+    (["model.pretrained=IMAGENET1K_V1"], *IMAGENET),
+    (["model.pretrained=weights.pth"], *IMAGENET),
+    (["model=fcn8", "model.batch_norm=false", "model.pretrained=IMAGENET1K_FEATURES"],
+     [0.48235, 0.45882, 0.40784], [1 / 255] * 3),
+    (["model.pretrained=IMAGENET1K_V1", "dataset.std=[1,1,1]"], IMAGENET[0], [1, 1, 1]),
+    (["model.pretrained=IMAGENET1K_V1", "dataset.mean=[0,0,0]"], [0, 0, 0], IMAGENET[1]),
+])
+def test_auto_mean_and_std_are_those_of_the_pretrained_weights(overrides, mean, std):
+    dataset = settled(*overrides).dataset
+    assert dataset.mean == pytest.approx(mean, abs=1e-4)
+    assert dataset.std == pytest.approx(std)
 
 
 def test_cache(monkeypatch):
