@@ -1,5 +1,6 @@
 """What networks share: their interface, and blocks for padding, unpooling and initialisation."""
 
+import difflib
 from collections.abc import Iterable
 from typing import Literal
 
@@ -8,15 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Output = Tensor | dict[str, Tensor | dict[str, Tensor]]  # of a network, see `SegmentationNetwork`
+MOST_NAMED = 40  # names in a message
 MIN_SIZE = 32  # the smallest height and width that every network takes
 
 
 class UnknownNameError(ValueError):
-    """An argument names something that does not exist."""
+    """An argument names something that does not exist; of many known names the message has the nearest five."""
 
     def __init__(self, what: str, name: str, known: Iterable[str]):
         self.name, self.known = name, list(known)
-        super().__init__(f"unknown {what} {name!r}: choose one of {', '.join(self.known)}.")
+        shown = self.known if len(self.known) <= MOST_NAMED else (
+            difflib.get_close_matches(name, self.known, n=5, cutoff=0.0))
+        among = "" if shown == self.known else f"the nearest of {len(self.known)}: "
+        super().__init__(f"unknown {what} {name!r}: choose one of {among}{', '.join(shown)}.")
 
 
 class SegmentationNetwork(nn.Module):

@@ -36,7 +36,7 @@ class ResNetEncoder(nn.Module):
         super().__init__()
         if name not in RESNETS:
             raise UnknownNameError("encoder", name, RESNETS)
-        self.channels = RESNETS[name]
+        self.channels, self.strides = RESNETS[name], (4, 4, 8, 16, 32)
         resnet = get_model(name, weights=None)
         self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4

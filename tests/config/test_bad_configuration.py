@@ -351,7 +351,7 @@ OTHER = {
     "augmentation.crop.pad_if_needed": False, "augmentation.crop.fill_mask": 3, "augmentation.blur.p": 1.0,
     "augmentation.light.p": 0.1,
     "augmentation.blur.sigma_limit": [3.0, 4.0], "dataset.height": 64, "dataset.width": 96, "dataset.num_train": 3,
-    "dataset.num_val": 3, "model.depth": {56: 67, 121: 169},
+    "dataset.num_val": 3, "model.depth": {56: 67, 121: 169}, "model.batch_norm": {None: True, True: False, False: True},
 }
 
 

@@ -61,7 +61,7 @@ def test_unpooled_maxima_stand_where_they_stood():
 def test_unet_has_the_channels_of_the_paper():
     with torch.device("meta"):
         model = UNet(2)
-    modules = [*(f"encoder.{i}" for i in range(4)), "bottom", *(f"decoder.{i}" for i in range(4)), "head"]
+    modules = [*(f"encoder.{i}" for i in range(5)), *(f"decoder.{i}" for i in range(4)), "head"]
     assert shapes_inside(model, modules, 64, 96) == [
         (64, 64, 96), (128, 32, 48), (256, 16, 24), (512, 8, 12),
         (1024, 4, 6),
@@ -76,7 +76,7 @@ def test_unet_has_the_channels_of_the_paper():
 def test_signals_survive_a_new_unet_without_batch_norm():
     torch.manual_seed(0)
     model, spreads = UNet(5, width=16), []
-    for block in [*model.encoder, model.bottom, *model.decoder]:
+    for block in [*model.encoder, *model.decoder]:
         block.register_forward_hook(lambda module, arguments, output: spreads.append(output.std().item()))
     spreads.append(model(images(2, 3, 64, 64)).std().item())
     assert min(spreads) > 0.3
