@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from segtrain.config.check import expected
 from segtrain.config.compose import compose_config
 from segtrain.config.overrides import flatten
-from segtrain.config.schema import TASKS, Config, DatasetSection, RuntimeSection, Section, TrainSection
+from segtrain.config.schema import TASKS, Config, DatasetSection, FoldsSection, RuntimeSection, Section, TrainSection
 from segtrain.errors import show_value
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +36,10 @@ def key_tables() -> str:
     parts = [_table("Top level", "", top, defaults)]
     for name, section in (("train", TrainSection), ("runtime", RuntimeSection)):
         parts.append(_table(f"`{name}`", f"{name}.", section.model_fields, defaults))
-    parts.append(_table("`dataset`: keys of every dataset", "dataset.", DatasetSection.model_fields, {}))
+    of_datasets = {name: field for name, field in DatasetSection.model_fields.items() if name != "folds"}
+    parts.append(_table("`dataset`: keys of every dataset", "dataset.", of_datasets, {}))
+    parts.append(_table("`dataset.folds`: what `dataset.fold` is one of", "dataset.folds.", FoldsSection.model_fields,
+                        defaults))
     for name, task in TASKS.items():
         own = {key: field for key, field in task.model_fields.items() if key != "name"}
         if own:

@@ -1,5 +1,6 @@
 """The only file that turns config sections into objects, and resolves every `auto`, once: the run keeps the values."""
 
+import functools
 import importlib.util
 import inspect
 import logging
@@ -8,6 +9,7 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import albumentations
@@ -20,7 +22,8 @@ from segtrain.config.check import settle_values
 from segtrain.config.instantiate import call, guarded, locate, target_parameters
 from segtrain.config.overrides import walk
 from segtrain.config.schema import Config, DatasetSection, Settled, TaskT
-from segtrain.data.base import Cached, Dataset, Subset
+from segtrain.data.base import Cached, Dataset, take_first
+from segtrain.data.folds import SPLITS, pick_fold
 from segtrain.data.probe import check_dataset
 from segtrain.data.transforms import Augmentation, Normalize
 from segtrain.distributed import process_group
@@ -41,7 +44,7 @@ COMPILE_FROM_PIXELS = 5e9
 
 
 def dataset(cfg: Config[Any], split: str, *, targets_only: bool = False, skip_without_mask: bool = False) -> Dataset:
-    """Build one split of cfg.dataset, reduced to train.num_images where it is the training split.
+    """Build one split of cfg.dataset, of dataset.fold if that is set, reduced to train.num_images if it is train.
 
     With `targets_only` images may be missing where the class can do so: only targets will be read; with
     `skip_without_mask` images without a mask are left out even if dataset.skip_without_mask is false.
@@ -49,6 +52,25 @@ def dataset(cfg: Config[Any], split: str, *, targets_only: bool = False, skip_wi
     Raises:
         UserError: If the data is not there, or cfg.dataset.num_classes differs from the classes found.
     """
+    section, folds = cfg.dataset, cfg.dataset.folds
+    build_split = functools.partial(_split, cfg, targets_only=targets_only, skip_without_mask=skip_without_mask)
+    built: Dataset
+    if split in SPLITS and (section.fold is not None or folds.lists is not None):
+        base = Path(section.arguments.get("root") or ".").expanduser()
+        built = pick_fold({name: build_split(name) for name in dict.fromkeys(folds.of)}, split, section.fold, base,
+                          **folds.model_dump(exclude={"of"}))
+    else:
+        built = build_split(split)
+    if split == "train" and cfg.train.num_images is not None:
+        if cfg.train.num_images > len(built.names):
+            raise UserError(f"train.num_images={cfg.train.num_images}, but the training split has "
+                            f"{len(built.names)} images: lower it.")
+        return take_first(built, cfg.train.num_images)
+    return built
+
+
+def _split(cfg: Config[Any], split: str, *, targets_only: bool, skip_without_mask: bool) -> Dataset:
+    """Build one of the dataset's own splits."""
     node = {"_target_": cfg.dataset.target, **cfg.dataset.arguments}
     given: dict[str, Any] = {"split": split}
     accepted = target_parameters(node, "dataset")
@@ -69,11 +91,6 @@ def dataset(cfg: Config[Any], split: str, *, targets_only: bool = False, skip_wi
         raise UserError(f"dataset.num_classes={num_classes}, but the dataset has {len(built.labels)} classes "
                         f"({list_first([label.name for label in built.labels], 20)}): set dataset.num_classes="
                         f"{len(built.labels)} or null, or correct the class table.")
-    if split == "train" and cfg.train.num_images is not None:
-        if cfg.train.num_images > len(built.names):
-            raise UserError(f"train.num_images={cfg.train.num_images}, but the training split has "
-                            f"{len(built.names)} images: lower it.")
-        return Subset(built, cfg.train.num_images)
     return built
 
 

@@ -118,6 +118,19 @@ class RuntimeSection(Section):
     trusted: list[str] = key("your own packages that a checkpoint's config may name, as [mypkg]")
 
 
+class FoldsSection(Section):
+    k: Annotated[int, Field(ge=2, lt=2**31)] = key("how many folds")
+    by: Literal["auto", "random", "sequence", "stratified"] = key(
+        "random: single images, or groups; sequence: stretches in the order of the names, as of videos; stratified: "
+        "classes spread evenly over the folds; auto: sequence for videos (camvid, cityscapes, a2d2, rugd), else random")
+    group: Text | None = key('"(.+)_[0-9]+": images for whose names it gives the same text are in one fold')
+    of: Annotated[list[str], Field(min_length=1)] = key("the splits whose images are shared out")
+    seed: CountOrZero = key("of the folds; apart from the training's seed, so that scores stay comparable")
+    lists: Text | None = key(
+        '"folds/{fold}_{split}.txt": lists of names below dataset.root that say what is in train and val; without '
+        "{split} they list val, and train is the rest")
+
+
 class DatasetSection(Section):
     """What the files of conf/dataset hold: the same keys for every dataset, and the arguments of its class."""
 
@@ -128,6 +141,9 @@ class DatasetSection(Section):
     class_map: dict[Text, Text] | None = key(
         "{old: new}: a checkpoint's classes that have other names in this dataset; null: none")
     split: Text = key("the split that evaluate reads")
+    fold: CountOrZero | None = key(
+        "cross-validation: which fold of dataset.folds is val, from 0, train being the others; null: the dataset's own")
+    folds: FoldsSection
     instances: Literal["maps", "components"] | None = key(
         "iIoU from instance maps, or from connected regions as components; null: no iIoU")
     cache: AutoOrBool = key("keep decoded images in memory; auto: when they fit")
@@ -151,6 +167,13 @@ class DatasetSection(Section):
     def arguments(self) -> dict[str, Any]:
         """The arguments of the dataset's own class."""
         return dict(self.model_extra or {})
+
+    def name_fold(self, split: str) -> int | str | None:
+        """Return what tells train and val from those of other folds: a number, or the frames that camvid holds out."""
+        if split not in ("train", "val"):
+            return None
+        held = self.arguments.get("holdout")
+        return self.fold if self.fold is not None or held is None else show_value(held)
 
 
 class TaskSection(Section):

@@ -41,6 +41,7 @@ class Dataset(ABC):
             begin with the sample's name. Empty: predictions hold train ids.
         prediction_ending: What the file names of saved predictions have after the sample's name.
         prediction_palette: A palette for saved predictions, (red, green, blue) for each value.
+        is_sequence: Whether neighbours in the order of the names are frames of one video, which folds keep together.
     """
 
     labels: tuple[Label, ...]
@@ -49,6 +50,7 @@ class Dataset(ABC):
     file_labels: tuple[Label, ...] = ()
     prediction_ending: str = ""
     prediction_palette: Sequence[Sequence[int]] | None = None
+    is_sequence: bool = False
 
     @abstractmethod
     def read(self, index: int) -> Sample:
@@ -127,25 +129,35 @@ class View(Dataset):
         self.dataset = dataset
         self.labels, self.names, self.class_sizes = dataset.labels, dataset.names, dataset.class_sizes
         self.file_labels, self.prediction_ending = dataset.file_labels, dataset.prediction_ending
-        self.prediction_palette = dataset.prediction_palette
+        self.prediction_palette, self.is_sequence = dataset.prediction_palette, dataset.is_sequence
+
+    def source(self, index: int) -> tuple[Dataset, int]:
+        """Return the dataset that a sample is from, and its number there."""
+        return self.dataset, index
 
     def read(self, index: int) -> Sample:
-        return self.dataset.read(index)
+        dataset, place = self.source(index)
+        return dataset.read(place)
 
     def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        return self.dataset.read_target(index)
+        dataset, place = self.source(index)
+        return dataset.read_target(place)
 
     def paths(self, index: int) -> tuple[Path | None, Path | None]:
-        return self.dataset.paths(index)
+        dataset, place = self.source(index)
+        return dataset.paths(place)
 
     def list_files(self, index: int) -> list[Path]:
-        return self.dataset.list_files(index)
+        dataset, place = self.source(index)
+        return dataset.list_files(place)
 
     def orientation(self, index: int) -> int:
-        return self.dataset.orientation(index)
+        dataset, place = self.source(index)
+        return dataset.orientation(place)
 
     def locate(self, index: int) -> str:
-        return self.dataset.locate(index)
+        dataset, place = self.source(index)
+        return dataset.locate(place)
 
     def remarks(self) -> list[str]:
         return self.dataset.remarks()
@@ -171,9 +183,28 @@ class Cached(View):
         return sample
 
 
-class Subset(View):
-    """The first samples of a dataset."""
+class Picked(View):
+    """Some samples of one or several datasets, which have the same classes.
 
-    def __init__(self, dataset: Dataset, num_samples: int) -> None:
-        super().__init__(dataset)
-        self.names = dataset.names[:num_samples]
+    Args:
+        samples: The dataset and the number there of each sample, which has the same name as there.
+        remarks: What the user should know, beside what the datasets remark.
+    """
+
+    def __init__(self, samples: Sequence[tuple[Dataset, int]], remarks: Sequence[str] = ()) -> None:
+        super().__init__(samples[0][0])
+        self._samples, self._remarks = list(samples), remarks
+        self.names = [dataset.names[index] for dataset, index in samples]
+
+    def source(self, index: int) -> tuple[Dataset, int]:
+        return self._samples[index]
+
+    def remarks(self) -> list[str]:
+        told = [remark for dataset in dict.fromkeys(dataset for dataset, _ in self._samples)
+                for remark in dataset.remarks()]
+        return [*self._remarks, *dict.fromkeys(told)]
+
+
+def take_first(dataset: Dataset, num_samples: int) -> Picked:
+    """Return the first samples of a dataset."""
+    return Picked([(dataset, index) for index in range(num_samples)])

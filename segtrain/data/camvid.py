@@ -148,6 +148,8 @@ class CamVid(FileDataset):
     split whose images are missing is made of its labels.
     """
 
+    is_sequence = True
+
     def __init__(self, split: str, root: str | None = None, splits: str = "official", seed: int = 0,
                  num_train: int | None = None, num_val: int | None = None, merge: str = "segnet",
                  include_void: bool = False, holdout: str | Sequence[str] | None = None,

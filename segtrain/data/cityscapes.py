@@ -91,6 +91,7 @@ class Cityscapes(Dataset):
     """
 
     prediction_ending = "_pred_labelIds"  # as the official script's own examples; it asks for <name>*.png
+    is_sequence = True
 
     def __init__(self, split: str, root: str | None = None, cities: list[str] | None = None,
                  skip_without_mask: bool = False, targets_only: bool = False) -> None:

@@ -136,10 +136,11 @@ def read_names(path: Path, key: str) -> list[str]:
 
 
 @check(LISTED, "names that are of no image, or of several")
-def pick_names(images: dict[str, Path], names: dict[str, str], wanted: list[str], path: Path) -> dict[str, Path]:
+def pick_names(images: dict[str, Path], names: dict[str, str], wanted: list[str], path: Path,
+               key: str = "dataset.images") -> dict[str, Path]:
     """Pick the images of a list of names, with or without suffix, or of the ends of those: a/b/x, b/x, or x.
 
-    `images` and `names` are those of `find_images`.
+    `images` and `names` are those of `find_images`; `key` is the setting that says where the images are.
     """
     owners: dict[str, list[str]] = {}
     for identity in images:
@@ -160,7 +161,7 @@ def pick_names(images: dict[str, Path], names: dict[str, str], wanted: list[str]
             missing.append(name)
     if missing:
         raise UserError(f"{len(missing)} of the {len(wanted)} names in {path} are not images, the first is "
-                        f"{missing[0]}: correct the list, add the image, or check dataset.images.", missing)
+                        f"{missing[0]}: correct the list, add the image, or check {key}.", missing)
     return picked
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from segtrain.data.checks import LISTED, SETTINGS, check
 from segtrain.errors import UserError
@@ -25,7 +25,7 @@ def split_off(names: Sequence[str], split: str, val_fraction: float, test_fracti
     if split not in splits:
         raise UserError(f"dataset.split={split}: dataset.val_fraction makes the splits train and val, "
                         "dataset.test_fraction makes test.")
-    of = {name: _find_group(name, pattern) for pattern in [_compile(group)] for name in names}
+    of = dict(zip(names, find_groups(names, group), strict=True))
     sizes = Counter(of.values())
     if len(sizes) < len(splits):
         raise UserError(f"{len(splits)} splits need {len(splits)} groups of images at least, but all {len(names)} are "
@@ -35,11 +35,11 @@ def split_off(names: Sequence[str], split: str, val_fraction: float, test_fracti
     for number, (name, fraction) in enumerate(zip(splits[1:], fractions, strict=True), 1):
         spare = len(splits) - 1 - number  # groups that the splits after this one need, besides train's one
         free = order[len(taken):len(order) - 1 - spare]
-        taken |= dict.fromkeys(_take_groups(free, sizes, fraction * len(names)), name)
+        taken |= dict.fromkeys(take_groups(free, sizes, fraction * len(names)), name)
     return [name for name in names if taken.get(of[name], "train") == split]
 
 
-def _take_groups(order: Sequence[str], sizes: Counter[str], wanted: float) -> Sequence[str]:
+def take_groups(order: Sequence[str], sizes: Mapping[str, int], wanted: float) -> Sequence[str]:
     """Return as many of the first groups, at least one, as come nearest to a number of images."""
     taken, best, distance = 0, 1, float("inf")
     for number, name in enumerate(order, 1):
@@ -49,26 +49,29 @@ def _take_groups(order: Sequence[str], sizes: Counter[str], wanted: float) -> Se
     return order[:best]
 
 
-@check(SETTINGS, "dataset.group that is not a regular expression with one group")
-def _compile(group: str | None) -> re.Pattern[str] | None:
+@check(LISTED, "names without the group of dataset.group or dataset.folds.group")
+def find_groups(names: Sequence[str], group: str | None, key: str = "dataset.group") -> list[str]:
+    """Return the group of each name: what a regular expression with one group finds there; None: the name itself."""
+    pattern = _compile(group, key)
+    if pattern is None:
+        return list(names)
+    found = [(name, pattern.search(name)) for name in names]
+    alone = next((name for name, match in found if match is None or match[1] is None), None)
+    if alone is not None:
+        raise UserError(f"{key}={group} is not found in the name {alone}: every image needs its group; names are paths "
+                        "without suffix.")
+    return [match[1] for _, match in found if match is not None]
+
+
+@check(SETTINGS, "dataset.group or dataset.folds.group that is not a regular expression with one group")
+def _compile(group: str | None, key: str) -> re.Pattern[str] | None:
     if group is None:
         return None
     try:
         pattern = re.compile(group)
     except (re.error, RecursionError, OverflowError) as error:
-        raise UserError(f"dataset.group={group} is not a regular expression ({error}).") from error
+        raise UserError(f"{key}={group} is not a regular expression ({error}).") from error
     if pattern.groups != 1:
-        raise UserError(f"dataset.group={group} must have one group in brackets, as in \"(.+)_[0-9]+\"; it has "
+        raise UserError(f"{key}={group} must have one group in brackets, as in \"(.+)_[0-9]+\"; it has "
                         f"{pattern.groups}.")
     return pattern
-
-
-@check(LISTED, "names without the group of dataset.group")
-def _find_group(name: str, pattern: re.Pattern[str] | None) -> str:
-    if pattern is None:
-        return name
-    found = pattern.search(name)
-    if found is None or found[1] is None:
-        raise UserError(f"dataset.group={pattern.pattern} is not found in the name {name}: every image needs its "
-                        "group; names are paths without suffix.")
-    return found[1]

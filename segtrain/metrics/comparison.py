@@ -1,11 +1,14 @@
 """Compare two results: which score is better, and whether they may be compared at all."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-SAME = ("dataset", "split", "num_images", "policy.num_classes", "policy.ignore_index", "policy.resolution",
+import numpy as np
+
+SAME = ("dataset", "split", "fold", "num_images", "policy.num_classes", "policy.ignore_index", "policy.resolution",
         "policy.accumulated_over", "policy.absent_class")
+OF_FOLD = ("fold", "num_images")  # in which the folds of one cross-validation differ
 SAME_FOR_IIOU = ("iiou_source", "policy.class_sizes")  # which change no other score
 MAXIMIZED = ("miou", "iiou", "macc", "pacc", "fwiou", "mprecision", "mdice", "boundary_miou", "category_miou",
              "category_iiou", "images_per_second", "train_images_per_second")  # all other figures are better when lower
@@ -26,9 +29,14 @@ def is_better(results: Mapping[str, Any], best: Mapping[str, Any] | None, score:
     return results[score] < best[score] if better(score) == "minimize" else results[score] > best[score]
 
 
-def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Return why the scores of two results.json, iIoU aside, cannot be compared, and the keys that only one has."""
-    differing, unknown = _differences(first, second, SAME)
+def differences(first: Mapping[str, Any], second: Mapping[str, Any], *,
+                across_folds: bool = False) -> tuple[list[str], list[str]]:
+    """Return why the scores of two results.json, iIoU aside, cannot be compared, and the keys that only one has.
+
+    With `across_folds` those of two folds can: their images differ, but they stand in one table and in one mean.
+    """
+    are_folds = across_folds and first.get("fold") is not None and second.get("fold") is not None
+    differing, unknown = _differences(first, second, tuple(key for key in SAME if not are_folds or key not in OF_FOLD))
     if list(first["iou_per_class"]) != list(second["iou_per_class"]):
         only = [[name for name in one["iou_per_class"] if name not in other["iou_per_class"]]
                 for one, other in ((first, second), (second, first))]
@@ -36,6 +44,15 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[li
                else "in another order")
         differing.insert(0, f"classes ({how})")
     return differing, unknown
+
+
+def pool_miou(results: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the mIoU of the confusion matrices of several results.json added up, as of the folds of a validation."""
+    matrix = np.array([each["confusion_matrix"] for each in results], np.int64).sum(0)
+    targets = matrix.sum(1) + np.array([each["predicted_void"] for each in results], np.int64).sum(0)
+    correct = np.diag(matrix)
+    union = targets + matrix.sum(0) - correct
+    return float((correct[union > 0] / union[union > 0]).mean()) if union.any() else None
 
 
 def iiou_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[list[str], list[str]]:

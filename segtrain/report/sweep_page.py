@@ -17,7 +17,7 @@ from segtrain.report.read_run import Run, is_run, read_run
 from segtrain.report.render import NAME, write_page
 from segtrain.report.run_page import explain_policy
 from segtrain.sweep import leaderboard
-from segtrain.sweep.table import format_spread
+from segtrain.sweep.table import format_spread, name_repeats
 
 
 @dataclass
@@ -142,12 +142,12 @@ def _find_monitor(jobs: Sequence[Job]) -> leaderboard.Column:
     return leaderboard.sort_column(asked, "train")
 
 
-def _summarize_seeds(jobs: Sequence[Job], sort: str) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the keys that jobs of one table differ in, except the seed, and their figures over the seeds."""
+def _summarize_repeats(jobs: Sequence[Job], sort: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the keys that jobs of one table differ in, seeds and folds aside, and their figures over those."""
     rows = [{"task": "train", "status": "done", "settings": job.settings, "sort": sort, **job.results}
             for job in jobs if job.settings and job.status == "finished"]
-    keys = [key for key in leaderboard.find_differing_keys(rows) if key != "seed"]
-    return keys, leaderboard.summarize_seeds(rows)
+    keys = [key for key in leaderboard.find_differing_keys(rows) if key not in leaderboard.REPEATS]
+    return keys, leaderboard.summarize_repeats(rows, lambda row: row)
 
 
 def _group_comparable(jobs: Sequence[Job]) -> list[list[Job]]:
@@ -157,7 +157,7 @@ def _group_comparable(jobs: Sequence[Job]) -> list[list[Job]]:
         if not job.results:
             continue
         for group in groups:
-            if not comparison.differences(group[0].results, job.results)[0]:
+            if not comparison.differences(group[0].results, job.results, across_folds=True)[0]:
                 group.append(job)
                 break
         else:
@@ -169,7 +169,8 @@ def _explain_groups(groups: Sequence[Sequence[Job]]) -> list[str]:
     """Explain for each group but the first what differs from the most similar group before it."""
     explained = []
     for number, group in enumerate(groups[1:], 2):
-        found = [comparison.differences(other[0].results, group[0].results)[0] for other in groups[:number - 1]]
+        found = [comparison.differences(other[0].results, group[0].results, across_folds=True)[0]
+                 for other in groups[:number - 1]]
         nearest = min(range(len(found)), key=lambda place: len(found[place]))
         names = list_first([job.name for job in group], 3)
         explained.append(f"Table {number} ({names}) is apart from table {nearest + 1}: {'; '.join(found[nearest])}.")
@@ -194,16 +195,19 @@ def _title(jobs: Sequence[Job]) -> str:
 def _gather(number: int, jobs: Sequence[Job]) -> dict[str, Any]:
     """Gather what sweep.html shows of jobs that were scored alike."""
     first = jobs[0].results
+    counts = [job.results.get("num_images", 0) for job in jobs]
+    sizes = sorted({min(counts), max(counts)})  # folds differ by an image
     drawn = {job.name: job.run for job in jobs if job.run is not None and job.run.epochs}
     drawn = dict(islice(drawn.items(), MOST_LINES))
     monitor = _find_monitor(jobs)
     columns = [column for column in leaderboard.SCORES if any(job.results.get(column.name) is not None for job in jobs)
                and (column.name not in ("pacc", "fwiou") or column.name == monitor.name)]
-    seed_keys, over_seeds = _summarize_seeds(jobs, monitor.name)
+    repeat_keys, repeats = _summarize_repeats(jobs, monitor.name)
     return {
-        "number": number, "name": _title(jobs), "num_images": first.get("num_images"),
+        "number": number, "name": _title(jobs), "num_images": " to ".join(map(str, sizes)),
         "policy": explain_policy(first), "jobs": jobs, "has_overrides": any(job.overrides for job in jobs),
-        "monitor": monitor, "seed_keys": seed_keys, "over_seeds": over_seeds, "mean_and_std": format_spread,
+        "monitor": monitor, "repeat_keys": repeat_keys, "repeats": repeats, "over": name_repeats(repeats),
+        "mean_and_std": format_spread,
         "has_open": any(job.status != "finished" for job in jobs), "columns": columns,
         "classes": list(first["iou_per_class"]), "charts": _charts(number, list(drawn.values())),
         "swatches": {name: draw_swatch(style) for style, name in enumerate(drawn)},

@@ -48,6 +48,7 @@ class Results(Part):
     task: Text = ""
     dataset: Text = ""
     split: Text = ""
+    fold: Count | Text | None = None
     epoch: Count | None = None
     step: Count | None = None
     checkpoint: Text | None = None

@@ -150,7 +150,8 @@ def results_table(results: Mapping[str, Any]) -> str:
         ends = results["miou_interval"]
         spread = "" if ends is None else ", mIoU of resampled images {} to {} % (95 %)".format(*map(percent, ends))
         lines.append(f"expected calibration error {percent(results['ece'])} %{spread}")
-    lines.append(f"{results['num_images']} images of {results['dataset']} {results['split']}, "
+    fold = "" if results.get("fold") is None else f" (fold {results['fold']})"
+    lines.append(f"{results['num_images']} images of {results['dataset']} {results['split']}{fold}, "
                  "one confusion matrix over all of them")
     if results["iiou_source"] is None:
         lines.append("iIoU: not defined, there are no instance maps; "

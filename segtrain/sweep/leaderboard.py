@@ -20,6 +20,8 @@ from segtrain.terminal import percent
 
 NAME = "leaderboard.json"
 SEEDS = "leaderboard_seeds.json"  # a file of its own: NAME is a list of jobs
+# Keys whose values repeat one training, and what the values are called.
+REPEATS = {"seed": "seeds", "dataset.fold": "folds", "dataset.holdout": "folds"}
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def update(sweep_dir: Path, run_dir: Path, task: str, overrides: Sequence[str], 
                 for placed in sort_rows([row for row in [*others, row] if row["task"] == name], name)]
         write_text(path, json.dumps(rows, indent=1) + "\n")
         write_text(path.with_suffix(".csv"), _csv(rows))
-        seeds = summarize_seeds(rows)
+        seeds = summarize_repeats(rows, lambda row: read_results(sweep_dir / row["job"]))
         if seeds:
             write_text(sweep_dir / SEEDS, json.dumps(seeds, indent=1) + "\n")
         else:
@@ -154,34 +156,55 @@ def sort_rows(rows: Sequence[dict[str, Any]], task: str) -> list[dict[str, Any]]
     return sorted(rows, key=place)
 
 
-def summarize_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Summarize the jobs that differ in their seed alone, best mean first; those without scores are left out.
+def summarize_repeats(rows: Sequence[Mapping[str, Any]],
+                      read: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Summarize the jobs that differ in seed and fold alone, best mean first; those without scores are left out.
+
+    Args:
+        rows: The jobs.
+        read: Returns the results.json of a row; of folds the confusion matrices are added up.
 
     Returns:
-        A mapping for each group of such jobs: `settings` without the seed, `table`, `seeds`, `failed` (how many jobs),
-        and under each figure's name `mean`, `std` (of the sample: divided by n - 1; None for one value) and `n`, over
-        the jobs for which it is defined. Nothing if no group has two seeds.
+        A mapping for each group of such jobs: `settings` without seed and fold, `table`, `seeds`, `folds`, `failed`
+        (how many jobs), under each figure's name `mean`, `std` (of the sample: divided by n - 1; None for one value)
+        and `n`, over the jobs for which it is defined, and `pooled_miou`, of the added matrices of all its jobs; None
+        without folds. Nothing if no group has two seeds or two folds.
     """
     scored = [row for row in rows if columns_of(row["task"]) is SCORES]
-    failed = [_without_seed(row) for row in scored if row["status"] == "failed"]
+    failed = [_without_repeats(row) for row in scored if row["status"] == "failed"]
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in scored:
         if row["status"] == "done":
-            groups.setdefault(json.dumps([_without_seed(row), row.get("table")], sort_keys=True), []).append(row)
-    found: list[dict[str, Any]] = [
-        {"settings": _without_seed(group[0]), "table": group[0].get("table"),
-         "seeds": [row["settings"].get("seed") for row in group], "failed": failed.count(_without_seed(group[0])),
-         **{column.name: _spread([row.get(column.name) for row in group])
-            for column in SCORES if column.name not in ("epoch", "params")}} for group in groups.values()]
-    if not any(len(set(summary["seeds"])) > 1 for summary in found):
+            groups.setdefault(json.dumps([_without_repeats(row), row.get("table")], sort_keys=True), []).append(row)
+    found: list[dict[str, Any]] = []
+    for group in groups.values():
+        settings = _without_repeats(group[0])
+        repeats = {name: [row["settings"][key] for row in group for key in REPEATS
+                          if REPEATS[key] == name and key in row["settings"]] for name in ("seeds", "folds")}
+        found.append({
+            "settings": settings, "table": group[0].get("table"), **repeats, "failed": failed.count(settings),
+            "pooled_miou": _pool(group, read) if len(set(repeats["folds"])) > 1 else None,
+            **{column.name: _spread([row.get(column.name) for row in group])
+               for column in SCORES if column.name not in ("epoch", "params")}})
+    if not any(len(set(summary[name])) > 1 for summary in found for name in ("seeds", "folds")):
         return []
     best = sort_column(scored, "train")
     return sorted(found, key=lambda summary: (summary[best.name]["mean"] is None,
                                               (summary[best.name]["mean"] or 0) * (-1 if best.descending else 1)))
 
 
-def _without_seed(row: Mapping[str, Any]) -> dict[str, str]:
-    return {key: value for key, value in row["settings"].items() if key != "seed"}
+def _without_repeats(row: Mapping[str, Any]) -> dict[str, str]:
+    return {key: value for key, value in row["settings"].items() if key not in REPEATS}
+
+
+def _pool(group: Sequence[Mapping[str, Any]],
+          read: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> float | None:
+    """Return the mIoU over all jobs of a group; None where a job's folder is gone."""
+    try:
+        found = [read(row) for row in group]
+    except UserError:
+        return None
+    return comparison.pool_miou(found) if all("confusion_matrix" in results for results in found) else None
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, float | int | None]:
@@ -214,7 +237,7 @@ def _find_table(results: Mapping[str, Any], others: Sequence[Mapping[str, Any]],
             continue
         if not all(isinstance(either.get("iou_per_class"), dict) for either in (results, other)):
             return number
-        if not comparison.differences(other, results)[0]:
+        if not comparison.differences(other, results, across_folds=True)[0]:
             return number
         incomparable.add(number)
     if unread - incomparable:

@@ -8,7 +8,7 @@ from segtrain.errors import UserError
 from segtrain.metrics import comparison
 from segtrain.run.results import read_results
 from segtrain.sweep import leaderboard
-from segtrain.terminal import printable, table
+from segtrain.terminal import percent, printable, table
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -31,9 +31,9 @@ def format_leaderboard(sweep_dir: Path) -> str:
             parts.append(title + format_jobs(own, task, keys))
         else:
             parts += [title + part for part in _format_groups(sweep_dir, own, task, keys)]
-    seeds = leaderboard.summarize_seeds(rows)
-    if seeds:
-        parts.append("over seeds: mean ± sample standard deviation\n" + format_seeds(seeds, rows))
+    repeats = leaderboard.summarize_repeats(rows, lambda row: read_results(sweep_dir / row["job"]))
+    if repeats:
+        parts.append(f"over {name_repeats(repeats)}: mean ± sample standard deviation\n{format_repeats(repeats, rows)}")
     parts.append(f"leaderboard: {printable(str(path.with_suffix('.csv')))}")
     return printable("\n\n".join(parts), keep="\n")
 
@@ -51,19 +51,27 @@ def format_jobs(rows: Rows, task: str, keys: Sequence[str] = ()) -> str:
     return _align(lines, len(shown))
 
 
-def format_seeds(seeds: Rows, rows: Rows) -> str:
-    """Write what `leaderboard.summarize_seeds` returns for rows as a table."""
-    keys = [key for key in leaderboard.find_differing_keys(rows) if key != "seed"]
+def name_repeats(repeats: Rows) -> str:
+    """Return over what `leaderboard.summarize_repeats` took its means: "seeds", "folds" or "seeds and folds"."""
+    return " and ".join(name for name in ("seeds", "folds") if any(len(set(group[name])) > 1 for group in repeats))
+
+
+def format_repeats(repeats: Rows, rows: Rows) -> str:
+    """Write what `leaderboard.summarize_repeats` returns for rows as a table."""
+    keys = [key for key in leaderboard.find_differing_keys(rows) if key not in leaderboard.REPEATS]
     monitor = leaderboard.sort_column(rows, "train").name
-    shown = [column for column in _shown_columns(rows, "train") if column.name in seeds[0]]
-    has_tables = len({group["table"] for group in seeds}) > 1
-    lines = [[*(["table"] if has_tables else []), *keys, "n", *(column.title for column in shown), ""]]
-    for group in seeds:
+    shown = [column for column in _shown_columns(rows, "train") if column.name in repeats[0]]
+    has_tables = len({group["table"] for group in repeats}) > 1
+    is_pooled = any(group["pooled_miou"] is not None for group in repeats)
+    heads = [*(["pooled mIoU %"] if is_pooled else []), *(column.title for column in shown)]
+    lines = [[*(["table"] if has_tables else []), *keys, "n", *heads, ""]]
+    for group in repeats:
+        pooled = [percent(group["pooled_miou"])] if is_pooled else []
         lines.append([*([str(group["table"])] if has_tables else []),
-                      *(_short(group["settings"].get(key)) for key in keys), str(group[monitor]["n"]),
+                      *(_short(group["settings"].get(key)) for key in keys), str(group[monitor]["n"]), *pooled,
                       *(format_spread(column, group[column.name]) for column in shown),
                       f"({group['failed']} failed)" if group["failed"] else ""])
-    return _align(lines, len(shown))
+    return _align(lines, len(heads))
 
 
 def format_spread(column: leaderboard.Column, spread: Mapping[str, Any]) -> str:
@@ -85,7 +93,8 @@ def _format_groups(sweep_dir: Path, rows: Rows, task: str, keys: Sequence[str]) 
         if results:
             title += f": {results.get('dataset')} {results.get('split')}, {len(results['iou_per_class'])} classes"
         if results and first:
-            title += f"\nnot comparable with table 1: {'; '.join(comparison.differences(first, results)[0])}"
+            differing, _ = comparison.differences(first, results, across_folds=True)
+            title += f"\nnot comparable with table 1: {'; '.join(differing)}"
         first = first or results
         parts.append(f"{title}\n{format_jobs(group, task, keys)}")
     failed = [row for row in rows if row["status"] == "failed"]

@@ -60,6 +60,7 @@ def run(cfg: Config[EvaluateTask], run_dir: Path) -> float | None:
 
     costs = _measure_cost(trained, settings, statistics.sizes[0])
     results = {"task": "evaluate", "dataset": build.dataset_name(cfg), "split": cfg.dataset.split,
+               "fold": cfg.dataset.name_fold(cfg.dataset.split),
                "checkpoint": str(trained.path), "epoch": trained.epoch, "step": trained.step, **scored.results, **costs,
                "inputs": _inputs(trained.path, data, statistics.digests)}
     if not process_group.is_main():

@@ -58,6 +58,7 @@ def run(cfg: Config[ScoreTask], run_dir: Path) -> float | None:
                              seconds=time.perf_counter() - started)
     image_counts = class_counts(confusion).numpy()
     results = {"task": "score", "dataset": build.dataset_name(cfg), "split": cfg.dataset.split,
+               "fold": cfg.dataset.name_fold(cfg.dataset.split),
                "predictions": str(folder), "checkpoint": None, "epoch": None, "step": None, **of_split,
                "params": None, "macs": None,
                "miou_interval": miou_interval(image_counts), "miou_interval_resamples": RESAMPLES}

@@ -163,6 +163,7 @@ def _note_results(state: TrainingState, results: dict[str, Any], is_best: bool) 
     progress.since_best = 0 if is_best else progress.since_best + 1
     if is_best:
         progress.best = {"task": "train", "dataset": build.dataset_name(state.cfg), "split": "val",
+                         "fold": state.cfg.dataset.name_fold("val"),
                          "epoch": progress.epoch, "step": progress.step, **results, **state.costs,
                          "checkpoint": str(state.run_dir / "checkpoints" / checkpoint.BEST)}
 

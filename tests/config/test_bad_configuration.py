@@ -24,7 +24,7 @@ from segtrain.config import build
 from segtrain.config.check import check_config
 from segtrain.config.instantiate import check_trust
 from segtrain.config.overrides import OPEN_GROUPS
-from segtrain.config.schema import TASKS, Config, DatasetSection, Section, TrainSection
+from segtrain.config.schema import TASKS, Config, DatasetSection, FoldsSection, Section, TrainSection
 from segtrain.data.folder import Folder
 from segtrain.errors import UserError
 from segtrain.training import state
@@ -194,7 +194,7 @@ def leaves(node, prefix):
 def group_keys(group, choice):
     node = resolved(f"{group}={choice}")[group]
     settings = set(DatasetSection.model_fields) if group == "dataset" else set()
-    return {key: value for key, value in leaves(node, group) if key.partition(".")[2] not in settings}
+    return {key: value for key, value in leaves(node, group) if key.split(".")[1] not in settings}
 
 
 GROUPS = [(group, choice) for group in ("optim", "scheduler", "loss", "augmentation") for choice in choices(group)]
@@ -213,8 +213,8 @@ def resolved(*overrides):
 def set_in_group(base, group, key, value):
     """Return a config with a key of a group set, unchecked: the group's classes are to refuse what is wrong."""
     tree = set_value(base, key, value)
-    dataset = DatasetSection.model_construct(
-        target=tree["dataset"]["_target_"], **{key: each for key, each in tree["dataset"].items() if key != "_target_"})
+    given = {**tree["dataset"], "folds": FoldsSection.model_construct(**tree["dataset"]["folds"])}
+    dataset = DatasetSection.model_construct(target=given.pop("_target_"), **given)
     train = TrainSection.model_construct(**tree["train"])
     return Config.model_construct(**{**tree, "dataset": dataset, "train": train})
 
@@ -476,6 +476,9 @@ SHOWN = ("train.new_head", "checkpoint", "runtime.channels_last", "runtime.compi
 # their effect needs several processes, is a page, or needs a checkpoint: shown there
 SHOWN_ELSEWHERE = {"runtime.sync_batchnorm": "test_distributed.py", "train.report": "test_report.py",
                    "dataset.class_map": "test_class_identity.py",
+                   **dict.fromkeys(("dataset.fold", "dataset.folds.k", "dataset.folds.by", "dataset.folds.of",
+                                    "dataset.folds.lists", "dataset.folds.group", "dataset.folds.seed"),
+                                   "test_folds.py"),
                    "train.accept_changed_data": "test_resume.py", "rerun": "test_cli.py"}
 
 

@@ -1,6 +1,7 @@
 """The schema, what is laid over a saved config, and that every config of every group composes."""
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -239,7 +240,7 @@ def list_texts(kind, prefix=""):
         key, annotation = f"{prefix}{field.alias or name}", field.annotation
         if isinstance(annotation, type) and issubclass(annotation, Section):
             yield from list_texts(annotation, f"{key}.")
-        elif "str" in str(annotation) and "dict[" not in str(annotation) and key != "task":
+        elif re.search(r"\bstr\b", str(annotation)) and "dict[" not in str(annotation) and key != "task":
             yield key, "list[str]" in str(annotation)
 
 

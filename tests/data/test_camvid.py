@@ -9,7 +9,7 @@ import pytest
 from helpers import composed, refused
 from made_files import make_image, make_mask, save_image
 
-from segtrain.data.base import Cached, Subset
+from segtrain.data.base import Cached, take_first
 from segtrain.data.camvid import (
     CAMVID,
     CAMVID_VOID,
@@ -177,7 +177,7 @@ def test_random_splits_of_the_merged_release_use_all_its_frames(tmp_path):
 
 def test_random_splits_say_that_they_leak_through_every_view(tmp_path):
     data = drawn(release(tmp_path, "abc"), num_train=2)
-    for seen in (data, Cached(data), Subset(data, 1), Cached(Subset(data, 1))):
+    for seen in (data, Cached(data), take_first(data, 1), Cached(take_first(data, 1))):
         assert [remark.split(":")[0] for remark in compute_statistics(seen, None).remarks] == ["dataset.splits=random"]
     save_image(tmp_path / "x" / "train" / "a.png", make_image())
     save_image(tmp_path / "x" / "trainannot" / "a.png", make_mask())

@@ -9,7 +9,7 @@ from helpers import refused
 from made_files import FRAME_SIZE, cityscapes_frame, cityscapes_ids, make_image, make_mask, save_image
 from PIL import Image
 
-from segtrain.data.base import Cached, Subset
+from segtrain.data.base import Cached, take_first
 from segtrain.data.cityscapes import (
     CITYSCAPES,
     CITYSCAPES_LABELS,
@@ -81,7 +81,7 @@ def test_object_sizes_are_the_official_ones_for_maps_only(tmp_path):
     labels = cityscapes_ids()
     labels[0, :30] = 26
     data = Cityscapes("train", str(cityscapes_frame(tmp_path, labels=labels, instances=labels.astype(np.int32) * 1000)))
-    for seen in (data, Cached(data), Subset(data, 1)):
+    for seen in (data, Cached(data), take_first(data, 1)):
         assert compute_statistics(seen, "maps").class_sizes == {
             label.name: CITYSCAPES_SIZES[label.name] for label in CITYSCAPES if label.has_instances}
     sizes = compute_statistics(data, "components").class_sizes

@@ -9,7 +9,7 @@ from helpers import refused
 from made_files import LABELS, Memory, make_image, make_mask, make_sample, save_image
 from PIL import Image
 
-from segtrain.data.base import Cached, Subset
+from segtrain.data.base import Cached, take_first
 from segtrain.data.camvid import CAMVID, CamVid
 from segtrain.data.class_files import read_class_file
 from segtrain.data.folder import Folder
@@ -548,7 +548,7 @@ def test_cache_reads_once_and_cannot_be_written():
 
 def test_subset_is_the_first_samples():
     data = Memory([make_sample(make_mask(value=value)) for value in range(3)])
-    subset = Subset(data, 2)
+    subset = take_first(data, 2)
     assert subset.names == ["sample0", "sample1"]
     assert subset.labels == data.labels
     assert subset.read(1) is data.read(1)
@@ -559,5 +559,5 @@ def test_subset_is_the_first_samples():
 def test_datasets_can_be_sent_to_a_process(tmp_path):
     camvid(tmp_path)
     for data in (CamVid("train", str(tmp_path)), Streets("train", num_train=2)):
-        again = pickle.loads(pickle.dumps(Cached(Subset(data, 1))))
+        again = pickle.loads(pickle.dumps(Cached(take_first(data, 1))))
         np.testing.assert_array_equal(again.read(0).image, data.read(0).image)

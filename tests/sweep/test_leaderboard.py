@@ -66,6 +66,24 @@ def test_what_differs_between_the_jobs_has_columns(segtrain, scores, capsys):
     assert "train.epochs" not in rows[0]
 
 
+def test_folds_and_seeds_are_summarized_and_their_confusion_matrices_added():
+    def job(fold, seed, matrix):
+        ious = [matrix[0][0] / (sum(matrix[0]) + matrix[1][0]), matrix[1][1] / (sum(matrix[1]) + matrix[0][1])]
+        return {"task": "train", "status": "done", "table": 1, "settings": {
+            "optim": "adam", "dataset.fold": str(fold), "seed": str(seed)}, **results(sum(ious) / 2), "fold": fold,
+            "num_images": 2 + fold, "confusion_matrix": matrix, "predicted_void": [0, 0]}
+
+    rows = [job(0, 0, [[9, 1], [0, 0]]), job(1, 0, [[1, 0], [4, 5]])]
+    assert comparison.differences(*rows)[0] == ["fold (0 and 1)", "num_images (2 and 3)"]
+    assert comparison.differences(*rows, across_folds=True)[0] == []
+    (found,) = leaderboard.summarize_repeats(rows, lambda row: row)
+    assert (found["settings"], found["folds"], found["seeds"]) == ({"optim": "adam"}, ["0", "1"], ["0", "0"])
+    assert found["miou"]["n"] == 2
+    assert found["pooled_miou"] == pytest.approx((10 / 15 + 5 / 10) / 2)
+    assert "pooled mIoU %" in table.format_repeats([found], rows)
+    assert table.name_repeats([found]) == "folds"
+
+
 def test_a_swept_key_may_have_the_name_of_a_figure(segtrain, scores):
     scores |= {("RMSprop", 0): results(0.5, loss=1.25)}
     assert segtrain(*SWEEP, "loss=dice,focal") == 0

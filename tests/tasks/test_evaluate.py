@@ -12,7 +12,7 @@ from made_files import LABELS, Memory, cityscapes_frame, cityscapes_ids, make_im
 from PIL import Image
 from torch import nn
 
-from segtrain.data.base import Cached, Subset
+from segtrain.data.base import Cached, take_first
 from segtrain.data.cityscapes import CITYSCAPES, Cityscapes
 from segtrain.data.label_files import locate_prediction, write_prediction
 from segtrain.data.statistics import compute_statistics
@@ -214,7 +214,7 @@ def test_files_of_an_evaluation(evaluated):
 
 def test_cityscapes_predictions_are_found_by_the_official_pattern_and_hold_label_ids(tmp_path):
     cityscapes_frame(tmp_path, "aachen_000001_000019", labels=cityscapes_ids())
-    data = Cached(Subset(Cityscapes("train", str(tmp_path)), 1))
+    data = Cached(take_first(Cityscapes("train", str(tmp_path)), 1))
     pred = np.arange(32 * 48).reshape(32, 48) % 19
     write_prediction(tmp_path / "predictions", data, 0, pred)
     found, = (tmp_path / "predictions").rglob("aachen_000001_000019*.png")

@@ -238,6 +238,7 @@ class Rugd(Benchmark):
     """
 
     layout = "RUGD_frames-with-annotations/ and RUGD_annotations/ of RUGD"
+    is_sequence = True
 
     def make_rule(self) -> MaskRule:
         path = self.base / "RUGD_annotations" / "RUGD_annotation-colormap.txt"
@@ -267,6 +268,7 @@ class A2d2(Benchmark):
     """
 
     layout = "camera_lidar_semantic/ with class_list.json of A2D2"
+    is_sequence = True
 
     def make_rule(self) -> MaskRule:
         folder = next((each for each in (self.base, self.base / "camera_lidar_semantic")
