@@ -142,8 +142,8 @@ def _pick_listed(names: Sequence[str], lists: str, fold: int | None, split: str,
     """Return the places of the samples that a list names; of a list without {split}, it is val that is named."""
     if ("{fold}" in lists) != (fold is not None):
         number = "null" if fold is None else fold
-        raise UserError(f"dataset.folds.lists={lists} and dataset.fold={number}: write {{fold}} in the name of the lists "
-                        "for each fold, and set dataset.fold, or do neither.")
+        raise UserError(f"dataset.folds.lists={lists} and dataset.fold={number}: write {{fold}} in the name of the "
+                        "lists for each fold, and set dataset.fold, or do neither.")
     path = base / lists.replace("{fold}", str(fold)).replace("{split}", split)
     doubled = next((name for name in names if names.count(name) > 1), None) if len({*names}) < len(names) else None
     if doubled is not None:
