@@ -26,6 +26,7 @@ from segtrain.data.base import Cached, Dataset, take_first
 from segtrain.data.folds import SPLITS, pick_fold
 from segtrain.data.probe import check_dataset
 from segtrain.data.transforms import Augmentation, Normalize
+from segtrain.distillation import DistillationLoss
 from segtrain.distributed import process_group
 from segtrain.errors import UserError, did_you_mean, list_first
 from segtrain.labels import IGNORE_INDEX
@@ -195,7 +196,7 @@ def loss(cfg: Config[Any], class_pixels: Sequence[int] | None, image_pixels: Seq
 
 
 def training_loss(cfg: Config[Any], network: nn.Module, main: losses.Loss) -> losses.Loss:
-    """Return the loss of what a network returns in training mode: with its auxiliary heads, where it has some."""
+    """Return the loss of what a network returns in training mode, with its auxiliary heads and its teacher's logits."""
     weights: dict[str, float] = getattr(network, "aux_weights", {})
     given = cfg.train.aux_weights or {}
     for name in given:
@@ -203,7 +204,9 @@ def training_loss(cfg: Config[Any], network: nn.Module, main: losses.Loss) -> lo
             known = ", ".join(weights) or "none; some networks have, with model.aux=true"
             raise UserError(f"train.aux_weights names {name}, but {type(network).__name__} has no auxiliary head of "
                             f"that name: it has {known}.{did_you_mean(name, weights)}")
-    return AuxiliaryLoss(main, {**weights, **given}) if weights else main
+    loss = AuxiliaryLoss(main, {**weights, **given}) if weights else main
+    return loss if cfg.train.teacher is None else DistillationLoss(
+        loss, cfg.train.teacher_loss, cfg.train.teacher_weight, cfg.train.teacher_temperature)
 
 
 def _read_weights(given: list[Any], key: str, cfg: Config[Any]) -> torch.Tensor:

@@ -93,6 +93,12 @@ class TrainSection(Section):
     aux_weights: dict[Text, Annotated[float, Field(ge=0)]] | None = key(
         "{head: weight}: the weights of the losses of the network's auxiliary heads; null, and for a head that is not "
         "named: the paper's")
+    teacher: Text | None = key(
+        "a .pt file or a run directory (its best.pt) of the same classes, whose logits are learnt as well")
+    teacher_loss: Literal["pixel", "channel"] = key(
+        "KL divergence from the teacher: of the classes at each pixel, or of the places of each class (channel-wise)")
+    teacher_weight: Positive = key("weight of that divergence; the loss of the labels has 1")
+    teacher_temperature: Positive = key("what the logits of both are divided by before the divergence")
     freeze_encoder: bool = key(
         "keep the encoder's weights and BatchNorm statistics as they were loaded, train the rest")
     encoder_lr: Positive | None = key("learning rate of the encoder, under the same schedule; null: optim.lr")

@@ -88,12 +88,12 @@ def find_last(folder: Path) -> tuple[dict[str, Any], Path, list[UserError]] | No
     return None
 
 
-def find(path: str) -> Path:
-    """Return the file that `checkpoint=` names: a .pt file, or a run directory's best checkpoint."""
+def find(path: str, key: str = "checkpoint") -> Path:
+    """Return the file that a key names, `checkpoint=` or another: a .pt file, or a run directory's best checkpoint."""
     given = Path(path)
     found = given / "checkpoints" / BEST if given.is_dir() else given
     if not found.exists():
-        raise UserError(f"{found} does not exist: checkpoint= takes a .pt file or a run directory "
+        raise UserError(f"{found} does not exist: {key}= takes a .pt file or a run directory "
                         f"with checkpoints/{BEST}.")
     return found
 

@@ -93,6 +93,7 @@ class State(Part):
     names: dict[Text, list[Text]] = Field({})  # of a training: those of the samples of each split,
     samples: dict[Text, list[Count]] = Field({})  # and digests of their content
     processes: Annotated[int, Field(gt=0, le=2**20)] = 1
+    teacher: Text | None = None  # a digest of its weights
 
     @model_validator(mode="after")
     def _check_samples(self) -> "State":

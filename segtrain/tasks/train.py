@@ -62,7 +62,7 @@ def run(cfg: Config[TrainTask], run_dir: Path) -> float | None:
                             model, step_batches, state.train_loss_fn, state.optimizer, state.scheduler, state.normalize,
                             device=state.device, precision=cfg.runtime.precision, scaler=state.scaler,
                             clip_norm=cfg.train.clip_norm, ema=state.ema, ema_decay=cfg.train.ema_decay,
-                            allows_update=guard.allows_update)
+                            teacher=state.teacher, allows_update=guard.allows_update)
                         state.progress.step += 1
                         state.progress.epoch_steps += 1
                         save_due = is_save_due(state)

@@ -31,9 +31,9 @@ FIXED: dict[str, str | None] = {
 }
 # What changes no number of a run, only when it ends or what it writes. Loaders give the same whatever their number.
 HARMLESS = ("dataset.root", "dataset.class_map", "dataset.split", "dataset.download", "dataset.cache",
-            "runtime.workers", "train.accept_changed_data", "train.examples", "train.keep", "train.max_minutes",
-            "train.on_nonfinite", "train.patience", "train.report", "train.save_every", "train.save_minutes",
-            "train.save_steps")
+            "runtime.workers", "train.teacher", "train.accept_changed_data", "train.examples", "train.keep",
+            "train.max_minutes", "train.on_nonfinite", "train.patience", "train.report", "train.save_every",
+            "train.save_minutes", "train.save_steps")
 
 
 def keep_switches(cfg: Config[TrainTask], saved: Mapping[str, Any]) -> Config[TrainTask]:

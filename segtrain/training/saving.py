@@ -72,6 +72,7 @@ def _describe(state: TrainingState) -> dict[str, Any]:
     return {"epoch": state.progress.epoch, "step": state.progress.step,
             "names": {"train": record_names(state.train_data), "val": record_names(state.val_data)},
             "samples": {"train": statistics.digests, "val": state.val_statistics.digests},
+            "teacher": None if state.teacher is None else state.teacher.digest,
             "config": state.cfg.plain(), "processes": process_group.world_size(),
             "class_sizes": statistics.class_sizes, "class_pixels": statistics.class_pixels,
             "image_pixels": statistics.image_pixels,

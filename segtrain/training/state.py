@@ -26,16 +26,18 @@ from segtrain.data.survey import Split
 from segtrain.data.transforms import Normalize
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
+from segtrain.inference.forward import autocast
 from segtrain.inference.sanity_check import check_independence, check_logits
 from segtrain.losses import Loss
 from segtrain.optim import find_encoder
-from segtrain.profiling import count_parameters, measure_cost
+from segtrain.profiling import count_parameters, measure_cost, time_runs
 from segtrain.run import checkpoint
 from segtrain.run.checkpoint_schema import NEW_RUN, check_resumable
 from segtrain.run.results import check_scores
 from segtrain.run.trained import OF_INPUT, match_trained_classes, warn_of_changes
 from segtrain.schemas import Count, Number, Seconds, check_content
 from segtrain.training.resume import check_changes, check_samples, keep_switches
+from segtrain.training.teacher import Teacher, check_same_teacher, load_teacher
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +102,7 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     normalize: Normalize
     loader: TrainingLoader
+    teacher: Teacher | None  # whose logits are learnt as well
     costs: dict[str, int | None]
     progress: Progress
     open_switches: Sequence[str]  # of runtime, which the command leaves to `trial.choose_runtime`
@@ -184,6 +187,9 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
     if saved is not None:
         check_changes(saved, cfg, steps_per_epoch=steps_per_epoch, splits={"train": train_data, "val": val_data})
 
+    teacher = None if cfg.train.teacher is None else load_teacher(cfg, train_data, device)
+    if saved is not None:
+        check_same_teacher(teacher, saved)
     torch.manual_seed(cfg.seed)
     model = build.model(cfg, pretrained=saved is None and cfg.checkpoint is None)
     if saved is None and start is not None and start_path is not None:
@@ -211,6 +217,10 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
     for size, training in ((crop, True), (val_statistics.sizes[0], False)):
         check_logits(model, cfg.model["_target_"], size, in_channels=len(cfg.dataset.mean),
                      num_classes=len(train_data.labels), training=training)
+    if teacher is not None:
+        check_logits(teacher.network, f"that of train.teacher={teacher.path}", crop, in_channels=len(cfg.dataset.mean),
+                     num_classes=len(train_data.labels))
+        teacher.network.eval()
     if not str(cfg.model["_target_"]).startswith(("segtrain.", "torchvision.")):
         check_independence(model, cfg.model["_target_"], crop, in_channels=len(cfg.dataset.mean))
     loss_fn = build.loss(cfg, train_statistics.class_pixels, train_statistics.image_pixels).to(device)
@@ -224,7 +234,7 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
         loader=TrainingLoader(train_data, augmentation, batch_size=cfg.train.batch_size, seed=cfg.seed,
                               workers=cfg.runtime.workers, pin_memory=device.type == "cuda",
                               rank=process_group.rank(), num_processes=process_group.world_size()),
-        costs=measure_cost(model, val_statistics.sizes[0], len(cfg.dataset.mean)),
+        teacher=teacher, costs=measure_cost(model, val_statistics.sizes[0], len(cfg.dataset.mean)),
         progress=progress, open_switches=open_switches, crop=crop,
     )
     if cfg.train.freeze_encoder:  # after its cost was counted: the parameters are the model's own, frozen or not
@@ -308,6 +318,8 @@ def log_start(state: TrainingState) -> None:
                   + (f", {macs / 1e9:.2f} GMACs an image" if macs else ""))
     log.info("%s: %s; %s, %s%s", type(state.model).__name__, model_cost, cfg.runtime.device, cfg.runtime.precision,
              ", compiled (the first step takes about a minute)" if cfg.runtime.compile else "")
+    if state.teacher is not None:
+        _log_teacher(state, state.teacher)
     if process_group.is_started():
         log.info("%d processes with batches of %d", process_group.world_size(), cfg.train.batch_size)
     options = {"encoder frozen": cfg.train.freeze_encoder,
@@ -317,3 +329,18 @@ def log_start(state: TrainingState) -> None:
         log.info("%s", ", ".join(text for text, is_on in options.items() if is_on))
     log.info("%d steps of %d images%s; run directory %s", state.total_steps, state.images_per_step,
              f", going on after step {progress.step}" if progress.step else "", state.run_dir)
+
+
+def _log_teacher(state: TrainingState, teacher: Teacher) -> None:
+    """Log what a teacher costs: its multiply-adds, and the seconds that it takes for a batch."""
+    cfg, channels = state.cfg, len(state.cfg.dataset.mean)
+    cost = measure_cost(teacher.network, state.crop, channels)
+    own = measure_cost(state.model, state.crop, channels)["macs"]
+    images = torch.zeros(cfg.train.batch_size, *state.crop, channels, dtype=torch.uint8, device=state.device)
+    with autocast(state.device, cfg.runtime.precision):
+        seconds = time_runs(lambda: teacher(images), state.device, warmup=1, repeats=3, seconds=1.0)
+    macs = "" if not (cost["macs"] and own) else (
+        f", {cost['macs'] / 1e9:.2f} GMACs a crop, {cost['macs'] / (3 * own):.0%} of those of a training step")
+    log.info("teacher: %s of %s, %s parameters%s; %.2f s a batch; %s-wise KL divergence, weight %g, temperature %g",
+             type(teacher.network).__name__, teacher.path, f"{cost['params']:,}", macs, min(seconds),
+             cfg.train.teacher_loss, cfg.train.teacher_weight, cfg.train.teacher_temperature)

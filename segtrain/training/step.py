@@ -48,6 +48,7 @@ def train_step(
     clip_norm: float | None = None,
     ema: nn.Module | None = None,
     ema_decay: float | None = None,
+    teacher: Callable[[Tensor], Tensor] | None = None,
     allows_update: Callable[[Step], bool] = lambda step: True,
 ) -> Step:
     """Make one optimizer step on one or more batches.
@@ -68,6 +69,7 @@ def train_step(
         clip_norm: Largest norm of the whole gradient.
         ema: A copy of the unwrapped model that follows it with `ema_decay`.
         ema_decay: See `update_ema`.
+        teacher: Turns the images into logits to learn from; `loss_fn` is then a `DistillationLoss`.
         allows_update: Called before anything but BatchNorm's statistics has changed; where it returns False, only the
             schedule moves on. What it raises ends the step.
 
@@ -86,6 +88,8 @@ def train_step(
         with ddp.gradients_held(model, is_last=number == len(parts)):
             with autocast(device, precision):
                 output = model(normalize(images))  # logits, or a mapping of them and those of auxiliary heads
+                if teacher is not None:
+                    output = {"student": output, "teacher": teacher(images)}
             loss_sums = loss_fn(output, targets)
             # DDP averages gradients over processes, but those of a sum add up
             scaler.scale(mean_loss(loss_sums, normalizers) * num_processes).backward()

@@ -110,7 +110,7 @@ def time_step(state: TrainingState, setting: Setting) -> float:
     state.set_training_mode()
     started = time.perf_counter()
     step = train_step(model, batches, state.train_loss_fn, optimizer, scheduler, state.normalize, device=state.device,
-                      precision=cfg.runtime.precision, allows_update=lambda step: False)
+                      precision=cfg.runtime.precision, teacher=state.teacher, allows_update=lambda step: False)
     step.loss.item()
     taken = time.perf_counter() - started
     optimizer.zero_grad(set_to_none=True)

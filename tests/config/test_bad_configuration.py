@@ -474,7 +474,9 @@ OUTCOMES: dict = {}  # by their config: the first value is the default one for m
 SHOWN = ("train.new_head", "checkpoint", "runtime.channels_last", "runtime.compile", "runtime.workers",
          "runtime.threads", "runtime.trusted", "dataset.split", "dataset.cache")
 # their effect needs several processes, is a page, or needs a checkpoint: shown there
-SHOWN_ELSEWHERE = {"runtime.sync_batchnorm": "test_distributed.py", "train.report": "test_report.py",
+SHOWN_ELSEWHERE = {**{f"train.{key}": "test_distillation.py" for key in (
+                       "teacher", "teacher_loss", "teacher_weight", "teacher_temperature")},
+                   "runtime.sync_batchnorm": "test_distributed.py", "train.report": "test_report.py",
                    "dataset.class_map": "test_class_identity.py",
                    **dict.fromkeys(("dataset.fold", "dataset.folds.k", "dataset.folds.by", "dataset.folds.of",
                                     "dataset.folds.lists", "dataset.folds.group", "dataset.folds.seed"),

@@ -69,14 +69,17 @@ def run_dir(segtrain, finished, tmp_path):
 @pytest.mark.parametrize("options", [
     pytest.param(("scheduler=constant", "optim=adamw", "runtime.precision=bf16", "train.clip_norm=1"),
                  marks=pytest.mark.slow),
-    ("scheduler=step", "scheduler.every_epochs=0.5", "optim=sgd", "train.accumulate=3", "train.ema_decay=0.9"),
+    ("scheduler=step", "scheduler.every_epochs=0.5", "optim=sgd", "train.accumulate=3", "train.ema_decay=0.9",
+     "train.teacher_loss=channel"),
     pytest.param(("scheduler=poly", "scheduler.warmup_epochs=1", "runtime.workers=2", "augmentation=strong"),
                  marks=pytest.mark.slow),
     pytest.param(("scheduler=cosine", "optim=adam", "runtime.precision=fp16", "train.ema_decay=0.9",
                   "train.val_every=2"), marks=pytest.mark.slow),
 ], ids=["constant bf16", "step accumulate average", "poly workers", "cosine fp16 average"])
-def test_a_stop_in_mid_epoch_is_exact(segtrain, tmp_path, monkeypatch, options):
+def test_a_stop_in_mid_epoch_is_exact(segtrain, shared_run, tmp_path, monkeypatch, options):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    if "train.teacher_loss=channel" in options:
+        options += (f"train.teacher={shared_run}",)
     assert segtrain(*SMALL, *options, f"hydra.run.dir={whole}") == 0
     with monkeypatch.context() as patch:
         stop_after_step(patch, last(whole)["step"] // 2 + 1)
@@ -84,6 +87,7 @@ def test_a_stop_in_mid_epoch_is_exact(segtrain, tmp_path, monkeypatch, options):
     assert segtrain(f"resume={stopped}", "runtime.workers=0") == 0
     assert "no longer bit-identical" not in log(stopped)
     assert_same_run(stopped, whole)
+    assert ("teacher: UNet of" in log(whole)) == ("train.teacher_loss=channel" in options)
 
 
 @pytest.mark.slow
