@@ -317,10 +317,14 @@ def settle(cfg: Config[TaskT], on: torch.device, *, num_classes: int, cached_in_
     if channels_last == "auto":
         channels_last = (scored_with or {}).get("channels_last", True)
     workers = runtime.workers
+    cores = max(1, (os.cpu_count() or 1) // process_group.local_world_size())
     if workers == "auto":
         # On a CPU the loaders would take cores from the training itself, unless they decode files.
-        cores = max(1, (os.cpu_count() or 1) // process_group.local_world_size())
         workers = min(16, cores) if on.type != "cpu" else 0 if cached_in_memory else min(2, cores)
+    elif workers > (most := max(16, 4 * cores)):
+        log.warning("warning: runtime.workers=%d would fill this machine's memory with processes that its cores cannot "
+                    "feed: %d are started. What is trained does not depend on it.", workers, most)
+        workers = most
     sync_batchnorm = runtime.sync_batchnorm
     if sync_batchnorm == "auto":
         sync_batchnorm = on.type == "cuda"  # torch has none for other devices

@@ -118,7 +118,8 @@ class RuntimeSection(Section):
     compile: AutoOrBool = key(
         "torch.compile the training step; auto: long runs on cuda, and of over an hour on a cpu if the trial gains")
     sync_batchnorm: AutoOrBool = key("under torchrun, BatchNorm over the images of all processes; auto: on cuda")
-    workers: Workers | Literal["auto"] = key("processes that load images, for each process under torchrun")
+    workers: Workers | Literal["auto"] = key(
+        "processes that load images, for each process under torchrun; at most 4 a core, or 16")
     threads: Annotated[int, Field(ge=1, lt=1025)] | None = key(
         "CPU threads of torch; null: all cores, or as many as torchrun gives each process")
     trusted: list[str] = key("your own packages that a checkpoint's config may name, as [mypkg]")

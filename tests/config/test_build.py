@@ -352,6 +352,14 @@ def test_auto_on_a_cpu():
     assert settled("dataset=folder", num_classes=3).model["num_classes"] == 3
 
 
+def test_no_more_loaders_than_a_machine_bears(monkeypatch, caplog):
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    assert settled("runtime.workers=24").runtime.workers == 24
+    assert caplog.text == ""
+    assert settled("runtime.workers=25").runtime.workers == 24
+    assert "runtime.workers=25 would fill this machine's memory" in caplog.text
+
+
 def test_auto_compiles_long_runs_on_gpus(monkeypatch):
     gpu = {"on": torch.device("cuda"), "train_steps": 100_000}
     monkeypatch.setattr(build, "can_compile", lambda on: True)
