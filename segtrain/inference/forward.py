@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segtrain.inference.folding import fold_batchnorm
 from segtrain.inference.sliding_window import PredictFn, predict_sliding_window, window_starts
 
 MIN_SIDE = 32  # every network takes images as large as this
+PROBE_SIDE = 64  # of the corner of an image that shows how a network computes
 AUTOCAST_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -65,10 +67,23 @@ def make_predict_fn(network: nn.Module, normalize: Callable[[Tensor], Tensor],
                     batch_size: int = 1) -> PredictFn:
     """Return a function from images to logits. The network, on the device, is put into evaluation mode.
 
-    `precision` is "fp32", "bf16" or "fp16" (autocast), `batch_size` the maximum number of windows at once.
+    `precision` is "fp32", "bf16" or "fp16" (autocast), `batch_size` the maximum number of windows at once. BatchNorm is
+    folded into a copy of the network at the first call, so that later changes of it need not have an effect.
     """
     network.eval()
-    predict: PredictFn = partial(predict_whole, network, normalize, device=device, precision=precision)
+    folded: nn.Module | None = None
+
+    @torch.inference_mode()
+    def predict_whole(images: Tensor) -> Tensor:
+        nonlocal folded
+        inputs = normalize(images.to(device, non_blocking=True))
+        if folded is None:
+            folded = fold_batchnorm(network, inputs[:1, :, :PROBE_SIDE, :PROBE_SIDE])
+        with autocast(device, precision):
+            logits = folded(inputs)
+        return logits.float()
+
+    predict: PredictFn = predict_whole
     if settings.flip:
         predict = partial(predict_with_flip_tta, predict)
     if settings.scales != (1.0,):
@@ -77,15 +92,6 @@ def make_predict_fn(network: nn.Module, normalize: Callable[[Tensor], Tensor],
         predict = partial(predict_sliding_window, predict, window=settings.window, overlap=settings.overlap,
                           batch_size=batch_size)
     return predict
-
-
-@torch.inference_mode()
-def predict_whole(network: nn.Module, normalize: Callable[[Tensor], Tensor], images: Tensor, *, device: torch.device,
-                  precision: str = "fp32") -> Tensor:
-    """Return the logits of images, float32 (N, K, H, W), from one forward pass of a network in evaluation mode."""
-    with autocast(device, precision):
-        logits = network(normalize(images.to(device, non_blocking=True)))
-    return logits.float()
 
 
 @torch.inference_mode()

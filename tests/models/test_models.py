@@ -18,6 +18,7 @@ from torch import nn
 from segtrain.auxiliary import AuxiliaryLoss
 from segtrain.config.instantiate import locate
 from segtrain.export.program import one_is_any_size
+from segtrain.inference.folding import fold_batchnorm
 from segtrain.losses import CrossEntropy, mean_loss
 from segtrain.models import ddrnet, pidnet
 from segtrain.models.bisenetv2 import BiSeNetV2
@@ -354,6 +355,16 @@ def test_export_with_any_size(make, kwargs):
         program = torch.export.export(model, (images(3, 3, 70, 101),), dynamic_shapes=(dims,)).module()
     for x in (images(2, 3, 90, 65), images(1, 3, 128, 192), images(1, 3, 40, 41)):
         assert_close(program(x), model(x))
+
+
+@pytest.mark.slow
+@every_class
+@torch.no_grad()
+def test_folding_batchnorm_changes_nothing(make, kwargs):
+    model = copy.deepcopy(trained(make, **kwargs)[0]).eval()
+    folded, x = fold_batchnorm(model, images(1, 3, 64, 64)), images(2, 3, 90, 65)
+    assert (folded is model) == (make in (UNet, Tiramisu)), "one has none by default, one none behind a convolution"
+    assert_close(folded(x), model(x))
 
 
 @compiled_classes

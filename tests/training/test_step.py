@@ -24,11 +24,14 @@ K = 3
 
 
 class ModeCheck(nn.Module):
-    """Pass on the input, and note the mode of every call."""
+    """Pass on the input, and note the mode of every call, those of copies too."""
 
     def __init__(self):
         super().__init__()
         self.modes = []
+
+    def __deepcopy__(self, memo):
+        return self
 
     def forward(self, x):
         self.modes.append(self.training)
@@ -235,7 +238,8 @@ def test_predictions_are_float32_in_order_in_evaluation_mode():
     data = batches([2, 3, 1])
     found = predictions(model, data)
     assert not model.training
-    assert check.modes == [False] * 3
+    assert len(check.modes) >= 3
+    assert not any(check.modes)
     assert [batch.indices for batch, _ in found] == [[0, 1], [2, 3, 4], [5]]
     for (batch, logits), given in zip(found, data, strict=True):
         assert (logits.dtype, logits.shape) == (torch.float32, (len(given.indices), K, 6, 7))
