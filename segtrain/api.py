@@ -1,17 +1,20 @@
 """The Python API, importable from `segtrain`; docs/how-to/python.md shows how to use it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeAlias, cast, overload
 
 import numpy as np
+import PIL.Image
 import torch
 from torch import nn
 
 from segtrain.config.check import check_config
 from segtrain.config.instantiate import call, check_trust
 from segtrain.config.packaged import list_files, read_file
-from segtrain.data.images import read_image
+from segtrain.data.images import read_image, turn_upright
+from segtrain.data.label_files import FileForm
 from segtrain.errors import UserError, did_you_mean
 from segtrain.files import check_plain
 from segtrain.inference.forward import InferenceSettings
@@ -19,11 +22,12 @@ from segtrain.inference.predictor import Predictor
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.metrics.confusion import confusion_matrix
 from segtrain.metrics.scores import compute_scores
+from segtrain.prediction import Prediction
 from segtrain.run import checkpoint
+from segtrain.run.results import Results
 from segtrain.run.trained import load_trained
-from segtrain.visualize import add_legend, blend, find_occurring
 
-Image = np.ndarray | str | Path
+Input: TypeAlias = str | Path | np.ndarray | PIL.Image.Image | torch.Tensor
 
 
 class Model:
@@ -36,66 +40,70 @@ class Model:
     """
 
     def __init__(self, network: nn.Module, labels: Sequence[Label], config: dict[str, Any],
-                 predictor: Predictor) -> None:
-        self.network, self.labels, self.config = network, tuple(labels), config
-        self._predictor = predictor
+                 predictor: Predictor, file_form: FileForm) -> None:
+        self.network, self.labels = network, tuple(labels)
+        self.config: Mapping[str, object] = config
+        self._predictor, self._file_form = predictor, file_form
         self._bits = config["dataset"].get("image_bits")
 
     @overload
-    def predict(self, image: Image) -> np.ndarray: ...
+    def predict(self, image: Input) -> Prediction: ...
 
     @overload
-    def predict(self, image: list[Image]) -> list[np.ndarray]: ...
+    def predict(self, image: Sequence[Input]) -> list[Prediction]: ...
 
-    def predict(self, image: Image | list[Image]) -> np.ndarray | list[np.ndarray]:
+    def predict(self, image: Input | Sequence[Input]) -> Prediction | list[Prediction]:
         """Predict the class of every pixel.
 
         Args:
-            image: uint8 (H, W, 3) RGB, or the path of an image; or a list of those, of any sizes.
+            image: The path of an image; an image of Pillow; a uint8 array (H, W, 3) in RGB; a tensor (3, H, W), uint8
+                or float from 0 to 1; or a list of those, of any sizes.
 
         Returns:
-            uint8 (H, W), train ids 0..K-1; of a list, a list.
+            A prediction; of a list, a list.
+
+        Raises:
+            UserError: If a file cannot be read.
+            ValueError: If it is none of these.
         """
-        if isinstance(image, list):
+        if isinstance(image, list | tuple):
             return [self.predict(item) for item in image]
-        return self._predictor(self._read(image)[None])[0]
+        read = self._read(image)  # type: ignore[arg-type]  # what else a sequence may be is refused there
+        return Prediction(self._predictor(read[None])[0], self.labels, read, partial(self._probabilities, read),
+                          self._file_form)
 
-    def probabilities(self, image: Image) -> np.ndarray:
-        """Predict the probability of each class at every pixel.
-
-        Args:
-            image: As for `predict`.
-
-        Returns:
-            float32 (K, H, W); they add up to 1 over the classes.
-        """
+    def _probabilities(self, image: np.ndarray) -> np.ndarray:
         parts: list[np.ndarray] = []
-        self._predictor(self._read(image)[None], lambda top, values: parts.append(values[0]))
+        self._predictor(image[None], lambda top, values: parts.append(values[0]))
         return np.concatenate(parts, axis=1)
 
-    def overlay(self, image: Image, pred: np.ndarray | None = None) -> np.ndarray:
-        """Draw the colors of a prediction over its image, with a legend below.
-
-        Args:
-            image: As for `predict`.
-            pred: (H, W) train ids, 255 is black; None: predict them.
-
-        Returns:
-            uint8 (H + legend, W, 3).
-        """
-        read = self._read(image)
-        shown = self.predict(read) if pred is None else np.asarray(pred).astype(np.uint8)
-        if shown.shape != read.shape[:2]:
-            raise ValueError(f"pred has the shape {shown.shape}, the image is {read.shape[0]}x{read.shape[1]}")
-        return add_legend(blend(read, shown, self.labels), find_occurring(shown, self.labels))
-
-    def _read(self, image: Image) -> np.ndarray:
+    def _read(self, image: Input) -> np.ndarray:
+        image = _to_array(image)
         if isinstance(image, str | Path):
             return read_image(Path(image).expanduser(), self._bits)
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             given = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-            raise ValueError(f"an image must be a uint8 array (H, W, 3) in RGB or the path of an image, not {given}")
+            raise ValueError("an image must be a path, an image of Pillow, a uint8 array (H, W, 3) in RGB or a tensor "
+                             f"(3, H, W), uint8 or from 0 to 1, not {given}")
         return np.ascontiguousarray(image)
+
+
+def _to_array(image: Input) -> str | Path | np.ndarray:
+    """Turn an image of Pillow, or a tensor (C, H, W), into an array (H, W, C); leave what else there is."""
+    if isinstance(image, PIL.Image.Image):
+        return np.asarray(turn_upright(image).convert("RGB"))
+    if isinstance(image, torch.Tensor):
+        if image.ndim != 3 or not (image.dtype == torch.uint8 or image.is_floating_point()):
+            raise ValueError(f"a tensor must be (3, H, W), uint8 or float, not {image.dtype} {tuple(image.shape)}; "
+                             "give a batch as a list")
+        values = image.detach().cpu()
+        if values.is_floating_point():
+            if not 0 <= values.min() <= values.max() <= 1:
+                raise ValueError(f"a float tensor must hold values from 0 to 1, not {values.min():.3g} to "
+                                 f"{values.max():.3g}: give it before it is normalised")
+            values = (255 * values.float()).round().to(torch.uint8)
+        return values.permute(1, 2, 0).numpy()
+    return image
 
 
 def load(path: str | Path, *, device: str = "auto", window: tuple[int, int] | None = None, overlap: float = 0.25,
@@ -133,10 +141,10 @@ def load(path: str | Path, *, device: str = "auto", window: tuple[int, int] | No
     predictor = Predictor(trained.network, trained.normalize, InferenceSettings(window, overlap, flip, tuple(scales)),
                           device=trained.device, precision=trained.cfg.runtime.precision, batch_size=batch_size,
                           num_classes=len(trained.labels), in_channels=trained.in_channels)
-    return Model(trained.network, trained.labels, config, predictor)
+    return Model(trained.network, trained.labels, config, predictor, trained.file_form)
 
 
-def build_model(name: str, num_classes: int, **arguments: Any) -> nn.Module:
+def build_model(name: str, num_classes: int, **arguments: object) -> nn.Module:
     """Build an untrained network as the command line does.
 
     Args:
@@ -155,15 +163,16 @@ def build_model(name: str, num_classes: int, **arguments: Any) -> nn.Module:
         names = list_files("model")
         raise UserError(f"there is no model {name}: use one of {', '.join(names)}, or torchvision/NAME."
                         f"{did_you_mean(name, names)}")
-    return call({**arguments_of_file, "num_classes": num_classes, **arguments}, "model")
+    built: nn.Module = call({**arguments_of_file, "num_classes": num_classes, **arguments}, "model")
+    return built
 
 
-def score(preds: np.ndarray | Sequence[np.ndarray], targets: np.ndarray | Sequence[np.ndarray],
-          labels: Sequence[Label] | Sequence[str]) -> dict[str, Any]:
+def score(preds: np.ndarray | Prediction | Sequence[np.ndarray | Prediction],
+          targets: np.ndarray | Sequence[np.ndarray], labels: Sequence[Label] | Sequence[str]) -> Results:
     """Score predictions against targets: one confusion matrix over all pixels, as docs/reference/metrics.md defines.
 
     Args:
-        preds: (H, W) train ids 0..K-1, or several such.
+        preds: A prediction, or (H, W) train ids 0..K-1; or several such.
         targets: (H, W) train ids 0..K-1, 255 is void; as many, of the same sizes.
         labels: The K classes, or their names.
 
@@ -174,8 +183,7 @@ def score(preds: np.ndarray | Sequence[np.ndarray], targets: np.ndarray | Sequen
         ValueError: If numbers, sizes or values do not fit.
     """
     names = [label.name if isinstance(label, Label) else str(label) for label in labels]
-    pairs = list(zip(*([maps] if isinstance(maps, np.ndarray) and maps.ndim == 2 else list(maps)
-                       for maps in (preds, targets)), strict=True))
+    pairs = list(zip(_as_maps(preds), _as_maps(targets), strict=True))
     confusion = torch.zeros(len(names) + 1, len(names) + 1, dtype=torch.int64)
     for pred, target in pairs:
         if pred.shape != target.shape:
@@ -187,4 +195,10 @@ def score(preds: np.ndarray | Sequence[np.ndarray], targets: np.ndarray | Sequen
                 raise ValueError(f"{what} hold {strange[0]}, which is not a train id of {len(names)} classes")
         confusion += confusion_matrix(torch.from_numpy(pred.astype(np.int64)),
                                       torch.from_numpy(target.astype(np.int64)), len(names))
-    return compute_scores(confusion, names)
+    return cast(Results, compute_scores(confusion, names))
+
+
+def _as_maps(given: np.ndarray | Prediction | Sequence[np.ndarray | Prediction]) -> list[np.ndarray]:
+    is_one = isinstance(given, Prediction) or (isinstance(given, np.ndarray) and given.ndim == 2)
+    several = [cast("np.ndarray | Prediction", given)] if is_one else list(cast("Sequence[np.ndarray]", given))
+    return [np.asarray(each) for each in several]

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -25,12 +26,9 @@ from segtrain.errors import Stopped, UserError
 from segtrain.run import directory
 from segtrain.run.logging import log, log_failure, start_log, stop_log
 from segtrain.run.results import DISTRIBUTION, RESULTS
-from segtrain.sweep import jobs, leaderboard
+from segtrain.sweep import jobs
 
 USER_ERROR, PEER_LOSS = 2, 1
-USE_CHECKPOINTS = ("evaluate", "predict", "export")  # tasks that take their config from a checkpoint
-# Tasks that a restarted sweep does again, for they do not record what they have read; the others take longer.
-READ_AGAIN = ("predict", "score", "convert", "doctor", "export", "rasterize", "report")
 
 
 @terminal.silent_completion()
@@ -41,7 +39,11 @@ def main() -> NoReturn:
         print(f"segtrain {version(DISTRIBUTION)}")  # Hydra would print its own
         sys.exit(0)
     if sys.argv[1:2] and sys.argv[1] in shortcuts.COMMANDS:
-        _run_command(*sys.argv[1:])
+        _print_and_exit(lambda: importlib.import_module(f"segtrain.commands.{sys.argv[1]}").main(sys.argv[2:]))
+    if not {"--help", "-h"}.isdisjoint(sys.argv[1:]):
+        from segtrain.commands.help import show_help  # needs pydantic, which a completion must not wait for
+
+        _print_and_exit(lambda: show_help(sys.argv[1:]) if process_group.is_main() else None)
     _find_modules_here()
     hydra_plugin.share_config_store()
     command = Command(launch.Processes(), partial(directory.hold, remedy="choose another hydra.sweep.dir="))
@@ -68,6 +70,7 @@ def _lead(command: Command) -> NoReturn:
         _leave(128 + stopped.signum)
     except KeyboardInterrupt:
         _end_sweep(command, is_stopped=True)
+        _clean(command)
         sys.exit(128 + signal.SIGINT)
     except hydra_plugin.CommandRefused as refused:
         errors = [refused.args[0]]
@@ -81,13 +84,16 @@ def _lead(command: Command) -> NoReturn:
     _report(errors, command)
 
 
-def _run_command(name: str, *options: str) -> NoReturn:
-    """Run a command that needs no configuration, and exit."""
+def _print_and_exit(answer: Callable[[], object]) -> NoReturn:
+    """Print what needs no configuration, and exit; a reader such as head may have read enough before the end."""
     try:
-        importlib.import_module(f"segtrain.commands.{name}").main(options)
+        answer()
+        sys.stdout.flush()
     except UserError as error:
         terminal.complain(f"segtrain: {terminal.printable(str(error))}")
         sys.exit(USER_ERROR)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where the rest goes when Python flushes it
     sys.exit(0)
 
 
@@ -127,11 +133,16 @@ def _report(errors: list[Exception], command: Command) -> NoReturn:
             traceback.print_exception(bugs[0])
             _leave(1)
         raise bugs[0]
-    command.held.close()
-    directory.remove_empty(command.made)
+    _clean(command)
     more = f" ({len(texts)} jobs failed, see the leaderboard)" if len(texts) > 1 else ""
     terminal.complain(f"segtrain: {launch.named(terminal.printable(str(texts[0])))}{more}")
     _leave(PEER_LOSS if launch.peer_loss(errors[0]) else USER_ERROR)
+
+
+def _clean(command: Command) -> None:
+    """Remove the folders that a command has made and left empty."""
+    command.held.close()
+    directory.remove_empty(command.made)
 
 
 def _message(error: Exception, *, is_of_job: bool = True) -> str | None:
@@ -186,6 +197,14 @@ def _run_alone(tree: DictConfig, job: Job, command: Command) -> float | None:
     was_empty = directory.is_unused(job.run_dir)
     try:
         return _run_task(tree, job, command)
+    except KeyboardInterrupt:
+        if was_empty and directory.holds_results(job.run_dir):
+            terminal.complain(f"segtrain: stopped; go on with: {terminal.shell(f'resume={job.run_dir}')}")
+        elif was_empty:
+            stop_log()
+            directory.empty(job.run_dir)
+            terminal.complain("segtrain: stopped before anything was saved; the same command starts it again")
+        raise
     except Exception as error:
         command.failures.append(error)  # main reports it; Hydra would print a line of its own first
         message = _message(error)
@@ -232,7 +251,7 @@ def _run_in_sweep(tree: DictConfig, job: Job, sweep_dir: Path, command: Command 
 
 
 def _run_task(tree: DictConfig, job: Job, command: Command | None) -> float | None:
-    """Check the config, lay it over what was saved where there is any, and run its task."""
+    """Check the config, say what is done, and do it."""
     from segtrain.config.check import check_config  # slow to import, as all below: --help must not wait for it
     from segtrain.config.early import refuse_early
 
@@ -246,36 +265,9 @@ def _run_task(tree: DictConfig, job: Job, command: Command | None) -> float | No
     if cfg.resume is not None and Path(cfg.resume).absolute() != job.run_dir.absolute():
         raise UserError("resume= is for the command line of a single run, resume=DIR; a sweep goes on with its "
                         "former command and hydra.sweep.dir=.")
-    from segtrain.config import saved  # needs torch, for which a wrong value must not wait
+    from segtrain.runner import run_task  # needs torch, for which a wrong value must not wait
 
-    if cfg.rerun is not None:
-        cfg = saved.run_again(Path(cfg.rerun), cfg)
-    is_again = job.sweep_dir is not None or (cfg.resume is None and process_group.is_restarted())
-    if cfg.resume is None and not is_again and not directory.is_unused(job.run_dir):
-        raise UserError(f"{job.run_dir} is not empty: continue the run in it with "
-                        f"{terminal.shell(f'resume={job.run_dir}')}, or choose another hydra.run.dir=.")
-    directory.refuse_links(job.run_dir)
-    path, results = job.run_dir / CONFIG, job.run_dir / RESULTS
-    former = saved.read_config(path) if path.exists() else None
-    if (former is None or is_again) and cfg.checkpoint is not None and cfg.task.name in USE_CHECKPOINTS:
-        from segtrain.run import checkpoint
-
-        file = checkpoint.find(cfg.checkpoint)
-        cfg = saved.from_checkpoint(checkpoint.load(file, mapped=True)["config"], file, cfg)
-    if former is not None:
-        cfg = (saved.started_again if is_again else saved.continued)(former, path, cfg)
-        has_state = (job.run_dir / "checkpoints" / "last.pt").exists()
-        is_read_again = job.sweep_dir is not None and cfg.task.name in READ_AGAIN
-        if results.exists() and not is_read_again and not (has_state and saved.is_prolonged(cfg, former)):
-            if job.sweep_dir is not None:
-                _check_unchanged(cfg, job.run_dir)
-            print(terminal.printable(f"{job.run_dir} is finished: nothing to do, its scores are in {results}; "
-                                     "a training goes on for longer with train.epochs="))
-            return leaderboard.read_score(results, cfg.train.monitor)
-    start_log(job.run_dir / f"{cfg.task.name}.log")
-    if command is not None:
-        command.processes.announce(cfg, job.run_dir.absolute())
-    return importlib.import_module(f"segtrain.tasks.{cfg.task.name}").run(cfg, job.run_dir)
+    return run_task(cfg, job, None if command is None else command.processes.announce)
 
 
 def _first_line(cfg: Any, job: Job) -> str:
@@ -283,20 +275,8 @@ def _first_line(cfg: Any, job: Job) -> str:
     parts = [f"segtrain {version(DISTRIBUTION)}", cfg.task.name]
     if cfg.resume is not None or cfg.rerun is not None:
         parts.append(f"resume {cfg.resume}" if cfg.rerun is None else f"rerun {cfg.rerun}")
-    elif cfg.checkpoint is not None and cfg.task.name in USE_CHECKPOINTS:
+    elif cfg.checkpoint is not None and cfg.task.name in shortcuts.INSIDE:
         parts.append(f"checkpoint {cfg.checkpoint}")
     elif cfg.task.name != "report":
         parts += [f"{group} {job.choices.get(group)}" for group in ("model", "dataset")]
     return terminal.printable("  ".join([*parts, f"device {cfg.runtime.device}"]))
-
-
-def _check_unchanged(cfg: Any, run_dir: Path) -> None:
-    """Raise UserError if what a finished job of a sweep has read is not what it was: its scores are of other data."""
-    task = importlib.import_module(f"segtrain.tasks.{cfg.task.name}")
-    try:
-        changes = task.describe_changes(cfg, run_dir) if hasattr(task, "describe_changes") else None
-    except UserError as error:
-        changes = str(error).rstrip(".")
-    if changes is not None:
-        raise UserError(f"{run_dir} is finished, but what it has read has changed ({changes}): restore that, choose "
-                        f"another hydra.sweep.dir=, or remove {run_dir} to run this job again.")

@@ -41,8 +41,25 @@ class Label:
         return self.color, *self.other_colors
 
 
-def make_up_color(train_id: int) -> tuple[int, int, int]:
-    """Return a colour for a class without one; hues are spread by the golden ratio, so that neighbours differ."""
-    rgb = colorsys.hsv_to_rgb((train_id * 0.618034) % 1, 0.75, 0.9 - 0.3 * (train_id % 2))
+# Of classes without a color. The first seven are those of Okabe and Ito (2008); each further one is as far as possible
+# from all before it, and from black and white, in CIELAB, as seen with normal vision, protanopia and deuteranopia.
+COLORS = ("e69f00", "56b4e9", "009e73", "f0e442", "0072b2", "d55e00", "cc79a7", "0000ff", "aaffaa", "0055d4",
+          "aa002a", "802a55", "aaaa55", "aa80ff", "aad4aa", "802a80", "d4d4ff", "002ad4", "80ff80", "aa2a00")
+BACKGROUNDS = ("background", "_background_", "bg")  # names of a first class that is not looked at
+
+
+def is_background(name: str, train_id: int) -> bool:
+    """Return whether a class is the background: the first, and called so."""
+    return train_id == 0 and name.lower() in BACKGROUNDS
+
+
+def make_up_color(train_id: int, name: str = "") -> tuple[int, int, int]:
+    """Return a color for a class without one: black for a background, else one of COLORS as far as they go."""
+    if is_background(name, train_id):
+        return 0, 0, 0
+    if train_id < len(COLORS):
+        red, green, blue = bytes.fromhex(COLORS[train_id])
+        return red, green, blue
+    rgb = colorsys.hsv_to_rgb((train_id * 0.618034) % 1, 0.75, 0.9 - 0.3 * (train_id % 2))  # neighbours differ
     red, green, blue = (round(255 * value) for value in rgb)
     return red, green, blue

@@ -14,7 +14,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from segtrain.labels import IGNORE_INDEX, Label
+from segtrain.labels import IGNORE_INDEX, Label, is_background
 from segtrain.terminal import printable
 
 VOID_COLOR = (0, 0, 0)
@@ -38,11 +38,14 @@ def colorize(train_ids: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
 
 
 def blend(image: np.ndarray, pred: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
-    """Overlay a prediction, uint8, on its image."""
+    """Overlay a prediction, uint8, on its image; a class that is called background lets the image through."""
     result = np.empty_like(image)
+    clear = [label.train_id for label in labels if is_background(label.name, label.train_id)]
     for top in range(0, len(image), ROWS):
         rows = slice(top, top + ROWS)
         cv2.addWeighted(image[rows], 1 - OPACITY, colorize(pred[rows], labels), OPACITY, 0, dst=result[rows])
+        if clear:
+            cv2.copyTo(image[rows], (pred[rows] == clear[0]).astype(np.uint8), result[rows])
     return result
 
 
@@ -56,6 +59,13 @@ def find_occurring(pred: np.ndarray, labels: Sequence[Label]) -> list[Label]:
     """Return the labels that occur in a prediction, uint8."""
     found = np.flatnonzero(cv2.calcHist([pred], [0], None, [256], [0, 256]))
     return [label for label in labels if label.train_id in found]
+
+
+def count_shares(pred: np.ndarray, labels: Sequence[Label]) -> dict[str, float]:
+    """Return the share of a prediction's pixels, uint8, that each class has that occurs in it, the largest first."""
+    counts = cv2.calcHist([pred], [0], None, [256], [0, 256]).ravel().astype(float) / pred.size
+    shares = {label.name: float(counts[label.train_id]) for label in labels if counts[label.train_id]}
+    return dict(sorted(shares.items(), key=lambda share: -share[1]))
 
 
 def draw_side_by_side(image: np.ndarray, target: np.ndarray, pred: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
@@ -182,6 +192,15 @@ def draw_confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str], 
     else:
         figure.colorbar(drawn, shrink=0.5)
     return figure
+
+
+def render_figure(figure: Any) -> np.ndarray:
+    """Turn a figure of matplotlib into an image."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def format_count(count: int) -> str:

@@ -1,5 +1,6 @@
 """segtrain as a library: what docs/how-to/python.md says works, and agrees with the command."""
 
+import io
 import json
 import re
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import segtrain_exits
+from helpers import SHARED_RUN, segtrain_exits
 from PIL import Image
 from sklearn.metrics import accuracy_score, jaccard_score
 
@@ -18,6 +19,7 @@ import segtrain
 from segtrain.data.camvid import CAMVID
 from segtrain.data.streets.dataset import Streets
 from segtrain.errors import UserError
+from segtrain.trained_run import write_overrides
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,7 +48,7 @@ def test_a_loaded_network_predicts_and_scores_as_the_command_does(trained):
     preds = model.predict([sample.image for sample in samples])
     for index, pred in enumerate(preds):
         saved = Image.open(trained / "evaluated" / "predictions" / f"street_val_{index:05d}.png")
-        assert pred.dtype == np.uint8
+        assert pred.classes.dtype == np.uint8
         assert np.array_equal(pred, np.asarray(saved))
     scores = segtrain.score(preds, [sample.target for sample in samples], model.labels)
     results = json.loads((trained / "evaluated" / "results.json").read_text())
@@ -54,25 +56,84 @@ def test_a_loaded_network_predicts_and_scores_as_the_command_does(trained):
         key: scores[key] for key in scores if "iiou" not in key}
 
 
-def test_probabilities_paths_and_overlays_agree_with_predictions(trained):
+def test_every_kind_of_image_gives_the_same_prediction(trained):
     model = segtrain.load(str(trained / "outputs" / "first" / "checkpoints" / "best.pt"), device="cpu", flip=True)
-    image = scenes()[0].image
-    shares = model.probabilities(image)
-    assert shares.shape == (11, 32, 48)
-    assert shares.dtype == np.float32
-    assert np.allclose(shares.sum(0), 1, atol=1e-5)
-    assert np.array_equal(shares.argmax(0), model.predict(image))
-    assert np.array_equal(model.predict(str(trained / "street.png")), model.predict(image))
-    assert np.array_equal(model.overlay(image), model.overlay(trained / "street.png", model.predict(image)))
-    assert model.overlay(image).shape[1:] == (48, 3)
+    array = scenes()[0].image
+    tensor = torch.from_numpy(array).permute(2, 0, 1)
+    kinds = [array, str(trained / "street.png"), trained / "street.png", Image.fromarray(array), tensor, tensor / 255]
+    preds = model.predict(kinds)
+    assert all(np.array_equal(pred, preds[0]) for pred in preds)
+    pred = preds[0]
+    assert pred.probabilities.shape == (11, 32, 48)
+    assert pred.probabilities.dtype == np.float32
+    assert np.allclose(pred.probabilities.sum(0), 1, atol=1e-5)
+    assert np.array_equal(pred.probabilities.argmax(0), pred.classes)
     parts = segtrain.load(trained / "outputs" / "first", window=(32, 32), overlap=0.5)
-    assert parts.probabilities(image).shape == (11, 32, 48)
+    assert parts.predict(array).probabilities.shape == (11, 32, 48)
+
+
+def test_a_prediction_shows_saves_and_describes_itself(trained, tmp_path):
+    pred = segtrain.load(trained / "outputs" / "first").predict(trained / "street.png")
+    plain, drawn = pred.overlay(legend=False), pred.overlay()
+    assert plain.size == (48, 32)
+    assert drawn.size[0] == 48
+    assert drawn.size[1] > 32
+    assert np.array_equal(np.asarray(drawn)[:32], np.asarray(plain))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(pred._repr_png_()))), np.asarray(drawn))
+    pred.save(tmp_path / "mask.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "mask.png")), pred.classes)
+    counts = np.bincount(pred.classes.ravel(), minlength=11) / pred.classes.size
+    assert pred.shares == {pred.labels[number].name: counts[number] for number in np.argsort(-counts, kind="stable")
+                           if counts[number]}
+    first, share = next(iter(pred.shares.items()))
+    assert repr(pred).startswith(f"Prediction(32x48: {first} {100 * share:.1f} %")
+    assert np.asarray(pred, dtype=np.int64).dtype == np.int64
+
+
+@pytest.mark.slow
+def test_a_training_from_python_is_that_of_the_command(trained, shared_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    with pytest.raises(ZeroDivisionError):
+        segtrain.train(*SHARED_RUN, name="first", on_epoch=lambda row: seen.append(row) or (seen[1:] and 1 / 0))
+    run = segtrain.train("resume=last", on_epoch=seen.append)
+    assert run.folder == Path("outputs/first")
+    assert [row["epoch"] for row in seen] == [1, 2, 3, 4]
+    assert seen[-1]["val/miou"] == run.history[-1]["val/miou"]
+    assert [row["train/loss"] for row in run.history] == [row["train/loss"] for row in segtrain.Run(shared_run).history]
+    assert run.results["miou"] == json.loads((shared_run / "results.json").read_text())["miou"]
+    assert run.best.exists()
+    assert run.evaluate(task={"worst": 0}, runtime={"workers": 0})["miou"] == run.results["miou"]
+    assert (run.folder / "evaluate-val").is_dir()
+    assert run.report() == run.folder / "report.html"
+    assert run.predict(trained / "street.png").classes.shape == (32, 48)
+    assert run.export("task.format=pt2").exists()
+
+
+def test_a_training_that_is_refused_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for settings, said in (({"optim": "adma"}, "Did you mean 'adam'"),
+                           ({"dataset": "folder"}, "dataset.root is needed"),
+                           ({"train": {"epochs": 0}}, "train.epochs=0 is too small"),
+                           ({"train": {"num_images": 3, "batch_size": 4}}, "train.batch_size=4 is larger")):
+        with pytest.raises(UserError, match=said):
+            segtrain.train(**settings)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("settings", "written"), [
+    ({"model": "torchvision/fcn_resnet50", "seed": np.int64(3)}, ["model=torchvision/fcn_resnet50", "seed=3"]),
+    ({"train": {"max_steps": None, "report": False}}, ["train.max_steps=null", "train.report=false"]),
+    ({"dataset": {"root": Path("/a b,c=1"), "crop": (32, 48)}}, ["dataset.root='/a b,c=1'", "dataset.crop=[32,48]"]),
+])
+def test_settings_are_written_as_overrides(settings, written):
+    assert list(write_overrides(settings)) == written
 
 
 @pytest.mark.parametrize("image", [np.zeros((32, 32), np.uint8), np.zeros((32, 32, 3)), np.zeros((3, 32, 32), np.uint8),
                                    None])
 def test_what_is_no_image_is_refused(trained, image):
-    with pytest.raises(ValueError, match="an image must be a uint8 array"):
+    with pytest.raises(ValueError, match="an image must be a path"):
         segtrain.load(trained / "outputs" / "first").predict(image)
 
 
@@ -139,7 +200,7 @@ def test_the_documented_lines_run(trained, monkeypatch, number):
     found: dict = {}
     exec(blocks[number], found)
     if number == 0:
-        assert found["pred"].shape == (32, 48)
+        assert found["pred"].classes.shape == (32, 48)
         assert found["names"] <= {label.name for label in CAMVID}
         assert Path("overlay.png").exists()
 
@@ -147,6 +208,6 @@ def test_the_documented_lines_run(trained, monkeypatch, number):
 def test_importing_segtrain_does_not_import_torch():
     code = "import sys, segtrain; assert not {'torch', 'numpy', 'hydra'} & {*sys.modules}; print(*dir(segtrain))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert {"load", "build_model", "score", "Model"} <= set(done.stdout.split())
+    assert {"load", "train", "Run", "build_model", "score", "Model", "Prediction"} <= set(done.stdout.split())
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         segtrain.lode  # noqa: B018

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from segtrain.commands.shortcuts import COMMANDS
+from segtrain.config.schema import LoggerSection
 
 ROOT = Path(__file__).parents[1]
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
@@ -37,9 +38,10 @@ def targets(node):
 def test_no_module_is_unused():
     used = {name for path in MODULES.values() for name in imported_modules(path)}
     used |= {target.rpartition(".")[0] for path in CONFIGS for target in targets(yaml.safe_load(path.read_text()))}
-    used |= {"segtrain.__main__", "segtrain.api"}  # python -m segtrain; imported when segtrain.load is first used
+    used |= {"segtrain.__main__", "segtrain.trained_run"}  # python -m segtrain; imported when it is first used
     tasks = {name for name in MODULES if name.startswith("segtrain.tasks.")}  # task=name runs segtrain.tasks.name
     tasks |= {f"segtrain.commands.{name}" for name in COMMANDS}  # segtrain name
+    tasks |= {f"segtrain.run.loggers.{name}" for name in LoggerSection.model_fields}  # logger=name
     packages = {name for name, path in MODULES.items() if path.name == "__init__.py"}
     unused = sorted(MODULES.keys() - used - tasks - packages)
     assert not unused, f"nothing imports or names {', '.join(unused)}: remove it, or use it"

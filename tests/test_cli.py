@@ -1,5 +1,6 @@
 """The command line: what it refuses and how, its exit codes, and where a run may go."""
 
+import ast
 import errno
 import os
 import re
@@ -8,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from helpers import TINY, composed, mostly_slow
+from helpers import TINY, UNET, composed, mostly_slow, stop_after_step
+from PIL import Image
 
 from segtrain import cli
 from segtrain.config import build
@@ -189,9 +192,26 @@ def test_a_state_worth_keeping_is_kept(segtrain, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(("error", "code"), [(Stopped(15), 143), (Stopped(2), 130), (KeyboardInterrupt(), 130)])
-def test_stopped(segtrain, monkeypatch, error, code):
+def test_stopped(segtrain, monkeypatch, capsys, error, code):
     task(monkeypatch, raising(error))
     assert segtrain() == code
+    if isinstance(error, KeyboardInterrupt):
+        assert "the same command starts it again" in capsys.readouterr().err
+        assert not left()
+
+
+def test_a_stop_that_leaves_something_says_how_to_go_on(segtrain, monkeypatch, capsys):
+    def run(cfg, run_dir):
+        write_config(run_dir, cfg)
+        (run_dir / "predictions").mkdir()
+        (run_dir / "predictions/a.png").touch()
+        raise KeyboardInterrupt
+
+    task(monkeypatch, run)
+    assert segtrain("hydra.run.dir=a run") == 130
+    (command,) = re.findall("go on with: (.*)", capsys.readouterr().err)
+    task(monkeypatch, lambda cfg, run_dir: None)
+    assert segtrain(*shlex.split(command)[1:]) == 0
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("ours"), ValueError("ours"), FileNotFoundError("ours")])
@@ -220,7 +240,11 @@ def test_a_bug_exits_1():
 
 
 def test_a_directory_with_a_run_is_not_written_into(segtrain, capsys, monkeypatch):
-    task(monkeypatch, lambda cfg, run_dir: write_config(run_dir, cfg))
+    def run(cfg, run_dir):
+        write_config(run_dir, cfg)
+        (run_dir / "checkpoints").mkdir()
+
+    task(monkeypatch, run)
     assert segtrain("hydra.run.dir=run") == 0
     before = left()
     assert segtrain("hydra.run.dir=run") == 2
@@ -449,7 +473,7 @@ def in_a_process(*arguments, **environment):
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    (["--help"], "dataset.root=PATH"),
+    (["train", "--help"], "train.epochs  "),
     (["--cfg", "job", "--resolve"], "num_classes: 11"),
     (["runs"], "There is no run in"),
     (["train.epocs=3"], ""),
@@ -481,10 +505,52 @@ def test_shell_completion():
 def test_commands_that_are_printed_can_be_pasted(segtrain, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder = "it's (a) run, lr=1 ü"
-    assert segtrain(*TINY, f"hydra.run.dir={folder}", "train.epochs=1") == 0
-    lines = map(str.strip, capsys.readouterr().out.splitlines())
-    printed = [line for line in lines if line.startswith("segtrain task")]
-    assert printed
-    for line in printed:
-        assert segtrain(*shlex.split(line)[1:], "task.worst=0") == 0
+    run = [*TINY, *UNET, f"hydra.run.dir={folder}", "train.epochs=2"]
+    stop_after_step(monkeypatch, 2)
+    assert segtrain(*run) == 143
+    assert segtrain(*run) == 2
+    assert segtrain(*run[:-2], "task=doctor", "hydra.run.dir=[a doctor]") == 0
+    said = "".join(capsys.readouterr())
+    before = "go on with: |run in it with |train with them: |^ *"
+    printed = re.findall(rf"(?:{before})(segtrain .*?)(?:, or choose another.*)?$", said, re.M)
+    commands = [words for words in map(shlex.split, printed) if "=" in words[1] or words[1] == "--config-dir"]
+    assert [words[1].partition("=")[0] for words in commands] == ["resume", "--config-dir", "resume"], said
+    for words in commands:
+        assert segtrain(*words[1:], *(run[:-2] if words[1] == "--config-dir" else [])) == 0
+    said = capsys.readouterr().out
+    (words,) = map(shlex.split, re.findall("^ *(segtrain task=.*)$", said, re.M))
+    assert segtrain(*words[1:], "task.worst=0") == 0
     assert (tmp_path / folder / "evaluate-val" / "results.json").exists()
+
+
+def test_every_command_in_a_message_is_quoted_in_one_place():
+    for file in Path(cli.__file__).parent.rglob("*.py"):
+        tree = ast.parse(file.read_text())
+        documents = {id(node.body[0].value) for node in ast.walk(tree) if isinstance(
+            node, ast.Module | ast.FunctionDef | ast.ClassDef) and node.body and isinstance(node.body[0], ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documents:
+                assert not re.search(r"segtrain \S+=$", node.value), f"{file.name}: use terminal.shell"
+
+
+@pytest.mark.slow
+def test_a_run_finds_its_data_from_another_folder_and_says_when_they_have_moved(
+        segtrain, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            Path("data", split, kind).mkdir(parents=True)
+            for number in range(2):
+                values = np.random.default_rng(number).integers(0, 256, (40, 48, 3), np.uint8)
+                Image.fromarray(values if kind == "images" else values[..., 0] % 2).save(
+                    f"data/{split}/{kind}/{number}.png")
+    Path("data/classes.csv").write_text("name\na\nb\n")
+    assert segtrain("dataset=folder", "dataset.root=data", *TINY[4:], *UNET, "train.epochs=1", "name=first") == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert segtrain("evaluate", "checkpoint=../outputs/first", "task.worst=0") == 0
+    (tmp_path / "data").rename(tmp_path / "moved")
+    capsys.readouterr()
+    assert segtrain("evaluate", "checkpoint=../outputs/first") == 2
+    assert f"{tmp_path / 'data'} is what the run was saved with" in capsys.readouterr().err
+    assert segtrain("evaluate", "checkpoint=../outputs/first", "dataset.root=../moved", "task.worst=0") == 0

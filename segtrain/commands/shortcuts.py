@@ -1,18 +1,28 @@
 """What the command line may say in short: tasks as words, names of runs, the last run."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from segtrain.config.arguments import quote, read_path
+from segtrain.config.compose import all_keys
+from segtrain.config.messages import unknown_key
 from segtrain.config.overrides import CONFIG
 from segtrain.config.packaged import list_files
 from segtrain.errors import UserError, did_you_mean
+from segtrain.run import directory
 from segtrain.run.listing import RUNS, SWEEPS, find_last
 
 TASKS = list_files("task")
 INSIDE = ("evaluate", "predict", "export")  # tasks whose output goes into the run that they take the checkpoint from
-COMMANDS = ("runs", "env")  # modules of this package
+COMMANDS = {"runs": "List the runs in outputs and multirun, with their scores.",  # modules of this package
+            "models": "List the networks: parameters, MACs, speed and scores.",
+            "env": "Show versions and hardware, for a bug report."}
 MULTIRUN = ("-m", "--multirun")
+# Hydra's, which may have their value behind an equals sign or, the short ones, without a blank.
+FLAGS = ("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun",
+         "--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun", "--info")
+SHORT_FLAGS = ("-h", "-c", "-p", "-r", "-m", "-sc", "-cp", "-cn", "-cd", "-i")
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
@@ -24,12 +34,23 @@ def expand(arguments: Sequence[str]) -> list[str]:
     Raises:
         UserError: If a word is not a task, a name is not one, or there is no last run.
     """
+    _refuse_unknown_flags(arguments)
     arguments = _expand_word(list(arguments))
     arguments = [_expand_last(argument) for argument in arguments]
     names = [argument for argument in arguments if argument.startswith("name=")]
     if names:
         return _expand_name(names[-1].partition("=")[2], [each for each in arguments if each not in names])
     return [*arguments, *_choose_folder(arguments)]
+
+
+def _refuse_unknown_flags(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if re.fullmatch(r"--?[a-zA-Z]\w[\w.-]*", name) and name not in FLAGS and not (
+                name[:2] in SHORT_FLAGS or name[:3] in SHORT_FLAGS):
+            key = name.lstrip("-").replace("-", "_")
+            raise UserError(f"{argument} is not a flag of segtrain: a setting is written KEY={value or 'VALUE'}. "
+                            f"{unknown_key(key, all_keys).partition('. ')[2]}".rstrip())
 
 
 def _expand_word(arguments: list[str]) -> list[str]:
@@ -83,9 +104,9 @@ def _choose_folder(arguments: Sequence[str]) -> list[str]:
 
 
 def _free_folder(folder: Path) -> Path:
-    """Return a folder that is not there yet, or empty: the given one, or with -2, -3, ... behind its name."""
+    """Return a folder that is not there yet, or unused: the given one, or with -2, -3, ... behind its name."""
     found, number = folder, 1
-    while found.exists() and (not found.is_dir() or any(found.iterdir())):
+    while found.exists() and not (found.is_dir() and directory.is_unused(found)):
         number += 1
         found = folder.with_name(f"{folder.name}-{number}")
     if found != folder:

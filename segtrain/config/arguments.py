@@ -69,7 +69,8 @@ def _prepare_path(argument: str) -> str:
         return f"{key}={expand_home(value)}" if value else key
     with contextlib.suppress(HydraException):
         read = OverridesParser.create().parse_override(argument).value()
-        is_misread = read not in (None, unquote(value)) and _exists(value)  # as 1e3, [1] or a,b
+        is_misread = read not in (None, unquote(value)) and (  # as 1e3, [1] or a,b, of which a,b may be a sweep
+            _exists(value) or isinstance(read, bool | int | float | list | dict))
         return f"{key}={quote(read_path(value))}" if is_misread and key.lstrip("+") in PATHS else argument
     if key.lstrip("+") not in PATHS and not value.startswith("~"):
         return re.sub(r"(?<=[\[{,:])(\s*)~(?=[/,\]}])", rf"\1{Path.home()}", argument)

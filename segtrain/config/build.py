@@ -8,7 +8,8 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def _split(cfg: Config[Any], split: str, *, targets_only: bool, skip_without_mas
             given[name] = value
     if skip_without_mask and "skip_without_mask" in accepted:
         node["skip_without_mask"] = True
-    with process_group.main_first():  # it may have to download the data
+    with process_group.main_first(), _hinting_at_root(cfg):  # it may have to download the data
         built = call(node, "dataset", known=DatasetSection.model_fields, given=given)
     if not isinstance(built, Dataset) or not all(hasattr(built, name) for name in ("labels", "names")):
         raise UserError(f"dataset._target_={cfg.dataset.target} is not a dataset: it must be a subclass of "
@@ -93,6 +94,19 @@ def _split(cfg: Config[Any], split: str, *, targets_only: bool, skip_without_mas
                         f"({list_first([label.name for label in built.labels], 20)}): set dataset.num_classes="
                         f"{len(built.labels)} or null, or correct the class table.")
     return built
+
+
+@contextmanager
+def _hinting_at_root(cfg: Config[Any]) -> Iterator[None]:
+    """Say what to do where the folder that a saved config names is gone: the dataset may have been moved."""
+    try:
+        yield
+    except UserError as error:
+        root = cfg.dataset.arguments.get("root")
+        if root is None or Path(root).exists() or not (cfg.checkpoint or cfg.resume or cfg.rerun):
+            raise
+        raise UserError(f"{str(error).rstrip('.')}. {root} is what the run was saved with: if the dataset has been "
+                        "moved, say where it is now, dataset.root=PATH", error.files) from error
 
 
 def cached(data: Dataset, cache: Any) -> Dataset:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -94,9 +95,15 @@ def _checked(tree: DictConfig | Mapping[str, Any], overrides: Sequence[str], kin
 
 
 def _resolved(tree: DictConfig) -> dict[str, Any]:
-    """Return plain values, every interpolation resolved, and ~ expanded."""
+    """Return plain values, every interpolation resolved, ~ expanded, and dataset.root absolute.
+
+    A run is used from other folders than that in which it was started.
+    """
     try:
         plain: dict[str, Any] = expand_home(OmegaConf.to_container(tree, resolve=True))
+        dataset = plain.get("dataset")
+        if isinstance(dataset, dict) and isinstance(dataset.get("root"), str):
+            dataset["root"] = str(Path(dataset["root"]).absolute())
         return plain
     except OmegaConfBaseException as error:
         with contextlib.suppress(OmegaConfBaseException):
@@ -159,11 +166,16 @@ def _find_key(kind: type[Section], loc: Sequence[int | str]) -> tuple[str, Any]:
             key += f"[{part}]"
             lists = [member for member in _members(annotation) if get_origin(member) is list]
             annotation = get_args(lists[0])[0] if lists else Any
-        elif hasattr(annotation, "model_fields"):  # else it is the name of a union's member
+        elif section := _section_of(annotation):  # else it is the name of a union's member
             key += f".{part}"
-            annotation = next((field.annotation for name, field in annotation.model_fields.items()
+            annotation = next((field.annotation for name, field in section.model_fields.items()
                                if (field.alias or name) == part), Any)
     return key.removeprefix("."), annotation
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the section that a type is, or is if it is not null."""
+    return next((member for member in _members(annotation) if hasattr(member, "model_fields")), None)
 
 
 def _members(annotation: Any) -> list[Any]:
@@ -203,5 +215,5 @@ def _schema_keys(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in kind.model_fields.items():
         key = f"{prefix}{field.alias or name}"
         yield key
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _schema_keys(field.annotation, f"{key}.")
+        if section := _section_of(field.annotation):
+            yield from _schema_keys(section, f"{key}.")

@@ -4,6 +4,7 @@ import contextlib
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -16,9 +17,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from segtrain.config.arguments import find_config_dir
 from segtrain.config.messages import composition_error, value_error
-from segtrain.config.overrides import OPEN_GROUPS, RECIPE_GROUPS, walk
+from segtrain.config.overrides import OPEN_GROUPS, RECIPE_GROUPS, expand_home, walk
+from segtrain.errors import UserError
 
 if TYPE_CHECKING:
+    from segtrain.config.hydra_plugin import Job
     from segtrain.config.schema import Config
 
 
@@ -28,6 +31,27 @@ def compose_config(overrides: Sequence[str]) -> "Config[Any]":
 
     with _initialized():
         return check_config(compose("config", list(overrides)), overrides)
+
+
+def compose_job(arguments: Sequence[str]) -> "tuple[Config[Any], Job]":
+    """Compose and check the config of a command line that is run from Python, and say where it runs.
+
+    Raises:
+        UserError: For what the command would refuse.
+    """
+    from segtrain.config.check import check_config
+    from segtrain.config.hydra_plugin import make_job
+
+    try:
+        with _initialized():
+            tree = compose("config", list(arguments), return_hydra_config=True)
+            job = make_job(tree.hydra, Path(expand_home(tree.hydra.run.dir)))
+    except Exception as error:
+        message = explain(error, is_of_job=False)
+        if message is None:
+            raise
+        raise UserError(message) from error
+    return check_config(OmegaConf.masked_copy(tree, [str(key) for key in tree if key != "hydra"]), job.overrides), job
 
 
 def _initialized() -> initialize_config_module:

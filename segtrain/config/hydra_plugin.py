@@ -158,14 +158,19 @@ class Job:
 def current_job() -> Job:
     """Return the job that Hydra is running."""
     hydra = HydraConfig.get()
+    return make_job(hydra, Path(hydra.runtime.output_dir), is_sweep=hydra.mode == RunMode.MULTIRUN)
+
+
+def make_job(hydra: Any, run_dir: Path, *, is_sweep: bool = False) -> Job:
+    """Return a job from Hydra's own section of its config."""
     folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
     direction = hydra.sweeper.get("direction")
     return Job(
-        run_dir=Path(hydra.runtime.output_dir),
+        run_dir=run_dir,
         overrides=[*(f"{CONFIG_DIR}={Path(folder).absolute()}" for folder in folders),
                    *(override for override in _task_overrides(hydra) if override_key(override) != "resume")],
         choices=dict(hydra.runtime.choices),
-        sweep_dir=Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None,
+        sweep_dir=Path(hydra.sweep.dir) if is_sweep else None,
         command=hydra.job.env_set.get(COMMAND),
         direction=None if direction is None else str(getattr(direction, "name", direction)),
         has_search=bool(hydra.runtime.choices.get("search")))

@@ -14,6 +14,21 @@ Keys = Callable[[], Iterable[str]]  # returns the keys that exist; called only w
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EMFILE)
 PLUGINS = ("optuna", "joblib", "submitit_local", "submitit_slurm")  # choices that need packages of the extra `sweep`
 
+# What other programs call the keys and groups, without _ and in small letters.
+SYNONYMS = {
+    "learningrate": "optim.lr", "wd": "optim.weight_decay", "decay": "optim.weight_decay", "optimizer": "optim",
+    "lrscheduler": "scheduler", "lrschedule": "scheduler", "schedule": "scheduler", "criterion": "loss",
+    "lossfn": "loss", "net": "model", "network": "model", "arch": "model", "architecture": "model",
+    "backbone": "model.encoder", "weights": "checkpoint", "ckpt": "checkpoint", "augment": "augmentation",
+    "transforms": "augmentation", "aug": "augmentation", "data": "dataset", "datadir": "dataset.root",
+    "dataroot": "dataset.root", "imgsz": "dataset.crop", "imagesize": "dataset.crop", "inputsize": "dataset.crop",
+    "classes": "dataset.num_classes", "numclasses": "dataset.num_classes", "bs": "train.batch_size",
+    "batch": "train.batch_size", "gradclip": "train.clip_norm", "clip": "train.clip_norm", "ema": "train.ema_decay",
+    "gpu": "runtime.device", "gpus": "runtime.device", "accelerator": "runtime.device", "amp": "runtime.precision",
+    "fp16": "runtime.precision", "numworkers": "runtime.workers", "output": "hydra.run.dir", "out": "hydra.run.dir",
+    "outputdir": "hydra.run.dir", "savedir": "hydra.run.dir", "project": "hydra.run.dir", "source": "task.input",
+    "command": "task", "mode": "task"}
+
 
 def composition_error(error: Exception, known_keys: Keys,
                       in_folders: Callable[[str], list[str]] = lambda group: []) -> str:
@@ -80,6 +95,9 @@ def unknown_key(key: str, known_keys: Keys) -> str:
     if having and section in {other.partition(".")[0] for other in known}:
         return (f"{key} is not a key of the {section} that is chosen, but of {', '.join(having)}. "
                 f"Did you mean {section}={having[0]} {key}=...?")
+    meant = SYNONYMS.get(re.sub(r"[_.-]", "", key.lower()))
+    if meant is not None:
+        return f"{key} is not a key of the configuration. Did you mean '{meant}'?"
     siblings = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == section}
     last_parts = {other.rpartition(".")[2]: other for other in reversed(known)}
     for wanted, candidates, cutoff in ((name, siblings, 0.6),

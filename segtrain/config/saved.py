@@ -21,7 +21,8 @@ from segtrain.files import check_plain, read_yaml_text
 # What ends a run: a finished one continues if one of them was raised.
 ENDS = ("epochs", "max_steps", "max_minutes", "patience")
 BESIDE = ("overrides", "versions")  # what config.yaml holds beside the config
-OF_COMMAND = ("runtime.", "train.accept_changed_data", "train.report", "task.sort")  # which change no score
+# Which change no score.
+OF_COMMAND = ("runtime.", "logger", "train.log_every", "train.accept_changed_data", "train.report", "task.sort")
 OF_NETWORK = ("dataset.mean", "dataset.std")  # what its weights have learnt to expect
 
 

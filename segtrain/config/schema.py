@@ -109,6 +109,45 @@ class TrainSection(Section):
     report: bool = key("write report.html at the end")
 
 
+    log_every: Count | None = key(
+        "write loss, learning rate, norm of the gradient and memory after every so many optimizer steps, to steps.csv "
+        "and the loggers")
+
+
+class TensorboardLogger(Section):
+    pass
+
+
+class WandbLogger(Section):
+    project: Text = key("the project, which is made if it is not there")
+    entity: Text | None = key("the user or team; null: your own")
+    mode: Literal["online", "offline"] = key("offline: keep it in the run directory, for wandb sync")
+    checkpoint: bool = key("keep the best checkpoint there, too")
+
+
+class MlflowLogger(Section):
+    tracking_uri: Text | None = key("the server or database; null: MLFLOW_TRACKING_URI, or MLflow's own default")
+    experiment: Text = key("the experiment, which is made if it is not there")
+    checkpoint: bool = key("keep the best checkpoint there, too")
+
+
+class TrackioLogger(Section):
+    project: Text = key("the project, which is made if it is not there")
+
+
+class LoggerSection(Section):
+    """The loggers that are used, by their names: those of the files that logger= chooses, and only those."""
+
+    tensorboard: TensorboardLogger | None = None
+    wandb: WandbLogger | None = None
+    mlflow: MlflowLogger | None = None
+    trackio: TrackioLogger | None = None
+
+    def chosen(self) -> dict[str, dict[str, Any]]:
+        """Return the options of each logger that is used."""
+        return {name: getattr(self, name).plain() for name in self.model_fields_set if getattr(self, name) is not None}
+
+
 class RuntimeSection(Section):
     device: Text = key("auto (cuda, else mps, else cpu), cpu, cuda, cuda:1 or mps")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
@@ -188,10 +227,14 @@ class TaskSection(Section):
 
 
 class TrainTask(TaskSection):
+    """Train a network and keep its best checkpoint (the default)."""
+
     name: Literal["train"]
 
 
 class EvaluateTask(TaskSection):
+    """Score a checkpoint on a split."""
+
     name: Literal["evaluate"]
     window: Size | None = key(
         "height and width, pixels: cut images into overlapping windows, train.batch_size of them at once")
@@ -206,8 +249,12 @@ class EvaluateTask(TaskSection):
 
 
 class PredictTask(TaskSection):
+    """Segment images and videos with a checkpoint."""
+
     name: Literal["predict"]
-    input: Text | None = key("an image, a video, a folder, a pattern, or a list of paths in a .txt or .csv file")
+    input: Text | None = key(
+        "an image, a video, a folder, a pattern, a list of paths in a .txt or .csv file, the URL of a stream, or the "
+        "number of a camera")
     output: Text | None = key("the folder that predictions/ and the like go to; null: the run directory")
     overlays: bool = key("write overlays/: each image under the colours of its prediction, with a legend, as JPEG")
     probabilities: bool = key("write probabilities/: for each image a float16 array (class, height, width), as .npy")
@@ -221,6 +268,8 @@ class PredictTask(TaskSection):
 
 
 class BenchmarkTask(TaskSection):
+    """Measure parameters, MACs, speed and memory of a network."""
+
     name: Literal["benchmark"]
     size: Size = key("height and width of the images, pixels")
     batch_size: Count = key("images at once, for throughput and training")
@@ -232,11 +281,15 @@ class BenchmarkTask(TaskSection):
 
 
 class ConvertTask(TaskSection):
+    """Turn the published weights of a network into a checkpoint."""
+
     name: Literal["convert"]
     weights: Text | None = key("a .npz file, an array under each weight's name in the original, Keras's or PyTorch's")
 
 
 class DoctorTask(TaskSection):
+    """Check a dataset, and recommend settings."""
+
     name: Literal["doctor"]
     splits: list[str] | None = key("splits that must be there; null: train and val, and test where there is one")
     near_distance: Annotated[int, Field(ge=0, lt=65)] | None = key(
@@ -246,6 +299,8 @@ class DoctorTask(TaskSection):
 
 
 class ExportTask(TaskSection):
+    """Write a checkpoint as ONNX or for torch.export.load."""
+
     name: Literal["export"]
     format: Literal["onnx", "pt2"] = key("onnx: model.onnx; pt2: model.pt2, for torch.export.load")
     labels: bool = key(
@@ -255,12 +310,16 @@ class ExportTask(TaskSection):
 
 
 class RasterizeTask(TaskSection):
+    """Write the masks of any dataset as PNG files."""
+
     name: Literal["rasterize"]
     output: Text | None = key("the folder for <split>/<name>.png, masks of train ids, and classes.csv")
     splits: list[str] | None = key("the splits; null: train and val, and test where there is one")
 
 
 class ReportTask(TaskSection):
+    """Write the HTML report of a run or a sweep."""
+
     name: Literal["report"]
     run: Text | None = key("the directory of a run, of a sweep, or of several runs")
     output: Text | None = key("the file to write; null: report.html in that directory")
@@ -270,6 +329,8 @@ class ReportTask(TaskSection):
 
 
 class ScoreTask(TaskSection):
+    """Score a folder of predicted label files."""
+
     name: Literal["score"]
     predictions: Text | None = key("the folder of PNG files with one 8-bit class number a pixel, at the targets' size")
     class_sizes: Any = key(
@@ -290,6 +351,7 @@ class Config(Section, Generic[TaskT]):
     task: SerializeAsAny[TaskT]
     train: TrainSection
     runtime: RuntimeSection
+    logger: Annotated[LoggerSection, PlainSerializer(LoggerSection.chosen)] = LoggerSection()
     dataset: DatasetSection
     model: dict[str, Any] = key("the network")
     optim: dict[str, Any] = key("the optimizer")

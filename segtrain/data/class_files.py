@@ -261,7 +261,7 @@ def _make_label(row: _Row, train_id: int) -> Label:
     if not label_ids or len(label_ids) < len(_split_values(given)):
         raise UserError(f"{where}: label_id {_show(given)} must be a whole number from 0 to 65535, or several of them: "
                         "1 2, in JSON and YAML [1, 2].")
-    colors = _read_colors(_get_or(row.values.get("color"), [*make_up_color(train_id)]))
+    colors = _read_colors(_get_or(row.values.get("color"), [*make_up_color(train_id, name.strip())]))
     if not colors:
         raise UserError(f"{where}: color {_show(row.values['color'])} must look like #ff8000 or 255,128,0, or be "
                         "several of them: #ff8000 #ffa000, in JSON and YAML a list.")

@@ -1,7 +1,7 @@
 """Label files of predictions: write them as a dataset's benchmark wants them, find them again, tell what they mean."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -160,6 +160,17 @@ def make_file_form(data: Dataset) -> FileForm:
     """Return what predictions of a dataset hold: 8-bit train ids, or the label ids and the palette that it asks for."""
     palette = data.prediction_palette
     return FileForm(bool(data.file_labels), None if palette is None else [list(color) for color in palette])
+
+
+def with_colors(form: FileForm, labels: Sequence[Label]) -> FileForm:
+    """Return a form whose files show the colors of the classes, unless it has a palette of its own."""
+    if form.palette is not None:
+        return form
+    palette = np.zeros((256, 3), np.uint8)
+    values = map_file_values(labels, form)
+    for label in labels:
+        palette[values[label.train_id]] = label.color
+    return replace(form, palette=palette.tolist())
 
 
 def locate_prediction(folder: Path, data: Dataset, index: int) -> Path:

@@ -79,7 +79,7 @@ def score_split(
         batch_size: Maximum number of images, and of windows, at once.
         instances: Where objects come from, "maps" or "components"; None: no iIoU.
         class_sizes: Mean object size by class name, of the training split.
-        num_examples: How many of the first images to draw.
+        num_examples: How many images to draw, spread over the split.
         details: Where to count what is too slow for every validation; its results join those of the split.
         after_batch: Called after every batch, equally often in every process; may raise to stop.
         on_prediction: Called with each image's number in the split and its prediction, train ids (H, W), int64.
@@ -96,6 +96,7 @@ def score_split(
     normalizers: list[Tensor] = []
     objects: list[np.ndarray] = []
     examples: list[tuple[int, np.ndarray]] = []
+    shown = spread(len(statistics.sizes), num_examples)
     indices: list[int] = []  # of this process's images, to which the lists belong
     rank, num_processes = process_group.rank(), process_group.world_size()
     batches = load_for_evaluation(data, statistics.sizes, instances=instances, batch_size=batch_size, workers=workers,
@@ -115,12 +116,12 @@ def score_split(
             counts.extend(class_counts(matrices))
             if details is not None:
                 details.add(logits, preds, batch.targets)
-            if batch.instances is not None or on_prediction is not None or batch.indices[0] < num_examples:
+            if batch.instances is not None or on_prediction is not None or not shown.isdisjoint(batch.indices):
                 on_cpu = zip(batch.images.cpu().numpy(), batch.targets.cpu().numpy(), preds.cpu().numpy(), strict=True)
                 for number, (image, target, pred) in enumerate(on_cpu):
                     if batch.instances is not None:
                         objects.append(count_instances(pred, target, batch.instances[number], class_ids, categories))
-                    if batch.indices[number] < num_examples:
+                    if batch.indices[number] in shown:
                         examples.append((batch.indices[number], draw_side_by_side(image, target, pred, data.labels)))
                     if on_prediction is not None:
                         on_prediction(batch.indices[number], pred)
@@ -230,6 +231,13 @@ def image_rows(data: Dataset, counts: np.ndarray, losses: Sequence[float | None]
                      "valid_pixels": int(image_counts[0].sum() + image_counts[2].sum()),
                      **{f"iou/{class_name}": value for class_name, value in scores["iou_per_class"].items()}})
     return rows
+
+
+def spread(count: int, most: int) -> set[int]:
+    """Return the numbers of `most` of `count` images, or of all, from the first to the last at equal distances."""
+    if most >= count:
+        return set(range(count))
+    return {round(number * (count - 1) / max(most - 1, 1)) for number in range(most)}
 
 
 def draw_worst(folder: Path, data: Dataset, rows: Sequence[Mapping[str, Any]], predict: PredictFn, count: int) -> None:

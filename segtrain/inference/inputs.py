@@ -27,11 +27,13 @@ class Item:
 
     Attributes:
         name: Its path without suffix, relative to the searched folder; unique among images and among videos.
+        stream: For OpenCV, of a video that is no file: its URL, or the number of a camera.
     """
 
     path: Path
     name: str
     is_video: bool
+    stream: str | int | None = None
 
 
 def find_inputs(given: str, own: Path) -> tuple[list[Item], list[str]]:
@@ -49,6 +51,10 @@ def find_inputs(given: str, own: Path) -> tuple[list[Item], list[str]]:
         UserError: If nothing is found, a listed file is missing, or two inputs would have one output.
     """
     path = Path(given)
+    if is_stream(given):
+        shown = hide_password(given)
+        name = f"camera{given}" if given.isdigit() else re.sub(r"[^\w.-]+", "_", shown)[-100:]
+        return [Item(Path(shown), name, True, int(given) if given.isdigit() else given)], []
     own = own.resolve()
     others: Counter[str] = Counter()  # files that are neither images nor videos, by suffix
 
@@ -87,6 +93,16 @@ def find_inputs(given: str, own: Path) -> tuple[list[Item], list[str]]:
              for file in kept]
     _check_names(items)
     return items, remarks
+
+
+def is_stream(given: str) -> bool:
+    """Return whether an input is the URL of a stream or the number of a camera, and no file of that name."""
+    return bool(re.fullmatch(r"[0-9]{1,3}|[a-z]+://.+", given)) and not Path(given).exists()
+
+
+def hide_password(given: str) -> str:
+    """Return a URL without the user and password in it."""
+    return re.sub(r"(?<=://)[^/@]*@", "", given)
 
 
 def select_shard(items: Sequence[Item], which: str) -> list[Item]:

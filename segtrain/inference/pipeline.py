@@ -5,7 +5,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from segtrain.data.images import FORMATS, read_image
 from segtrain.data.threads import MAX_PENDING_PIXELS, run_in_order
@@ -58,7 +59,8 @@ def predict_items(items: Sequence[Item], predictor: Predictor, outputs: Outputs,
     images = [item for item in items if not item.is_video]
     started = time.perf_counter()
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large images are predicted in windows
-    with tqdm(total=len(images), desc="predicting", unit="image", leave=False, disable=None) as bar:
+    with (logging_redirect_tqdm([logging.getLogger("segtrain")]),
+          tqdm(total=len(images), desc="predicting", unit="image", leave=False, disable=None) as bar):
         for item, error in predict_images(images, predictor, outputs, image_bits=image_bits, on_window=note_window):
             bar.update()
             if error is None:
@@ -168,6 +170,16 @@ def _batch_by_size(images: Iterable[tuple[Item, np.ndarray]],
 # ---- videos
 
 
+@contextmanager
+def _ended_by_ctrl_c(item: Item) -> Iterator[None]:
+    """Let Ctrl-C end what is recorded of a stream, which may have no end of its own, and keep it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if item.stream is None:
+            raise
+
+
 def predict_video(item: Item, predictor: Predictor, outputs: Outputs,
                   after_batch: Callable[[int], object]) -> tuple[int, float, str | None]:
     """Write a video overlaid with its predictions, above a legend of all classes.
@@ -181,13 +193,13 @@ def predict_video(item: Item, predictor: Predictor, outputs: Outputs,
         UserError: If it cannot be read or written at all.
     """
     started = time.perf_counter()
-    reader = VideoReader(item.path)
+    reader = VideoReader(item.path, item.stream)
     batch_size = predictor.plan(reader.size).num_images
     blank = add_legend(np.zeros((*reader.size, 3), np.uint8), outputs.labels)
     size = (blank.shape[0] + blank.shape[0] % 2, blank.shape[1] + blank.shape[1] % 2)  # players want even sides
     num_frames, frames = 0, reader.frames()
     path = outputs.path("videos", item, ".mp4")
-    with open_video(path, reader.frames_per_second, size) as write:
+    with open_video(path, reader.frames_per_second, size) as write, _ended_by_ctrl_c(item):
         while batch := list(islice(frames, batch_size)):
             for frame, pred in zip(batch, predictor(np.stack(batch)), strict=True):
                 shown = add_legend(blend(frame, pred, outputs.labels), outputs.labels)
@@ -196,7 +208,8 @@ def predict_video(item: Item, predictor: Predictor, outputs: Outputs,
             num_frames += len(batch)
             after_batch(len(batch))
     fault = None
-    if num_frames < 0.99 * reader.num_frames - 2:  # the length that a file states may be an estimate
+    is_short = num_frames < 0.99 * reader.num_frames - 2  # the length that a file states may be an estimate
+    if item.stream is None and is_short:
         fault = (f"{item.path} breaks off: {num_frames} of its {reader.num_frames} frames could be read; they are in "
                  f"{path}. Repair the file or copy it again.")
     return num_frames, time.perf_counter() - started, fault

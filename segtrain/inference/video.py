@@ -31,23 +31,29 @@ def _check_name(path: Path) -> None:
 class VideoReader:
     """A video's frames, rotated as the file says; UserError if it cannot be opened.
 
+    `stream` is a URL or the number of a camera, of which `path` is only the name.
+
     Attributes:
         frames_per_second: As the file states; 25 if it states no possible value.
         num_frames: As the file states, which may be an estimate; 0 if unknown.
         size: (height, width).
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            check_regular(path)
-        except OSError as error:
-            raise UserError(f"{path} cannot be read ({error}): replace or remove it.") from error
-        _check_name(path)
-        self._capture = cv2.VideoCapture(str(path))
+    def __init__(self, path: Path, stream: str | int | None = None) -> None:
+        if stream is None:
+            try:
+                check_regular(path)
+            except OSError as error:
+                raise UserError(f"{path} cannot be read ({error}): replace or remove it.") from error
+            _check_name(path)
+        self._capture = cv2.VideoCapture(str(path) if stream is None else stream)
         done, self._first = self._capture.read()
         if not done:
             self._capture.release()
+            if stream is not None:
+                what = f"camera {stream}" if isinstance(stream, int) else f"the stream {path}"
+                raise UserError(f"{what} cannot be opened by OpenCV: check that it is there and that nothing else uses "
+                                f"it, or give a file.{_ffmpeg_hint()}")
             raise UserError(f"{path} cannot be read as a video: it is damaged, or OpenCV has no decoder for it. "
                             f"Convert it to MP4 with H.264, or to AVI with Motion JPEG, or remove it.{_ffmpeg_hint()}")
         rate = self._capture.get(cv2.CAP_PROP_FPS)

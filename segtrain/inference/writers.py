@@ -1,6 +1,7 @@
 """Write predictions: label maps, overlays and probabilities."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,10 @@ from segtrain.errors import UserError
 from segtrain.files import atomic_path, locked, write_file, write_text
 from segtrain.inference.inputs import OUTPUT_FOLDERS, Item
 from segtrain.labels import Label
-from segtrain.visualize import add_legend, blend, find_occurring
+from segtrain.terminal import percent
+from segtrain.visualize import add_legend, blend, count_shares, find_occurring
+
+log = logging.getLogger(__name__)
 
 JPEG_QUALITY = 90
 JPEG_SIDE = 65500  # the longest that the format allows
@@ -76,6 +80,8 @@ class Outputs:
 
     def is_done(self, item: Item) -> bool:
         """Return whether all of an item's outputs exist and are not older than the item."""
+        if item.stream is not None:
+            return False
         wanted = [("videos", ".mp4")] if item.is_video else [("predictions", ".png")]
         if not item.is_video:
             wanted += [("overlays", ".jpg")] * self.overlays + [("probabilities", ".npy")] * self.probabilities
@@ -93,6 +99,8 @@ class Outputs:
                 drawn = cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             write_file(self.path("overlays", item, ".jpg"),
                        lambda file: Image.fromarray(drawn).save(file, format="JPEG", quality=JPEG_QUALITY))
+        shares = ", ".join(f"{name} {percent(share, 1)} %" for name, share in count_shares(pred, self.labels).items())
+        log.info("%s: %s", item.path, shares)
         # last: where it exists, all outputs do
         write_label_map(self.path("predictions", item, ".png"), pred, self.labels, self.form)
         return item

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import time
@@ -18,6 +19,8 @@ from segtrain.files import refuse_unwritable, remove_alias, write_text
 
 log = logging.getLogger(__name__)
 LOCK, HOLDER = ".lock", ".lock.json"
+# of a training without checkpoints
+UNSAVED = re.compile(r".*\.log|config\.yaml|metrics\.csv|events\.out\.tfevents\..*")
 SECONDS_OF_WORKERS = 60  # for which the loader processes of a killed run may keep its lock
 
 
@@ -99,8 +102,11 @@ def _is_alive(holder: dict[str, Any]) -> bool:
 
 
 def is_unused(run_dir: Path) -> bool:
-    """Return whether a run directory holds nothing, or what a run leaves that was killed before it wrote anything."""
-    return all(path.name in (LOCK, HOLDER) or (path.suffix == ".log" and path.is_file()) for path in run_dir.iterdir())
+    """Return whether a run directory holds nothing, or what a run leaves that was killed before it saved anything."""
+    entries = list(run_dir.iterdir())
+    is_training = any(path.name == "train.log" for path in entries)
+    leftover = UNSAVED if is_training else re.compile(r".*\.log")
+    return all(path.name in (LOCK, HOLDER) or (path.is_file() and leftover.fullmatch(path.name)) for path in entries)
 
 
 def remove_empty(made: Sequence[Path]) -> None:
@@ -135,8 +141,10 @@ def holds_results(run_dir: Path) -> bool:
 
 
 def empty(folder: Path) -> None:
-    """Remove the content of a folder."""
+    """Remove the content of a folder, but for the lock that this process holds."""
     for path in folder.iterdir():
+        if path.name in (LOCK, HOLDER):
+            continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

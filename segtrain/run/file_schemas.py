@@ -119,3 +119,12 @@ class Holder(Part):
     pid: Annotated[int, Field(gt=0, lt=2**31)]
     host: Text
     started: Text
+
+
+class LoggerRuns(Part):
+    """loggers.json: under which names other programs keep the run."""
+
+    file_format: Literal[1] = 1
+    wandb: Text | None = None
+    mlflow: Text | None = None
+    trackio: Text | None = None

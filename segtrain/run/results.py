@@ -8,7 +8,7 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from segtrain.config.overrides import CONFIG
 from segtrain.distributed import process_group
@@ -21,6 +21,30 @@ if TYPE_CHECKING:
 
 RESULTS = "results.json"
 DISTRIBUTION = "segtrain-cli"  # as pyproject.toml calls the package
+
+
+class Results(TypedDict, total=False):
+    """The main scores of results.json: fractions, None where one is not defined."""
+
+    task: str
+    dataset: str
+    split: str
+    checkpoint: str
+    epoch: int
+    step: int
+    seconds: float
+    num_images: int
+    loss: float | None
+    miou: float | None
+    macc: float | None
+    pacc: float | None
+    fwiou: float | None
+    iiou: float | None
+    iou_per_class: dict[str, float | None]
+    acc_per_class: dict[str, float | None]
+    confusion_matrix: list[list[int]]
+    params: int
+    macs: int | None
 
 
 def read_results(path: Path, *, with_scores: bool = False) -> dict[str, Any]:

@@ -1,34 +1,26 @@
-"""Track every epoch of a training: metrics.csv, TensorBoard and examples.png."""
+"""Track every epoch of a training: metrics.csv, steps.csv, examples.png, and what the loggers show."""
 
-import contextlib
 import csv
 import io
 import os
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from segtrain.config.overrides import flatten
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.files import MAX_BYTES, is_utf8, read_text, write_file, write_text
-from segtrain.run.results import CONFIG, csv_cell, csv_text
+from segtrain.run.loggers import Loggers
+from segtrain.run.results import csv_cell, csv_text
 from segtrain.terminal import shell
-from segtrain.visualize import draw_confusion
+from segtrain.visualize import draw_confusion, render_figure
 
 NUMBER = re.compile(r"[0-9]{1,15}")
 EXAMPLES = "examples.png"  # in the run directory: validation images, predicted by the best checkpoint
-
-
-def _report_unless_full(args: threading.ExceptHookArgs) -> None:
-    """Leave errors of TensorBoard's own thread to its next flush, which raises them."""
-    if not isinstance(args.exc_value, OSError):
-        threading.__excepthook__(args)
+OF_STEPS = ("train/step/loss", "train/step/lr", "train/step/gradient_norm", "train/step/memory_gib")
 
 
 def check_name(run_dir: Path) -> None:
@@ -44,55 +36,47 @@ class Tracker:
     Args:
         run_dir: The run directory.
         class_names: For the columns val/iou/<class>.
-        epoch: Epochs completed. Later rows, of an interrupted run, are removed, and hidden in TensorBoard.
+        epoch: Epochs completed. Later rows, of an interrupted run, are removed.
+        step: Optimizer steps completed, the same for steps.csv.
+        has_steps: Whether `step` will be called.
+        loggers: What else gets the numbers and images; None: nothing.
+        config: Of the run, as plain values, for the loggers.
     """
 
-    def __init__(self, run_dir: Path, class_names: Sequence[str], *, epoch: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
+    def __init__(self, run_dir: Path, class_names: Sequence[str], *, epoch: int, step: int = 0, has_steps: bool = False,
+                 loggers: Loggers | None = None, config: Mapping[str, object] | None = None) -> None:
+        self._is_main = process_group.is_main()
+        self._loggers = loggers or Loggers({})
+        if not self._is_main:
+            return
         self._columns = ["epoch", "step", "train/loss", "train/lr", "train/images_per_second", "train/data_wait",
                          "val/loss", "val/miou", "val/iiou", "val/macc", *(f"val/iou/{name}" for name in class_names)]
-        self._writer: SummaryWriter | None = None
-        if not process_group.is_main():
-            return
-        self._path = run_dir / "metrics.csv"
-        kept = [row for row in read_metrics(self._path) if int(row["epoch"]) <= epoch]
-        if kept and list(kept[0]) != [csv_cell(name) for name in self._columns]:
-            raise UserError(f"{self._path} has other columns than this run: restore it, or remove it.")
-        write_text(self._path, csv_text([self._columns, *(row.values() for row in kept)]))
-        known_step = int(kept[-1]["step"]) if kept else 0  # TensorBoard hides what the checkpoint does not know of
-        is_first = not any(run_dir.glob("events.out.tfevents.*"))
-        self._writer = SummaryWriter(str(run_dir), purge_step=None if is_first else known_step + 1)
-        threading.excepthook = _report_unless_full
+        self._path, self._steps = run_dir / "metrics.csv", run_dir / "steps.csv"
+        kept = _keep_rows(self._path, self._columns, "epoch", epoch)
+        if has_steps:
+            _keep_rows(self._steps, ["epoch", "step", *OF_STEPS], "step", step)
+        self._loggers.start(run_dir, config or {}, int(kept[-1]["step"]) if kept else 0)
 
-    def config(self, step: int) -> None:
-        """Show the run's config.yaml in TensorBoard; a resumed run may have changed it."""
-        if self._writer is not None:
-            text = read_text(self._path.parent / CONFIG)
-            self._writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()), step)
+    def step(self, epoch: int, step: int, scalars: Mapping[str, float | None]) -> None:
+        """Add the numbers of an optimizer step, those of OF_STEPS; None leaves a cell empty."""
+        if self._is_main:
+            _append(self._steps, [epoch, step, *(scalars[name] for name in OF_STEPS)])
+            self._loggers.scalars(scalars, step)
 
     def epoch(self, epoch: int, step: int, scalars: Mapping[str, float | None]) -> None:
-        """Add one epoch's numbers, named by their TensorBoard tags; None leaves a cell empty."""
-        if self._writer is None:
-            return
-        values = {"epoch": epoch, "step": step, **scalars}
-        row = [values.get(name) for name in self._columns]
-        with self._path.open("a", encoding="utf-8", newline="") as file:
-            file.write(csv_text([row]))
-            file.flush()
-            os.fsync(file.fileno())  # as the checkpoint of the epoch, which comes after it
-        for tag, value in scalars.items():
-            if value is not None:
-                self._writer.add_scalar(tag, value, step)
-        self._writer.flush()
+        """Add one epoch's numbers by their tags; what is no column of metrics.csv goes to the loggers alone."""
+        if self._is_main:
+            values = {"epoch": epoch, "step": step, **scalars}
+            _append(self._path, [values.get(name) for name in self._columns])
+            self._loggers.scalars(scalars, step)
 
     def examples(self, sheet: np.ndarray | None, step: int, *, is_best: bool) -> None:
-        """Show a sheet of examples, uint8 (H, W, 3), in TensorBoard; that of the best epoch is examples.png, too."""
-        if self._writer is None:
+        """Show a sheet of examples, uint8 (H, W, 3); that of the best epoch is examples.png, too."""
+        if not self._is_main:
             return
         path = self._path.with_name(EXAMPLES)
         if sheet is not None:
-            self._writer.add_image("val/examples", sheet, step, dataformats="HWC")
+            self._loggers.image("val/examples", sheet, step)
         if is_best and sheet is not None:
             write_file(path, lambda file: Image.fromarray(sheet).save(file, format="PNG"),
                        remedy=f"make room, then go on with: {shell(f'resume={path.parent}')}")
@@ -101,43 +85,33 @@ class Tracker:
 
     def confusion(self, matrix: Sequence[Sequence[int]], class_names: Sequence[str], step: int) -> None:
         """Show a confusion matrix, each row as shares of its target class."""
-        if self._writer is not None:
-            self._writer.add_figure("val/confusion_matrix", draw_confusion(matrix, class_names), step)
+        if self._is_main and self._loggers.are_there:
+            self._loggers.image("val/confusion_matrix", render_figure(draw_confusion(matrix, class_names)), step)
+
+    def finish(self, scores: Mapping[str, float | None], best: Path) -> None:
+        """Tell the loggers that the training is finished, its best scores and the best checkpoint's file."""
+        if self._is_main:
+            self._loggers.finish(scores, best)
 
     def close(self) -> None:
-        if self._writer is None:
-            return
-        with contextlib.suppress(OSError):  # every epoch was flushed; a disk that is full has been reported
-            self._writer.close()
-        threading.excepthook = threading.__excepthook__
+        if self._is_main:
+            self._loggers.close()
 
 
-def add_hparams(run_dir: Path, config: Mapping[str, Any], scores: Mapping[str, float | None], step: int) -> None:
-    """Enter a finished run into TensorBoard's table of hyperparameters: its settings, and its best scores.
+def _append(path: Path, row: Sequence[float | int | None]) -> None:
+    with path.open("a", encoding="utf-8", newline="") as file:
+        file.write(csv_text([row]))
+        file.flush()
+        os.fsync(file.fileno())  # as the checkpoint of the epoch, which comes after it
 
-    The scores are shown as best/<name>, because TensorBoard sorts columns by name.
-    """
-    from torch.utils.tensorboard import SummaryWriter
-    from torch.utils.tensorboard.summary import hparams
 
-    if not process_group.is_main():
-        return
-    chosen = {group: node["_target_"].rsplit(".", 1)[-1] for group, node in config.items()
-              if isinstance(node, Mapping) and "_target_" in node}
-    chosen |= {"seed": config["seed"], "augmentation": "+".join(config["augmentation"]) or "none"}
-    for section in ("optim", "scheduler", "loss", "train"):
-        chosen |= flatten(config[section], f"{section}.")
-    values = {key: value for key, value in chosen.items()
-              if isinstance(value, (str, int, float, bool)) and not key.endswith("._target_")}
-    # The writer's own add_hparams also writes the table's columns, and TensorBoard takes those of one run for all.
-    # Without them it finds the columns of all runs, and shows those first in which the runs differ.
-    _, begun, ended = hparams(values, {})
-    with SummaryWriter(str(run_dir)) as writer:
-        for part in (begun, ended):
-            writer.file_writer.add_summary(part)
-        for name, score in scores.items():
-            if score is not None:
-                writer.add_scalar(f"best/{name}", score, step)
+def _keep_rows(path: Path, columns: Sequence[str], key: str, most: int) -> list[dict[str, str]]:
+    """Rewrite a table without the rows beyond `most`, which the checkpoint does not know of; return the others."""
+    kept = [row for row in read_metrics(path) if int(row[key]) <= most]
+    if kept and list(kept[0]) != [csv_cell(name) for name in columns]:
+        raise UserError(f"{path} has other columns than this run: restore it, or remove it.")
+    write_text(path, csv_text([columns, *(row.values() for row in kept)]))
+    return kept
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:

@@ -9,10 +9,10 @@ from typing import Any
 import pooch
 
 from segtrain.config.schema import Config, PredictTask
-from segtrain.data.label_files import map_file_values
+from segtrain.data.label_files import map_file_values, with_colors
 from segtrain.errors import UserError
 from segtrain.inference.forward import MIN_SIDE, InferenceSettings
-from segtrain.inference.inputs import Item, find_inputs, select_shard
+from segtrain.inference.inputs import Item, find_inputs, hide_password, is_stream, select_shard
 from segtrain.inference.pipeline import predict_items
 from segtrain.inference.predictor import Predictor
 from segtrain.inference.sanity_check import check_logits
@@ -53,14 +53,16 @@ def run(cfg: Config[PredictTask], run_dir: Path) -> None:
                for label in trained.labels]
     claim_folder(output, {
         "checkpoint": str(trained.path), "sha256": pooch.file_hash(str(trained.path)),
-        "input": str(Path(source).absolute()), "classes": classes,
+        "input": hide_password(source) if is_stream(source) else str(Path(source).absolute()),
+        "classes": classes,
         "inference": {**settings.as_results(), "overlap": options.overlap}})
     write_config(run_dir, trained.cfg)
 
-    outputs = Outputs(output, trained.labels, trained.file_form, options.overlays, options.probabilities)
+    outputs = Outputs(output, trained.labels, with_colors(trained.file_form, trained.labels), options.overlays,
+                      options.probabilities)
     with _hold_output(output, run_dir, options.shard):
         to_do = [item for item in items if not outputs.is_done(item)]
-        log.info("predicting %d of %d files in %s%s with %s (epoch %s)", len(to_do), len(found), source,
+        log.info("predicting %d of %d files in %s%s with %s (epoch %s)", len(to_do), len(found), hide_password(source),
                  "" if options.shard is None else f", shard {options.shard}", trained.path, trained.epoch)
         for remark in remarks:
             log.warning("note: %s", remark)
@@ -69,7 +71,7 @@ def run(cfg: Config[PredictTask], run_dir: Path) -> None:
         done = predict_items(to_do, predictor, outputs, image_bits=cfg.dataset.arguments.get("image_bits"))
     write_results(run_dir, {
         "task": "predict", "checkpoint": str(trained.path), "epoch": trained.epoch, "step": trained.step,
-        "input": source, "output": str(output), "shard": options.shard, "num_found": len(found),
+        "input": hide_password(source), "output": str(output), "shard": options.shard, "num_found": len(found),
         "num_skipped": len(items) - len(to_do), **done, "inference": settings.as_results(), "classes": classes})
     _log_end(done, outputs)
     if done["failed"]:
@@ -87,10 +89,8 @@ def _hold_output(output: Path, run_dir: Path, shard: str | None) -> AbstractCont
 
 def _check_options(options: PredictTask, items: list[Item]) -> None:
     videos = [item for item in items if item.is_video]
-    for name in ("overlays", "probabilities"):
-        if getattr(options, name) and len(videos) == len(items):
-            raise UserError(f"task.{name}=true is for images, and {options.input} has videos only: leave it out; a "
-                            "video is always shown under its predictions.")
+    if options.probabilities and len(videos) == len(items):
+        raise UserError(f"task.probabilities=true is for images, and {options.input} has videos only: leave it out.")
     if options.probabilities and videos:
         raise UserError(f"task.probabilities=true is for images, and {videos[0].path} is a video: predict the videos "
                         "in a run of their own.")

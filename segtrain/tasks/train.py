@@ -2,8 +2,9 @@
 
 import errno
 import logging
+import math
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -17,12 +18,14 @@ from segtrain.distributed import ddp, process_group
 from segtrain.errors import Stopped, UserError
 from segtrain.inference.evaluator import Scored, score_split
 from segtrain.metrics.comparison import is_better
+from segtrain.profiling import used_memory
 from segtrain.report.render import try_report
 from segtrain.report.run_page import write_run
 from segtrain.run import checkpoint
+from segtrain.run.loggers import Loggers
 from segtrain.run.results import results_table, write_config, write_results
 from segtrain.run.samples import find_changed_samples, list_classes, read_digests
-from segtrain.run.trackers import Tracker, add_hparams, check_name
+from segtrain.run.trackers import OF_STEPS, Tracker, check_name
 from segtrain.run.trained import match_trained_classes, read_classes
 from segtrain.terminal import format_duration, percent, shell
 from segtrain.training.nonfinite import NonFiniteGuard
@@ -30,25 +33,28 @@ from segtrain.training.progress_bar import ProgressBar
 from segtrain.training.saving import is_save_due, restore, save_best, save_last
 from segtrain.training.signals import StopSignals
 from segtrain.training.state import TrainingState, build_state, log_start
-from segtrain.training.step import accumulated, train_step
+from segtrain.training.step import Step, accumulated, train_step
 from segtrain.training.trial import choose_runtime
 from segtrain.visualize import draw_examples_sheet
 
 log = logging.getLogger(__name__)
 
 
-def run(cfg: Config[TrainTask], run_dir: Path) -> float | None:
-    """Train, or continue where the checkpoint in run_dir stopped; return the best value of train.monitor."""
+def run(cfg: Config[TrainTask], run_dir: Path,
+        on_epoch: Callable[[dict[str, float | None]], object] | None = None) -> float | None:
+    """Train, or continue where the checkpoint in run_dir stopped; return the best value of train.monitor.
+
+    `on_epoch` is called after each epoch, when it is saved, with its row of metrics.csv.
+    """
     state = _begin(cfg, run_dir)
     cfg = state.cfg
     model = ddp.wrap(state.model, sync_batchnorm=cfg.runtime.sync_batchnorm)
     if cfg.runtime.compile:
         model = cast(nn.Module, torch.compile(model))
     guard = NonFiniteGuard(state)
-    tracker = Tracker(run_dir, [label.name for label in state.train_data.labels], epoch=state.progress.epoch)
-    with _explained_failures(run_dir), StopSignals() as signals, closing(state.loader), closing(tracker):
+    with (_explained_failures(run_dir), StopSignals() as signals, closing(state.loader),
+          closing(_open_tracker(state)) as tracker):
         try:
-            tracker.config(state.progress.step)
             while not _is_finished(state):
                 state.set_training_mode()
                 guard.start_epoch()
@@ -61,8 +67,8 @@ def run(cfg: Config[TrainTask], run_dir: Path) -> float | None:
                         step = train_step(
                             model, step_batches, state.train_loss_fn, state.optimizer, state.scheduler, state.normalize,
                             device=state.device, precision=cfg.runtime.precision, scaler=state.scaler,
-                            clip_norm=cfg.train.clip_norm, ema=state.ema, ema_decay=cfg.train.ema_decay,
-                            teacher=state.teacher, allows_update=guard.allows_update)
+                            clip_norm=cfg.train.clip_norm, measures_norm=_is_log_due(state, 1), ema=state.ema,
+                            ema_decay=cfg.train.ema_decay, teacher=state.teacher, allows_update=guard.allows_update)
                         state.progress.step += 1
                         state.progress.epoch_steps += 1
                         save_due = is_save_due(state)
@@ -70,6 +76,8 @@ def run(cfg: Config[TrainTask], run_dir: Path) -> float | None:
                         if not guard.check(step, waited, read_now=save_due or stops):
                             break  # rolled back: read the batches again from there
                         bar.update(step)
+                        if _is_log_due(state):
+                            tracker.step(state.progress.epoch + 1, state.progress.step, _step_scalars(state, step))
                         if save_due:
                             save_last(state)
                         if stops:
@@ -90,13 +98,15 @@ def run(cfg: Config[TrainTask], run_dir: Path) -> float | None:
                 _track(state, tracker, scalars, scored, is_best)
                 if state.progress.epoch % cfg.train.save_every == 0 or _is_finished(state):
                     save_last(state)
+                if on_epoch is not None:
+                    on_epoch({"epoch": state.progress.epoch, "step": state.progress.step, **scalars})
                 signals.check()
         except Stopped:
             save_last(state)
             process_group.all_gather(None)  # the others wait for it, or torchrun takes their end for a failure
             log.info("stopped at step %d, saved; go on with: %s", state.progress.step, shell(f"resume={run_dir}"))
             raise
-    return _finish(state)
+        return _finish(state, tracker)
 
 
 def describe_changes(cfg: Config[TrainTask], run_dir: Path) -> str | None:
@@ -136,6 +146,13 @@ def _begin(cfg: Config[TrainTask], run_dir: Path) -> TrainingState:
     write_config(run_dir, state.cfg)
     log_start(state)
     return state
+
+
+def _open_tracker(state: TrainingState) -> Tracker:
+    cfg, progress = state.cfg, state.progress
+    return Tracker(state.run_dir, [label.name for label in state.train_data.labels], epoch=progress.epoch,
+                   step=progress.step, has_steps=cfg.train.log_every is not None,
+                   loggers=Loggers(cfg.logger.chosen()) if process_group.is_main() else None, config=cfg.plain())
 
 
 # ---- validation
@@ -182,15 +199,30 @@ def _train_scalars(state: TrainingState) -> dict[str, float | None]:
     return scalars
 
 
+def _is_log_due(state: TrainingState, ahead: int = 0) -> bool:
+    """Return whether the numbers of this step, or of one that is ahead, are to be written."""
+    every = state.cfg.train.log_every
+    return every is not None and (state.progress.step + ahead) % every == 0
+
+
+def _step_scalars(state: TrainingState, step: Step) -> dict[str, float | None]:
+    norm = None if step.gradient_norm is None else float(step.gradient_norm)
+    values = (float(step.loss), step.lr, norm, used_memory(state.device) / 2**30)
+    return {name: value if value is not None and math.isfinite(value) else None
+            for name, value in zip(OF_STEPS, values, strict=True)}
+
+
 def _track(state: TrainingState, tracker: Tracker, scalars: dict[str, float | None], scored: Scored | None,
            is_best: bool) -> None:
-    """Write an epoch's numbers and images to metrics.csv, TensorBoard and the log."""
+    """Write an epoch's numbers and images to metrics.csv, the loggers and the log."""
     progress = state.progress
     line = [f"epoch {progress.epoch}/{state.cfg.train.epochs}", f"loss {scalars['train/loss']:.4f}"]
     if scored is not None:
         results, labels = scored.results, state.train_data.labels
         scalars |= {f"val/{name}": results[name] for name in ("loss", "miou", "iiou", "macc")}
         scalars |= {f"val/iou/{name}": iou for name, iou in results["iou_per_class"].items()}
+        monitor = state.cfg.train.monitor
+        scalars[f"best/{monitor}"] = progress.best[monitor] if progress.best is not None else None
         tracker.examples(draw_examples_sheet(scored.examples, labels) if scored.examples else None, progress.step,
                          is_best=is_best)
         tracker.confusion(results["confusion_matrix"], list(results["iou_per_class"]), progress.step)
@@ -252,7 +284,7 @@ def _explained_failures(run_dir: Path) -> Iterator[None]:
                         "runtime.compile=false, or install what is missing.") from error
 
 
-def _finish(state: TrainingState) -> float | None:
+def _finish(state: TrainingState, tracker: Tracker) -> float | None:
     """Write the last files of a run: results.json, which marks it as finished, then the report."""
     cfg, progress, run_dir = state.cfg, state.progress, state.run_dir
     assert progress.best is not None, "the last epoch is always validated"
@@ -260,7 +292,7 @@ def _finish(state: TrainingState) -> float | None:
     if progress.skipped:
         results["skipped_steps"] = progress.skipped
     scores = {name: results[name] for name in ("loss", "miou", "iiou", "macc", "pacc")}
-    add_hparams(run_dir, cfg.plain(), scores, results["step"])
+    tracker.finish(scores, run_dir / "checkpoints" / checkpoint.BEST)
     write_results(run_dir, results)
     report = try_report(write_run, run_dir) if cfg.train.report and process_group.is_main() else None
     log.info("\n%s\n", results_table(results))

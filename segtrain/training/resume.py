@@ -33,7 +33,7 @@ FIXED: dict[str, str | None] = {
 HARMLESS = ("dataset.root", "dataset.class_map", "dataset.split", "dataset.download", "dataset.cache",
             "runtime.workers", "train.teacher", "train.accept_changed_data", "train.examples", "train.keep",
             "train.max_minutes", "train.on_nonfinite", "train.patience", "train.report", "train.save_every",
-            "train.save_minutes", "train.save_steps")
+            "train.save_minutes", "train.save_steps", "train.log_every")
 
 
 def keep_switches(cfg: Config[TrainTask], saved: Mapping[str, Any]) -> Config[TrainTask]:
@@ -124,6 +124,6 @@ def _log_changes(changed: Mapping[str, tuple[Any, Any]]) -> None:
     for is_harmless, head in ((False, "changed since the checkpoint, so no longer bit-identical to an unbroken run"),
                               (True, "changed since the checkpoint")):
         shown = [f"{key} {show_value(old)} -> {show_value(new)}" for key, (old, new) in changed.items()
-                 if (key in HARMLESS) == is_harmless]
+                 if (key in HARMLESS or key.startswith("logger.")) == is_harmless]
         if shown:
             log.info("%s: %s", head, ", ".join(shown))

@@ -1,5 +1,6 @@
 """Stop a run at the next safe point when a signal asks for it."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -20,7 +21,7 @@ class StopSignals:
     for torchrun passes on what they may have got already; instead a process ends if it does not get to that point in
     time, since it may be waiting for another that is gone.
 
-    Used as a context manager in the main thread.
+    Used as a context manager; outside of the main thread it catches nothing.
     """
 
     def __init__(self) -> None:
@@ -32,6 +33,8 @@ class StopSignals:
         self._is_safe = False  # the safe point is reached: take what time it takes
 
     def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is not threading.main_thread():
+            return self  # a program's own thread, where Python allows no handlers
         for signum in SIGNALS:
             self._former[signum] = signal.signal(signum, self._note)
         if process_group.is_started():
@@ -52,7 +55,11 @@ class StopSignals:
             signal.signal(signum, signal.SIG_IGN if self._pipe is not None and self.signum is not None else handler)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        self.signum = self.signum or signum
+        is_first, self.signum = self.signum is None, self.signum or signum
+        if is_first and process_group.is_main():
+            again = "" if process_group.is_started() else "; Ctrl-C again quits without saving"
+            with contextlib.suppress(OSError):  # print could be what the signal has interrupted
+                os.write(2, f"\nstopping after this step, saving{again}\n".encode())
         if not process_group.is_started():
             for number in SIGNALS:
                 signal.signal(number, signal.SIG_DFL)

@@ -30,6 +30,7 @@ class Step:
     lr: float
     num_images: int  # of all processes
     indices: list[int]  # of this process's images in the dataset
+    gradient_norm: Tensor | None  # float32 scalar, of the whole gradient before it is clipped; None unless asked for
     is_finite: Tensor  # bool scalar, whether loss and gradient are finite
     skipped: bool = False  # whether weights were left as they are because they are not
 
@@ -46,6 +47,7 @@ def train_step(
     precision: str = "fp32",
     scaler: torch.amp.GradScaler | None = None,
     clip_norm: float | None = None,
+    measures_norm: bool = False,
     ema: nn.Module | None = None,
     ema_decay: float | None = None,
     teacher: Callable[[Tensor], Tensor] | None = None,
@@ -67,6 +69,7 @@ def train_step(
         precision: "fp32", "bf16" or "fp16" (autocast).
         scaler: For fp16.
         clip_norm: Largest norm of the whole gradient.
+        measures_norm: Compute that norm, which takes a pass over the gradient.
         ema: A copy of the unwrapped model that follows it with `ema_decay`.
         ema_decay: See `update_ema`.
         teacher: Turns the images into logits to learn from; `loss_fn` is then a `DistillationLoss`.
@@ -98,11 +101,12 @@ def train_step(
 
     loss_sums = process_group.summed(torch.stack(sums).sum(0))
     loss = mean_loss(loss_sums, normalizers)
+    gradient_norm = _measure_norm(model, scaler) if measures_norm else None
     norm = _clip_gradient(model, optimizer, scaler, clip_norm)
     is_scaled = scaler.scale(torch.ones((), device=device)) > 1
     step = Step(loss, loss_sums, normalizers, lr, sum(len(batch.indices) for batch in batches) * num_processes,
                 [index for batch in batches for index in batch.indices],
-                is_finite=loss.isfinite() & (norm.isfinite() | is_scaled))
+                gradient_norm, is_finite=loss.isfinite() & (norm.isfinite() | is_scaled))
     if allows_update(step):
         scaler.step(optimizer)
         if ema is not None and ema_decay is not None:
@@ -138,6 +142,11 @@ def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
     for old, new in pairs:
         if not old.is_floating_point():  # BatchNorm's count of batches
             old.copy_(new)
+
+
+def _measure_norm(model: nn.Module, scaler: torch.amp.GradScaler) -> Tensor:
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    return nn.utils.get_total_norm(gradients) / scaler.scale(torch.ones((), device=gradients[0].device))
 
 
 def _clip_gradient(model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler,

@@ -83,6 +83,8 @@ def fixed_fields(section, prefix=""):
     """Yield (key, field) of a section and those in it."""
     for name, field in section.model_fields.items():
         key = f"{prefix}{name}"
+        if key == "logger":
+            continue  # of which only what is chosen is there, see test_loggers.py
         if is_section(field.annotation):
             yield from fixed_fields(field.annotation, f"{key}.")
         elif key not in ("task", *OPEN_GROUPS, "dataset.target"):
@@ -477,7 +479,7 @@ SHOWN = ("train.new_head", "checkpoint", "runtime.channels_last", "runtime.compi
 SHOWN_ELSEWHERE = {**{f"train.{key}": "test_distillation.py" for key in (
                        "teacher", "teacher_loss", "teacher_weight", "teacher_temperature")},
                    "runtime.sync_batchnorm": "test_distributed.py", "train.report": "test_report.py",
-                   "dataset.class_map": "test_class_identity.py",
+                   "dataset.class_map": "test_class_identity.py", "train.log_every": "test_loggers.py",
                    **dict.fromkeys(("dataset.fold", "dataset.folds.k", "dataset.folds.by", "dataset.folds.of",
                                     "dataset.folds.lists", "dataset.folds.group", "dataset.folds.seed"),
                                    "test_folds.py"),

@@ -48,3 +48,16 @@ def test_suggestions_know_other_files_initials_and_parts(segtrain, capsys, tmp_p
     monkeypatch.chdir(tmp_path)
     assert segtrain(*arguments) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["--epochs", "3"], "--epochs is not a flag of segtrain: a setting is written KEY=VALUE. "
+                        "Did you mean 'train.epochs'?"),
+    (["--lr=0.1"], "KEY=0.1. Did you mean 'optim.lr'?"),
+    (["learning_rate=1"], "Did you mean 'optim.lr'?"),
+    (["batch-size=4"], "Did you mean 'train.batch_size'?"),
+])
+def test_words_of_other_programs_are_answered_with_the_key(segtrain, capsys, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    assert segtrain(*arguments) == 2
+    assert said in capsys.readouterr().err

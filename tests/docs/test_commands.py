@@ -256,3 +256,20 @@ def test_the_tutorial_leads_from_a_folder_to_a_score(segtrain, tmp_path, monkeyp
     (scored,) = (result for result in results if result["task"] == "evaluate")
     assert {key: scored[key] for key in ("miou", "iiou", "confusion_matrix")} == {
         key: trained[key] for key in ("miou", "iiou", "confusion_matrix")}
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_shows_what_it_says(tmp_path):
+    """Run its cells in a kernel; the numbers may differ between machines, but each cell gives what kind it gave."""
+    nbformat, nbclient = (pytest.importorskip(name, reason=f"{name} is not installed") for name in (
+        "nbformat", "nbclient"))
+    notebook = nbformat.read(ROOT / "docs/notebooks/first-hour.ipynb", 4)
+    kinds = [[output.output_type for output in cell.outputs if output.get("name") != "stderr"][-1:]
+             for cell in notebook.cells if cell.cell_type == "code"]
+    assert any("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        nbclient.NotebookClient(notebook, timeout=200, kernel_name="python3",
+                                resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert kinds == [[output.output_type for output in cell.outputs if output.get("name") != "stderr"][-1:]
+                     for cell in notebook.cells if cell.cell_type == "code"]

@@ -83,7 +83,10 @@ def test_what_a_run_leaves_that_was_killed_at_its_start_does_not_count(tmp_path)
     for name in (LOCK, HOLDER, "train.log"):
         (tmp_path / name).touch()
     assert is_unused(tmp_path)
-    (tmp_path / "config.yaml").touch()
+    for name in ("config.yaml", "metrics.csv", "events.out.tfevents.1"):  # a training killed in its first epoch
+        (tmp_path / name).touch()
+    assert is_unused(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
     assert not is_unused(tmp_path)
 
 

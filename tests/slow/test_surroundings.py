@@ -1,8 +1,10 @@
 """The command in odd surroundings: closed streams, no home, few open files, an old locale, a clock that jumps back."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -38,3 +40,20 @@ def test_a_run_works_wherever_it_is_started(tmp_path, before, arguments, environ
     assert "Logging error" not in said
     assert {"results.json", "report.html", "train.log"} <= {path.name for path in run_dir.iterdir()}
     assert not list(Path(tmp_path).glob("*.lock"))
+
+
+@pytest.mark.parametrize("seconds", [0.15, 0.6, 2.5, 5])  # at an import, at another, while it builds, while it reads
+def test_ctrl_c_is_answered_at_once_and_the_same_command_starts_again(tmp_path, seconds):
+    command = [sys.executable, "-m", "segtrain", *TINY, *UNET, "dataset.num_train=3000", "train.epochs=999",
+               "name=first"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=dict(os.environ), text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    said = process.communicate(timeout=60)[0]
+    assert time.monotonic() - started < 10
+    assert process.returncode in (130, -signal.SIGINT), said  # the latter before Python has come to segtrain
+    assert process.returncode < 0 or "stopping" in said
+    assert process.returncode < 0 or "Traceback" not in said
+    assert not (tmp_path / "outputs").exists() or "saved; go on with: segtrain resume=outputs/first" in said

@@ -1,6 +1,7 @@
 """Prediction as a user sees it: every file in its place, the same numbers as elsewhere, nothing lost."""
 
 import json
+import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,14 +16,16 @@ from torch import nn
 
 from segtrain.data.camvid import CAMVID
 from segtrain.data.cityscapes import CITYSCAPES
-from segtrain.data.label_files import FileForm, map_file_values
+from segtrain.data.label_files import FileForm, map_file_values, with_colors
 from segtrain.errors import UserError
 from segtrain.inference import video
 from segtrain.inference.forward import InferenceSettings
 from segtrain.inference.inputs import Item, find_inputs, select_shard
+from segtrain.inference.pipeline import predict_video
 from segtrain.inference.predictor import Predictor
 from segtrain.inference.video import VideoReader, open_video
-from segtrain.inference.writers import open_probabilities
+from segtrain.inference.writers import Outputs, open_probabilities
+from segtrain.labels import Label, make_up_color
 from segtrain.profiling import measure_bytes_per_pixel
 from segtrain.run.trained import read_classes
 from segtrain.visualize import add_legend, blend, colorize, find_occurring
@@ -104,7 +107,7 @@ def test_predictions_are_those_of_an_evaluation_without_its_dataset(predict, tra
 
 
 @pytest.mark.slow
-def test_every_kind_of_image_keeps_its_name_folder_and_size(predict, tmp_path):
+def test_every_kind_of_image_keeps_its_name_folder_and_size(predict, tmp_path, capsys):
     rng = np.random.default_rng(0)
     photos = tmp_path / "photos"
     save(photos / "a.jpg", draw((40, 48), 0))
@@ -116,8 +119,9 @@ def test_every_kind_of_image_keeps_its_name_folder_and_size(predict, tmp_path):
     turned = Image.fromarray(draw((40, 48), 3))
     turned.getexif()[0x0112] = 6
     turned.save(photos / "turned.jpg", exif=turned.getexif())
-    code, run_dir = predict(photos, "task.overlays=true", "task.probabilities=true", "train.batch_size=3")
+    code, run_dir = predict(photos, "task.probabilities=true", "train.batch_size=3")
     assert code == 0
+    said = capsys.readouterr().out
     sizes = {"a": (40, 48), "night/a": (33, 57), "night/deep/alpha": (40, 48), "sixteen": (40, 48),
              "palette": (40, 48), "tiny": (7, 90), "turned": (48, 40)}
     for kind, suffix in (("predictions", ".png"), ("overlays", ".jpg"), ("probabilities", ".npy")):
@@ -126,6 +130,12 @@ def test_every_kind_of_image_keeps_its_name_folder_and_size(predict, tmp_path):
         pred = read(run_dir / "predictions" / f"{name}.png")
         assert pred.dtype == np.uint8
         assert pred.shape == size
+        colored = Image.open(run_dir / "predictions" / f"{name}.png")
+        assert np.array_equal(np.asarray(colored.convert("RGB")), np.eye(3, dtype=np.uint8)[pred] * 255)
+        counts = {label: (pred == number).mean() for number, label in enumerate(("wall", "floor", "door"))}
+        (line,) = re.findall(rf"{re.escape(str(photos / name))}\.\w+: (.*)", said)
+        assert line == ", ".join(f"{label} {100 * share:.1f} %" for label, share in sorted(
+            counts.items(), key=lambda item: -item[1]) if share)
         shares = np.load(run_dir / "probabilities" / f"{name}.npy", mmap_mode="r")
         assert shares.dtype == np.float16
         assert shares.shape == (3, *size)
@@ -150,6 +160,38 @@ def test_an_overlay_is_half_image_half_color_and_its_legend_names_what_occurs():
     assert CAMVID[3].color not in colors
     odd = [replace(CAMVID[0], name="sky\n\x1b[2J"), *CAMVID[1:]]
     assert add_legend(drawn, odd).shape[1] == 400
+
+
+def test_a_background_lets_the_image_through_and_is_black():
+    labels = [Label(name, number, number, make_up_color(number, name)) for number, name in enumerate(
+        ("Background", "crop", "weed"))]
+    assert labels[0].color == (0, 0, 0)
+    assert make_up_color(1, "background") != (0, 0, 0), "only the first class is left out"
+    image, pred = draw((40, 48), 0), np.zeros((40, 48), np.uint8)
+    pred[:20] = 2
+    drawn = blend(image, pred, labels)
+    assert np.array_equal(drawn[20:], image[20:])
+    assert not np.array_equal(drawn[:20], image[:20])
+    form = with_colors(FileForm(), labels)
+    assert [tuple(form.palette[number]) for number in range(3)] == [label.color for label in labels]
+
+
+# as eyes without the receptors for red, or for green, see linear RGB (Machado et al., 2009, severity 1)
+EYES = (np.eye(3), np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                             [-0.003882, -0.048116, 1.051998]]),
+        np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]))
+
+
+def test_made_up_colors_are_told_apart_by_all_eyes():
+    colors = np.array([(0, 0, 0), *map(make_up_color, range(20))]) / 255
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    for eye in EYES:
+        seen = np.clip(linear @ eye.T, 0, 1)
+        rgb = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+        lab = cv2.cvtColor(np.float32(rgb)[None], cv2.COLOR_RGB2Lab)[0]
+        distances = np.linalg.norm(lab[:, None] - lab[None], axis=2)[~np.eye(len(lab), dtype=bool)]
+        assert distances.min() > 15  # 2.3 is just noticeable
+    assert len({make_up_color(number) for number in range(255)}) > 240
 
 
 def test_batches_and_restarts_do_not_change_a_prediction(predict, tmp_path):
@@ -474,10 +516,45 @@ def test_a_video_becomes_a_video_of_as_many_frames(predict, tmp_path, capsys):
 
 def test_videos_refuse_what_is_for_images(predict, tmp_path, capsys):
     write_video(tmp_path / "drive.mp4", 2)
-    for option in ("overlays", "probabilities"):
-        code, _ = predict(tmp_path / "drive.mp4", f"task.{option}=true")
-        assert code == 2
-        assert f"task.{option}=true is for images" in capsys.readouterr().err
+    code, _ = predict(tmp_path / "drive.mp4", "task.probabilities=true")
+    assert code == 2
+    assert "task.probabilities=true is for images" in capsys.readouterr().err
+
+
+def test_a_camera_and_a_stream_are_read_through_opencv(predict, tmp_path, monkeypatch, capsys):
+    write_video(tmp_path / "drive.mp4", 4)
+    opened, original = [], cv2.VideoCapture
+
+    def open_capture(source):
+        opened.append(source)
+        return original(str(tmp_path / "drive.mp4") if source in (0, "rtsp://me:secret@cam/a?b=1") else str(source))
+
+    monkeypatch.setattr(cv2, "VideoCapture", open_capture)
+    for given, name in (("0", "camera0"), ("rtsp://me:secret@cam/a?b=1", "rtsp_cam_a_b_1")):
+        code, run_dir = predict(given)
+        assert code == 0
+        assert len(frames_of(run_dir / "videos" / f"{name}.mp4")) == 4
+        assert "secret" not in (run_dir / "results.json").read_text() + (run_dir / "predicted_by.json").read_text()
+    assert 0 in opened
+    assert "secret" not in "".join(capsys.readouterr())
+    code, _ = predict("7")
+    assert code == 2
+    assert "camera 7 cannot be opened" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_a_stream_and_keeps_what_was_recorded(tmp_path):
+    write_video(tmp_path / "drive.mp4", 6)
+    outputs = Outputs(tmp_path / "out", CAMVID[:3], FileForm(), False, False)
+
+    def interrupt(num_frames):
+        raise KeyboardInterrupt
+
+    item = Item(Path("stream"), "stream", True, str(tmp_path / "drive.mp4"))
+    frames, _, fault = predict_video(item, local_predictor(), outputs, interrupt)
+    assert (frames, fault) == (4, None)
+    assert len(frames_of(tmp_path / "out" / "videos" / "stream.mp4")) == 4
+    with pytest.raises(KeyboardInterrupt):
+        predict_video(replace(item, path=tmp_path / "drive.mp4", stream=None), local_predictor(), outputs, interrupt)
 
 
 def test_a_video_that_breaks_off_is_predicted_so_far_and_reported(predict, tmp_path, capsys):

@@ -18,7 +18,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segtrain.data.camvid import CAMVID
-from segtrain.run.trackers import add_hparams
+from segtrain.run.loggers import Start
+from segtrain.run.loggers.tensorboard import TensorBoard
 
 RESULT_KEYS = {
     "task", "dataset", "split", "num_images", "checkpoint", "loss", "miou", "macc", "pacc", "fwiou", "iiou",
@@ -105,9 +106,10 @@ def test_tensorboard(shared_run):
     accumulator = EventAccumulator(str(shared_run)).Reload()
     tags = accumulator.Tags()
     expected = {"train/loss", "train/lr", "train/images_per_second", "train/data_wait", "val/loss", "val/miou",
-                "val/iiou", "val/macc", "val/iou/Car", "val/iou/Sky"}
+                "val/iiou", "val/macc", "val/iou/Car", "val/iou/Sky", "best/miou"}
     assert expected <= set(tags["scalars"])
     assert {"val/confusion_matrix", "val/examples"} <= set(tags["images"])
+    assert all(len(accumulator.Scalars(tag)) == 4 for tag in tags["scalars"]), "no card of one point"
     assert {event.step: event.value for event in accumulator.Scalars("val/miou")} == pytest.approx(
         {int(row["step"]): float(row["val/miou"]) for row in rows(shared_run)})
 
@@ -142,7 +144,14 @@ def test_tensorboard_compares_runs_by_what_they_differ_in_and_by_their_best_scor
     for number, name in enumerate(names):
         common = {"seed": 0, "augmentation": [], "scheduler": {}, "loss": {}, "train": {"epochs": 3}}
         chosen = {"_target_": f"torch.optim.{name}", "lr": 0.1 + number, **({"momentum": 0.9} if number else {})}
-        add_hparams(tmp_path / name, {**common, "optim": chosen}, {"miou": 0.5, "pacc": 0.9, "iiou": None}, 7)
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text("")
+        logger = TensorBoard()
+        logger.start(Start(tmp_path / name, {**common, "optim": chosen}, 0, None, None))
+        for step, score in ((1, 0.2), (7, 0.5)):
+            logger.scalars({"best/miou": score, "train/loss": 1.0, "val/miou": 0.1}, step)
+        logger.finish({"miou": 0.5}, tmp_path)
+        logger.close()
     events = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
     provider = MultiplexerDataProvider(events, str(tmp_path))
     table, request = Context(TBContext(data_provider=provider)), RequestContext()
@@ -151,7 +160,7 @@ def test_tensorboard_compares_runs_by_what_they_differ_in_and_by_their_best_scor
         "augmentation", "optim", "optim.lr", "seed", "train.epochs", *(["optim.momentum"] if names[1:] else [])}
     differing = {each.name for each in columns.hparam_infos if each.differs}
     assert differing == ({"optim", "optim.lr"} if names[1:] else set())
-    assert [each.name.tag for each in columns.metric_infos] == ["best/miou", "best/pacc"]
+    assert columns.metric_infos[0].name.tag == "best/miou"
 
 
 def test_warm_up_and_schedule_reach_the_optimizer(shared_run):

@@ -355,3 +355,15 @@ def test_confusion_figure_shows_percent_of_rows():
     assert [text.get_text() for text in axes.texts] == ["75", "25", "0", "0"]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["road", "car"]
     assert not draw_confusion(np.eye(41, dtype=int).tolist(), [str(n) for n in range(41)]).axes[0].texts
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1e-3])
+def test_the_norm_of_the_gradient_is_measured_before_it_is_clipped(clip_norm):
+    (batch,) = batches([4])
+    plain = network()
+    CrossEntropy()(plain(NORMALIZE(batch.images)), batch.targets).sum().div(
+        CrossEntropy().normalizer(batch.targets).sum()).backward()
+    expected = torch.cat([parameter.grad.flatten() for parameter in plain.parameters()]).norm()
+    (step,) = train(network(), [batch], clip_norm=clip_norm, measures_norm=True)
+    torch.testing.assert_close(step.gradient_norm, expected)
+    assert train(network(), [batch])[0].gradient_norm is None

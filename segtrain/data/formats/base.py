@@ -314,6 +314,7 @@ def _make_labels(found: Found, class_file: Path | None, void: Sequence[str],
     if len(kinds) < 2:
         raise UserError(f"{found.folder} has {len(kinds)} classes, so there is nothing to tell apart: check "
                         "dataset.classes, dataset.void and dataset.background.")
-    labels = tuple(Label(kind.name, train_id, train_id, kind.color or make_up_color(train_id), kind.has_instances)
+    labels = tuple(Label(kind.name, train_id, train_id, kind.color or make_up_color(train_id, kind.name),
+                         kind.has_instances)
                    for train_id, kind in enumerate(kinds))
     return 0 if background == "class" else IGNORE_INDEX, labels

@@ -110,7 +110,7 @@ def _find_below(base: Path, *names: str) -> Path:
 def _make_rule(rows: Sequence[tuple[str, int, Color | None, bool]], void: Sequence[int | str], *,
                by_color: bool = False) -> MaskRule:
     """Return the rule of classes given by name, value, colour and whether they have instances."""
-    labels = tuple(Label(name, value, train_id, color or make_up_color(train_id), has_instances)
+    labels = tuple(Label(name, value, train_id, color or make_up_color(train_id, name), has_instances)
                    for train_id, (name, value, color, has_instances) in enumerate(rows))
     rule = make_mask_rule(Classes(labels, by_color), list(void), palette=None if by_color else "index")
     return replace(rule, void_given=True)
