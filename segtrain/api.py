@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, cast, overload
+from typing import Any, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
 import PIL.Image
@@ -28,6 +28,7 @@ from segtrain.run.results import Results
 from segtrain.run.trained import load_trained
 
 Input: TypeAlias = str | Path | np.ndarray | PIL.Image.Image | torch.Tensor
+InputT = TypeVar("InputT", bound=Input)
 
 
 class Model:
@@ -50,9 +51,9 @@ class Model:
     def predict(self, image: Input) -> Prediction: ...
 
     @overload
-    def predict(self, image: Sequence[Input]) -> list[Prediction]: ...
+    def predict(self, image: list[InputT] | tuple[InputT, ...]) -> list[Prediction]: ...
 
-    def predict(self, image: Input | Sequence[Input]) -> Prediction | list[Prediction]:
+    def predict(self, image: Input | list[InputT] | tuple[InputT, ...]) -> Prediction | list[Prediction]:
         """Predict the class of every pixel.
 
         Args:
@@ -68,7 +69,7 @@ class Model:
         """
         if isinstance(image, list | tuple):
             return [self.predict(item) for item in image]
-        read = self._read(image)  # type: ignore[arg-type]  # what else a sequence may be is refused there
+        read = self._read(image)
         return Prediction(self._predictor(read[None])[0], self.labels, read, partial(self._probabilities, read),
                           self._file_form)
 

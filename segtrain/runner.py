@@ -23,14 +23,14 @@ READ_AGAIN = ("predict", "score", "convert", "doctor", "export", "rasterize", "r
 
 
 def run_task(cfg: Config[Any], job: Job, announce: Callable[[Config[Any], Path], object] | None = None,
-             **hooks: Any) -> float | None:
+             on_epoch: Callable[[dict[str, float | None]], object] | None = None) -> float | None:
     """Run the task of a checked config in its run directory, which this process holds.
 
     Args:
         cfg: The config.
         job: How the run was started, and where it goes.
         announce: Called with the config that is run and its directory, before the task begins.
-        hooks: Functions that the task takes.
+        on_epoch: Of a training, called after each epoch.
 
     Returns:
         The score that a search compares, if the task gives one.
@@ -65,6 +65,7 @@ def run_task(cfg: Config[Any], job: Job, announce: Callable[[Config[Any], Path],
     start_log(job.run_dir / f"{cfg.task.name}.log")
     if announce is not None:
         announce(cfg, job.run_dir.absolute())
+    hooks = {} if on_epoch is None else {"on_epoch": on_epoch}
     return importlib.import_module(f"segtrain.tasks.{cfg.task.name}").run(cfg, job.run_dir, **hooks)
 
 

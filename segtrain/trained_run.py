@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias, cast, overload
 
-from segtrain.api import Input, Model, load
+from segtrain.api import Input, InputT, Model, load
 from segtrain.commands.shortcuts import expand
 from segtrain.config.arguments import prepare_arguments, quote
 from segtrain.config.compose import compose_job
@@ -58,9 +58,9 @@ class Run:
     def predict(self, image: Input) -> Prediction: ...
 
     @overload
-    def predict(self, image: Sequence[Input]) -> list[Prediction]: ...
+    def predict(self, image: list[InputT] | tuple[InputT, ...]) -> list[Prediction]: ...
 
-    def predict(self, image: Input | Sequence[Input]) -> Prediction | list[Prediction]:
+    def predict(self, image: Input | list[InputT] | tuple[InputT, ...]) -> Prediction | list[Prediction]:
         """Predict with the best checkpoint, see `Model.predict`; `segtrain.load(run.folder, ...)` takes options."""
         if self._model is None:
             self._model = load(self.folder)
@@ -138,7 +138,7 @@ def _run(arguments: Sequence[str], on_epoch: Callable[[Numbers], object] | None 
         raise UserError(f"on_epoch is for a training, and this is task={cfg.task.name}: leave it out.")
     refuse_early(cfg, job.choices)
     with _prepared(job.run_dir):
-        run_task(cfg, job, **({} if on_epoch is None else {"on_epoch": on_epoch}))
+        run_task(cfg, job, on_epoch=on_epoch)
     return job.run_dir
 
 

@@ -51,7 +51,7 @@ class TensorBoard:
         # Without them it finds the columns of all runs, and shows those first in which the runs differ.
         _, begun, ended = hparams(list_settings(self._config), {})
         for part in (begun, ended):
-            self._writer.file_writer.add_summary(part)
+            self._writer._get_file_writer().add_summary(part)
         self._writer.flush()
 
     def close(self) -> None:
