@@ -37,7 +37,7 @@ def prepare_arguments(arguments: Sequence[str]) -> list[str]:
                   and any(argument.startswith("checkpoint=") for argument in arguments)
                   ) or any(argument.startswith("rerun=") for argument in arguments)
     if given or uses_saved:
-        inside = re.compile(rf"({'|'.join(OPEN_GROUPS)})\.")
+        inside = re.compile(rf"({'|'.join((*OPEN_GROUPS, 'logger'))})\.")
         arguments = [f"++{argument}" if inside.match(argument) else argument for argument in arguments]
     if not given:
         return list(arguments)

@@ -45,7 +45,7 @@ class Tracker:
 
     def __init__(self, run_dir: Path, class_names: Sequence[str], *, epoch: int, step: int = 0, has_steps: bool = False,
                  loggers: Loggers | None = None, config: Mapping[str, object] | None = None) -> None:
-        self._is_main = process_group.is_main()
+        self._is_main, self._last_step = process_group.is_main(), step
         self._loggers = loggers or Loggers({})
         if not self._is_main:
             return
@@ -59,7 +59,8 @@ class Tracker:
 
     def step(self, epoch: int, step: int, scalars: Mapping[str, float | None]) -> None:
         """Add the numbers of an optimizer step, those of OF_STEPS; None leaves a cell empty."""
-        if self._is_main:
+        if self._is_main and step > self._last_step:  # not again after a rollback
+            self._last_step = step
             _append(self._steps, [epoch, step, *(scalars[name] for name in OF_STEPS)])
             self._loggers.scalars(scalars, step)
 
