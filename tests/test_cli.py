@@ -518,8 +518,10 @@ def test_commands_that_are_printed_can_be_pasted(segtrain, tmp_path, monkeypatch
     for words in commands:
         assert segtrain(*words[1:], *(run[:-2] if words[1] == "--config-dir" else [])) == 0
     said = capsys.readouterr().out
-    (words,) = map(shlex.split, re.findall("^ *(segtrain task=.*)$", said, re.M))
-    assert segtrain(*words[1:], "task.worst=0") == 0
+    printed = re.findall("^ *(segtrain task=.*)$", said, re.M)
+    assert len(printed) == 2, "after each training"
+    for words in map(shlex.split, printed):
+        assert segtrain(*words[1:], "task.worst=0") == 0
     assert (tmp_path / folder / "evaluate-val" / "results.json").exists()
 
 

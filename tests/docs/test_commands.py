@@ -271,5 +271,6 @@ def test_the_notebook_runs_and_shows_what_it_says(tmp_path):
         patch.setenv("OMP_NUM_THREADS", "1")
         nbclient.NotebookClient(notebook, timeout=200, kernel_name="python3",
                                 resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbformat.write(notebook, tmp_path / "executed.ipynb")
     assert kinds == [[output.output_type for output in cell.outputs if output.get("name") != "stderr"][-1:]
                      for cell in notebook.cells if cell.cell_type == "code"]
