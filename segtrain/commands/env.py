@@ -10,7 +10,8 @@ from segtrain.run.results import versions
 from segtrain.terminal import table
 
 PACKAGES = ("torchvision", "hydra-core", "omegaconf", "pydantic", "albumentations", "opencv-python-headless", "numpy",
-            "pillow", "tensorboard", "onnx", "onnxruntime", "timm", "segmentation-models-pytorch")
+            "pillow", "tensorboard", "wandb", "mlflow", "trackio", "onnx", "onnxruntime", "timm",
+            "segmentation-models-pytorch")
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 
 
