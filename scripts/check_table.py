@@ -12,7 +12,7 @@ from segtrain.data.checks import CHECKS, TIMES
 
 PAGE = Path(__file__).parents[1] / "docs/reference/checks.md"
 BEGIN, END = "<!-- begin generated: checks -->\n", "<!-- end generated -->\n"
-ELSEWHERE = ("segtrain.training.resume", "segtrain.inference.sanity_check")
+ELSEWHERE = ("segtrain.training.resume", "segtrain.training.teacher", "segtrain.inference.sanity_check")
 
 
 def import_checks() -> None:

@@ -14,6 +14,7 @@ take for rounding, or before what the runtime said. Times are medians of up to 1
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -52,21 +53,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", help="names as after model=; all")
     parser.add_argument("--size", nargs=2, type=int, default=[240, 320], metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--keep", type=Path, help="a folder for the files, NAME.onnx")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)  # measure here, print JSON
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measured(options.models[0], (options.size[0], options.size[1]))))
+        print(json.dumps(measured(options.models[0], (options.size[0], options.size[1]), options.keep)))
         return
     print("| " + " | ".join(HEAD) + " |\n" + "|---" * len(HEAD) + "|", flush=True)
     for name in options.models or sorted(path.relative_to(CONF).with_suffix("").as_posix()
                                          for path in CONF.rglob("*.yaml")):
-        command = [sys.executable, __file__, "--one", name, "--size", *map(str, options.size)]
+        command = [sys.executable, __file__, "--one", name, "--size", *map(str, options.size),
+                   *(["--keep", str(options.keep)] if options.keep else [])]
         done = subprocess.run(command, capture_output=True, text=True)
         print(row(name, options.size, json.loads(done.stdout.splitlines()[-1])) if done.returncode == 0 else
               f"| `{name}` | failed: {done.stderr.strip().splitlines()[-1:]} |", flush=True)
 
 
-def measured(name: str, size: tuple[int, int]) -> dict[str, Any]:
+def measured(name: str, size: tuple[int, int], keep: Path | None = None) -> dict[str, Any]:
     """Export one network and run it; return the figures of its row."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -91,6 +94,9 @@ def measured(name: str, size: tuple[int, int]) -> dict[str, Any]:
         path = Path(folder) / "model.onnx"
         write_onnx(path, program, {}, labels=False, target=name)
         found["bytes"] = path.stat().st_size
+        if keep is not None:
+            (keep / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, keep / f"{name}.onnx")
         for runtime, make in (("onnxruntime", load_in_onnxruntime), ("opencv", load_in_opencv)):
             try:
                 run = make(path)
