@@ -121,7 +121,7 @@ class TensorboardLogger(Section):
 class WandbLogger(Section):
     project: Text = key("the project, which is made if it is not there")
     entity: Text | None = key("the user or team; null: your own")
-    mode: Literal["online", "offline"] = key("offline: keep it in the run directory, for wandb sync")
+    mode: Literal["online", "offline"] = key("offline: keep it in the folder wandb/, for wandb sync")
     checkpoint: bool = key("keep the best checkpoint there, too")
 
 

@@ -266,11 +266,11 @@ def test_the_notebook_runs_and_shows_what_it_says(tmp_path):
     notebook = nbformat.read(ROOT / "docs/notebooks/first-hour.ipynb", 4)
     kinds = [[output.output_type for output in cell.outputs if output.get("name") != "stderr"][-1:]
              for cell in notebook.cells if cell.cell_type == "code"]
-    assert any("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         nbclient.NotebookClient(notebook, timeout=200, kernel_name="python3",
                                 resources={"metadata": {"path": str(tmp_path)}}).execute()
     nbformat.write(notebook, tmp_path / "executed.ipynb")
+    assert any("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
     assert kinds == [[output.output_type for output in cell.outputs if output.get("name") != "stderr"][-1:]
                      for cell in notebook.cells if cell.cell_type == "code"]

@@ -1,9 +1,12 @@
 """Where the numbers of a training go beside its tables: real programs get them, and none can stop or change it."""
 
+import contextlib
 import csv
 import errno
 import importlib.util
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -130,15 +133,16 @@ def test_tensorboard_without_room_does_not_stop_a_training(segtrain, plain, tmp_
 
 
 @pytest.mark.slow
-def test_wandb_offline_keeps_its_run_over_a_resume(segtrain, plain, tmp_path):
+def test_wandb_offline_keeps_its_run_over_a_resume(segtrain, plain, tmp_path, monkeypatch):
     pytest.importorskip("wandb", reason="the extra loggers is not installed")
+    monkeypatch.chdir(tmp_path)
     run_dir = tmp_path / "run"
     options = ["logger=[tensorboard,wandb]", "logger.wandb.mode=offline", "logger.wandb.checkpoint=true"]
     assert segtrain(*RUN, *options, "train.epochs=1", f"hydra.run.dir={run_dir}") == 0
     run_id = json.loads((run_dir / "loggers.json").read_text())["wandb"]
     assert segtrain(f"resume={run_dir}", "train.epochs=2") == 0
     assert json.loads((run_dir / "loggers.json").read_text())["wandb"] == run_id
-    folders = sorted((run_dir / "wandb").glob("offline-run-*"))
+    folders = sorted((tmp_path / "wandb").glob("offline-run-*"))
     assert len(folders) == 2
     assert all(folder.name.endswith(run_id) for folder in folders)
     for folder in folders:
@@ -168,7 +172,8 @@ def mlflow_server(tmp_path):
         except requests.RequestException:
             time.sleep(0.5)
     yield uri, server
-    server.terminate()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
     server.wait(20)
 
 
@@ -193,7 +198,7 @@ def test_mlflow_gets_everything_keeps_its_run_and_may_be_lost(segtrain, plain, t
     assert len(client.list_artifacts(run_id, "val/examples")) == 2
     assert client.list_artifacts(run_id, "checkpoint")[0].path == "checkpoint/best.pt"
 
-    server.terminate()
+    os.killpg(server.pid, signal.SIGKILL)
     server.wait(20)
     assert segtrain(*RUN, *options, f"hydra.run.dir={tmp_path / 'lost'}") == 0
     assert capsys.readouterr().out.count("logger=mlflow has failed") == 1
@@ -202,8 +207,8 @@ def test_mlflow_gets_everything_keeps_its_run_and_may_be_lost(segtrain, plain, t
 
 @pytest.mark.slow
 def test_trackio_gets_the_numbers(segtrain, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # which it reads when it is imported
     pytest.importorskip("trackio", reason="the extra loggers is not installed")
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     assert segtrain(*RUN, "logger=trackio", "logger.trackio.project=streets", f"hydra.run.dir={tmp_path / 'run'}") == 0
     (database,) = (tmp_path / "trackio").glob("*.db")
     assert b"val/miou" in database.read_bytes() + b"".join(

@@ -24,9 +24,9 @@ class Wandb:
 
         self._wandb = wandb
         settings = wandb.Settings(console="off", silent=True, init_timeout=30)
-        self._run = wandb.init(**self._options, dir=str(start.run_dir), name=start.run_dir.absolute().name,
-                               group=start.group, config=dict(start.config), id=start.run_id, resume="allow",
-                               settings=settings)
+        # Its files stay where it wants them: it makes links, which a run directory does not hold.
+        self._run = wandb.init(**self._options, name=start.run_dir.absolute().name, group=start.group,
+                               config=dict(start.config), id=start.run_id, resume="allow", settings=settings)
         return str(self._run.id)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -43,4 +43,4 @@ class Wandb:
             self._run.log_artifact(artifact)
 
     def close(self) -> None:
-        self._run.finish(quiet=True)
+        self._run.finish()
