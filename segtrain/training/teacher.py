@@ -14,7 +14,7 @@ from segtrain.config.check import check_config
 from segtrain.config.instantiate import check_trust
 from segtrain.config.schema import Settled, TrainTask
 from segtrain.data.base import Dataset
-from segtrain.data.checks import START, check
+from segtrain.data.checks import MATCHED, START, check
 from segtrain.data.transforms import Normalize
 from segtrain.errors import UserError, list_part, show_value
 from segtrain.files import check_plain
@@ -110,6 +110,7 @@ def digest_weights(weights: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
+@check(MATCHED, "a teacher of other weights than the one that a run was started with")
 def check_same_teacher(teacher: Teacher | None, saved: Mapping[str, Any]) -> None:
     """Raise UserError if a run would go on with another teacher, or with one instead of none."""
     former, now = saved.get("teacher"), None if teacher is None else teacher.digest
