@@ -334,13 +334,14 @@ def log_start(state: TrainingState) -> None:
 def _log_teacher(state: TrainingState, teacher: Teacher) -> None:
     """Log what a teacher costs: its multiply-adds, and the seconds that it takes for a batch."""
     cfg, channels = state.cfg, len(state.cfg.dataset.mean)
-    cost = measure_cost(teacher.network, state.crop, channels)
+    theirs = measure_cost(teacher.network, state.crop, channels)["macs"]
     own = measure_cost(state.model, state.crop, channels)["macs"]
     images = torch.zeros(cfg.train.batch_size, *state.crop, channels, dtype=torch.uint8, device=state.device)
     with autocast(state.device, cfg.runtime.precision):
         seconds = time_runs(lambda: teacher(images), state.device, warmup=1, repeats=3, seconds=1.0)
-    macs = "" if not (cost["macs"] and own) else (
-        f", {cost['macs'] / 1e9:.2f} GMACs a crop, {cost['macs'] / (3 * own):.0%} of those of a training step")
+    macs = "" if not (theirs and own) else (
+        f", {theirs / 1e9:.2f} GMACs a crop, {theirs / (3 * own):.0%} of those of the network's training step")
+    parameters = sum(parameter.numel() for parameter in teacher.network.parameters())
     log.info("teacher: %s of %s, %s parameters%s; %.2f s a batch; %s-wise KL divergence, weight %g, temperature %g",
-             type(teacher.network).__name__, teacher.path, f"{cost['params']:,}", macs, min(seconds),
+             type(teacher.network).__name__, teacher.path, f"{parameters:,}", macs, min(seconds),
              cfg.train.teacher_loss, cfg.train.teacher_weight, cfg.train.teacher_temperature)
