@@ -181,7 +181,8 @@ def test_a_file_cut_short_anywhere_is_read_or_refused(made, name):
 
 
 COMMANDS = {
-    "report": (["run/results.json", "run/config.yaml", "run/metrics.csv", "run/checkpoints/best.pt", "run/train.log"],
+    "report": (["run/results.json", "run/config.yaml", "run/metrics.csv", "run/checkpoints/best.pt", "run/train.log",
+                "run/images.json"],
                ["task=report", "task.run=run", "task.evaluation=evaluated", "hydra.run.dir=reported"]),
     "resume": (["run/config.yaml", "run/metrics.csv", "run/checkpoints/last.pt", "run/checkpoints/last.pt",
                 "run/checkpoints/last.pt", "run/results.json"],

@@ -105,7 +105,8 @@ class TrainSection(Section):
     weight_decay_on: Literal["all", "kernels"] = key(
         "which weights optim.weight_decay is for: all, or kernels of convolutions and linear layers only")
     num_images: Count | None = key("train on the first images only")
-    examples: CountOrZero = key("validation images shown in TensorBoard and the report")
+    examples: CountOrZero = key("validation images shown in TensorBoard and the report, which also has as many of the "
+                                "worst and of the best")
     report: bool = key("write report.html at the end")
 
 

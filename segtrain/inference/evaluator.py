@@ -23,6 +23,7 @@ from segtrain.errors import UserError
 from segtrain.files import write_file
 from segtrain.inference.details import Details
 from segtrain.inference.forward import WHOLE_IMAGE, InferenceSettings, make_predict_fn
+from segtrain.inference.selection import Selection
 from segtrain.inference.sliding_window import PredictFn
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.losses import Loss, mean_loss
@@ -42,11 +43,13 @@ class Scored:
         results: As of `split_results`.
         images: As of `image_rows`.
         examples: The first images as of `draw_side_by_side`, uint8 (H, 3 W + 8, 3) each.
+        selection: The images that a report shows, if they were asked for.
     """
 
     results: dict[str, Any]
     images: list[dict[str, Any]]
     examples: list[np.ndarray]
+    selection: Selection | None = None
 
 
 def score_split(
@@ -64,6 +67,7 @@ def score_split(
     class_sizes: Mapping[str, float | None] | None,
     settings: InferenceSettings = WHOLE_IMAGE,
     num_examples: int = 0,
+    selection: Selection | None = None,
     details: Details | None = None,
     after_batch: Callable[[], None] = lambda: None,
     on_prediction: Callable[[int, np.ndarray], None] | None = None,
@@ -80,6 +84,7 @@ def score_split(
         instances: Where objects come from, "maps" or "components"; None: no iIoU.
         class_sizes: Mean object size by class name, of the training split.
         num_examples: How many images to draw, spread over the split.
+        selection: Where to keep the images that a report shows, in every process those of all.
         details: Where to count what is too slow for every validation; its results join those of the split.
         after_batch: Called after every batch, equally often in every process; may raise to stop.
         on_prediction: Called with each image's number in the split and its prediction, train ids (H, W), int64.
@@ -97,6 +102,8 @@ def score_split(
     objects: list[np.ndarray] = []
     examples: list[tuple[int, np.ndarray]] = []
     shown = spread(len(statistics.sizes), num_examples)
+    if selection is not None:
+        selection.examples = frozenset(shown)
     indices: list[int] = []  # of this process's images, to which the lists belong
     rank, num_processes = process_group.rank(), process_group.world_size()
     batches = load_for_evaluation(data, statistics.sizes, instances=instances, batch_size=batch_size, workers=workers,
@@ -113,7 +120,9 @@ def score_split(
             preds = logits.max(1).indices
             matrices = confusion_matrix(preds, batch.targets, num_classes)
             confusion += matrices.sum(0)
-            counts.extend(class_counts(matrices))
+            counts.extend(image_counts := class_counts(matrices))
+            if selection is not None:
+                selection.add(batch.indices, image_counts, batch.images, batch.targets, preds)
             if details is not None:
                 details.add(logits, preds, batch.targets)
             if batch.instances is not None or on_prediction is not None or not shown.isdisjoint(batch.indices):
@@ -142,13 +151,15 @@ def score_split(
         raise UserError(f"the loss over {len(data.names)} images is {loss}: the network has diverged; train it with a "
                         "lower optim.lr, or with train.clip_norm=1. Checkpoints of earlier epochs are intact.")
     losses = [_loss(*pair) for pair in zip(all_sums, all_normalizers, strict=True)]
-    image_counts = np.stack(all_counts)
+    if selection is not None:
+        selection.merge(image for part in process_group.all_gather(selection.images()) for image in part)
+    split_counts = np.stack(all_counts)
     results = split_results(data.labels, confusion, all_objects, instances=instances, class_sizes=class_sizes,
                             num_images=len(data.names), loss=loss,
                             seconds=process_group.broadcast(time.perf_counter() - started), settings=settings)
     if details is not None:
-        results |= details.results([label.name for label in data.labels], image_counts)
-    return Scored(results, image_rows(data, image_counts, losses), [drawing for _, drawing in drawn])
+        results |= details.results([label.name for label in data.labels], split_counts)
+    return Scored(results, image_rows(data, split_counts, losses), [drawing for _, drawing in drawn], selection)
 
 
 @torch.inference_mode()

@@ -1,67 +1,99 @@
-"""Embed the images of a run as data URIs: validation examples, and the images that were predicted worst."""
+"""Embed the images that a report shows as data URIs."""
 
 import base64
-import re
+import io
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
+from PIL import Image
 
-from segtrain.files import open_regular
-from segtrain.run.trackers import EXAMPLES
+from segtrain.inference.selection import encode_map
+from segtrain.labels import IGNORE_INDEX
+from segtrain.run.images import SavedImage, read_images
+from segtrain.terminal import percent, printable
 
-MOST_WORST = 8
-WIDTH = 1100          # pixels, of the widest image
-MOST_PIXELS = 3_000_000
-MOST_PNG = 300_000    # bytes up to which an image stays a PNG, without loss
+MOST_BYTES = 3_000_000  # of all images of a page, before base64 adds a third
+SMALL = 240             # pixels of the longer side in the table of a sweep
 
 
 @dataclass(frozen=True)
 class EmbeddedImage:
-    """An image of the report: its data:image/... URI, its size in pixels, and its caption or alternative text."""
+    """An image of a page: three data:image/... URIs, its caption, and a word for its thumbnail."""
 
-    uri: str
-    width: int
-    height: int
-    title: str
-
-
-def embed_examples(folder: Path) -> EmbeddedImage | None:
-    """Return the validation examples of a training's best epoch; None if there are none."""
-    return _embed(folder / EXAMPLES, "input, target and prediction of validation images, side by side")
+    name: str
+    caption: str
+    short: str
+    image: str
+    target: str
+    prediction: str
 
 
-def embed_worst(folder: Path) -> tuple[list[EmbeddedImage], int]:
-    """Return the worst images of an evaluation, the worst first, and how many there are."""
-    paths = sorted((folder / "worst").glob("*.png"))
-    embedded = [_embed(path, _describe_worst(path.stem)) for path in paths[:MOST_WORST]]
-    return [image for image in embedded if image is not None], len(paths)
+@dataclass(frozen=True)
+class Viewer:
+    """The images of a page.
+
+    Attributes:
+        classes: Names and colors by train id, as JSON.
+        images: What is shown.
+        left_out: How many are not shown because the page would become too large.
+    """
+
+    classes: str
+    images: Sequence[EmbeddedImage]
+    left_out: int
 
 
-def _describe_worst(stem: str) -> str:
-    found = re.fullmatch(r"(\d+)_miou_([\d.]+)_(.*)", stem)
-    if found is None:
-        return stem
-    return f"{int(found[1])}. {found[3]}: mIoU {float(found[2]):.2f} %; input, target, prediction, errors in red"
+def embed_images(folder: Path, most_bytes: int = MOST_BYTES) -> Viewer | None:
+    """Embed the images of a run; None if it has none.
+
+    Raises:
+        UserError: If they cannot be read.
+    """
+    classes, saved = read_images(folder)
+    colors = {number: color for number, (_, color) in enumerate(classes)}
+    numbers: dict[str, int] = {}
+    images: list[EmbeddedImage] = []
+    for image in saved:
+        target, pred = (encode_map(ids, colors) for ids in (image.target, image.pred))
+        most_bytes -= len(image.jpeg) + len(target) + len(pred)
+        if most_bytes < 0:
+            break
+        numbers[image.kind] = numbers.get(image.kind, 0) + 1
+        images.append(_embed(image, numbers[image.kind], target, pred))
+    names = [{"name": printable(name), "color": color} for name, color in classes]
+    return Viewer(json.dumps(names), images, len(saved) - len(images)) if images else None
 
 
-def _embed(path: Path, title: str) -> EmbeddedImage | None:
-    """Shrink an image, and encode it again where that makes it smaller; None if it is missing or damaged."""
-    try:
-        with open_regular(path) as file:
-            pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error):
-        return None
-    if pixels is None:
-        return None
-    height, width = pixels.shape[:2]
-    scale = min(1.0, WIDTH / width, (MOST_PIXELS / (width * height)) ** 0.5)
-    if scale < 1:
-        size = max(1, round(scale * width)), max(1, round(scale * height))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    kind, encoded = "png", cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
-    if len(encoded) > MOST_PNG:
-        kind, encoded = "jpeg", cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()
-    uri = f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"
-    return EmbeddedImage(uri, pixels.shape[1], pixels.shape[0], title)
+def embed_examples(folder: Path) -> dict[str, tuple[str, str, str]]:
+    """Return the addresses of the examples of a run by name, small: input, target and prediction.
+
+    Raises:
+        UserError: If they cannot be read.
+    """
+    classes, saved = read_images(folder)
+    colors = {number: color for number, (_, color) in enumerate(classes)}
+    found = {}
+    for example in (image for image in saved if image.kind == "example"):
+        step = -(-max(example.target.shape) // SMALL)
+        maps = [_address("png", encode_map(ids[::step, ::step].copy(), colors))
+                for ids in (example.target, example.pred)]
+        with Image.open(io.BytesIO(example.jpeg)) as image, io.BytesIO() as file:
+            image.thumbnail((SMALL, SMALL))
+            image.save(file, "JPEG", quality=80)
+            found[printable(example.name)] = (_address("jpeg", file.getvalue()), maps[0], maps[1])
+    return found
+
+
+def _embed(image: SavedImage, number: int, target: bytes, pred: bytes) -> EmbeddedImage:
+    score = "no labelled pixel" if image.miou is None else f"mIoU {percent(image.miou)} %"
+    kind = {"worst": f"{number}. worst", "best": f"{number}. best", "example": f"example {number}"}[image.kind]
+    short = kind if image.miou is None else f"{kind} · {percent(image.miou, 0)} %"
+    void = " Black is void." if (image.target == IGNORE_INDEX).any() else ""
+    return EmbeddedImage(image.name, f"{kind}: {image.name}, {score}.{void}", short, _address("jpeg", image.jpeg),
+                         _address("png", target), _address("png", pred))
+
+
+def _address(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ class Run:
         colors: Of the classes, from a checkpoint; {} without one.
         class_pixels: Labelled pixels of each class in the training split, from a checkpoint.
         remarks: Warnings of its log, and what could not be read.
+        begun: When its log begins.
+        ended: When its log ends.
     """
 
     folder: Path
@@ -42,6 +45,8 @@ class Run:
     colors: dict[str, list[int]]
     class_pixels: list[int] | None
     remarks: list[str]
+    begun: datetime | None = None
+    ended: datetime | None = None
 
     @property
     def task(self) -> str:
@@ -79,7 +84,7 @@ def read_run(folder: Path) -> Run:
     if name not in TASKS:
         raise UserError(f"{folder} holds a run of task={name}: a report needs scores of classes: give one of "
                         f"task={', '.join(TASKS)}.")
-    remarks = _read_warnings(folder / f"{name}.log")
+    remarks, times = _read_log(folder / f"{name}.log")
     path = folder / RESULTS
     results = read_results(path, with_scores=True) if path.is_file() else None
     if results is not None:
@@ -92,7 +97,7 @@ def read_run(folder: Path) -> Run:
         best = best | {"seconds": None}  # of its validation, not of the run
     colors = {label["name"]: list(label["color"]) for label in saved.get("labels") or ()}
     return Run(folder, settings, _read_epochs(folder / "metrics.csv"), results or best, is_finished, colors,
-               saved.get("class_pixels"), remarks)
+               saved.get("class_pixels"), remarks, *times)
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
@@ -122,14 +127,23 @@ def _read_checkpoint(folder: Path, remarks: list[str]) -> dict[str, Any]:
         return {}
 
 
-def _read_warnings(path: Path) -> list[str]:
-    """Return the warnings, errors and changed settings in a log, each once."""
+def _read_log(path: Path) -> tuple[list[str], tuple[datetime | None, datetime | None]]:
+    """Return the warnings, errors and changed settings in a log, each once, and when it begins and ends."""
     try:
         with open_regular(path) as file:
             text = file.read(MOST_LOG).decode(errors="replace")
     except FileNotFoundError:
-        return []
+        return [], (None, None)
     except OSError as error:
-        return [f"{path} cannot be read ({error}): its warnings are not shown."]
+        return [f"{path} cannot be read ({error}): its warnings are not shown."], (None, None)
     found = re.findall(r"^[\d-]+ [\d:,]+ (?:(?:WARNING|ERROR) |INFO (?=changed since ))(.*)$", text, re.MULTILINE)
-    return list(dict.fromkeys(line.removeprefix("warning: ") for line in found))
+    times = re.findall(r"^([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}),", text, re.MULTILINE) or [""]
+    return (list(dict.fromkeys(line.removeprefix("warning: ") for line in found)),
+            (_read_time(times[0]), _read_time(times[-1])))
+
+
+def _read_time(text: str) -> datetime | None:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return None

@@ -18,6 +18,9 @@ from segtrain.terminal import format_duration, percent, printable
 log = logging.getLogger(__name__)
 
 NAME = "report.html"
+SCRIPTS = ("vendor/uPlot.LICENSE", "vendor/uPlot.iife.min.js",
+           *(f"templates/{name}.js" for name in ("tables", "page", "charts", "viewer", "sweep")))
+STYLES = ("vendor/uPlot.min.css", "templates/report.css")
 
 
 def write_page(path: Path, template: str, content: dict[str, Any]) -> None:
@@ -34,10 +37,16 @@ def write_page(path: Path, template: str, content: dict[str, Any]) -> None:
                                      undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": percent, "seconds": format_duration, "number": format_number,
                             "bar": format_bar, "breakable": make_breakable}
-    script, style = (loader.get_source(environment, name)[0] for name in ("report.js", "report.css"))
+    script, style = ("\n".join(_read(name) for name in names) for names in (SCRIPTS, STYLES))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     write_text(path, environment.get_template(template).render(
         **content, script=Markup(script), style=Markup(style), script_hash=digest))
+
+
+def _read(name: str) -> str:
+    """Return the text of a file of this package; a licence as a comment."""
+    text = Path(__file__).parent.joinpath(name).read_text(encoding="utf-8")
+    return f"/*\n{text}*/" if name.endswith("LICENSE") else text
 
 
 def _escape_controls(value: Any) -> Any:

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import yaml
-from markupsafe import Markup
 
-from segtrain.errors import UserError
-from segtrain.report.charts import draw_chart, draw_sparkline
-from segtrain.report.images import MOST_WORST, embed_examples, embed_worst
+from segtrain.config.defaults import list_changed_settings
+from segtrain.config.saved import config_of
+from segtrain.errors import UserError, show_value
+from segtrain.report.charts import Chart, make_chart
+from segtrain.report.images import Viewer, embed_images
 from segtrain.report.read_run import Run, read_run
 from segtrain.report.render import NAME, write_page
-from segtrain.run.trackers import EXAMPLES
-from segtrain.terminal import shell
+from segtrain.terminal import format_duration, shell
 from segtrain.visualize import MOST_NUMBERED
 
 MOST_ROWS = 60       # epochs in the table of numbers
@@ -48,25 +48,38 @@ def write_run(folder: Path, output: Path | None = None, evaluation: Path | None 
 def _gather(run: Run, evaluated: Run | None) -> dict[str, Any]:
     """Gather the content of the template run.html."""
     results, names = run.results or {}, run.class_names
-    worst, num_worst = embed_worst((evaluated or run).folder)
-    examples = embed_examples(run.folder)
-    unread = [] if examples is not None or not (run.folder / EXAMPLES).exists() else [EXAMPLES]
-    unread += ["some of the worst images"] if len(worst) < min(num_worst, MOST_WORST) else []
+    unread: list[str] = []
+    evaluated_viewer = None if evaluated is None else _embed(evaluated.folder, unread)
     matrix = results.get("confusion_matrix")
     epochs_done = int(run.epochs[-1]["epoch"] or 0) if run.epochs else 0
     return {
         "title": run.folder.resolve().name, "folder": str(run.folder), "run": run,
         "results": results, "epochs": (run.settings.get("train") or {}).get("epochs"),
         "status": _status(run, epochs_done), "policy": explain_policy(results), "facts": _facts(run),
-        "charts": _charts(run), "rows": _choose_rows(run), "classes": _classes(run, names),
+        "charts": _charts(run), "class_chart": _class_chart(run), "rows": _choose_rows(run),
+        "classes": _classes(run, names),
         "matrix": _matrix(matrix, names), "num_classes": len(names), "confused": _confused(matrix, names),
-        "examples": examples, "worst": worst, "num_worst": num_worst, "evaluated": evaluated,
+        "viewer": evaluated_viewer or _embed(run.folder, unread), "evaluated_viewer": evaluated_viewer,
+        "evaluated": evaluated, "changed": _changed(run.settings),
         "evaluated_classes": [] if evaluated is None else _classes(evaluated, evaluated.class_names),
         "cost": _cost(run), "environment": _environment(run), "command": _command(run.settings),
         "yaml": yaml.safe_dump(run.settings, sort_keys=False, allow_unicode=True) if run.settings else "",
-        "warnings": [*run.remarks, *(f"Not shown, because they cannot be read: {what}." for what in unread),
-                     *_warnings(run, evaluated)],
+        "warnings": [*run.remarks, *unread, *_warnings(run, evaluated)],
     }
+
+
+def _embed(folder: Path, unread: list[str]) -> Viewer | None:
+    """Return the images of a run; why they cannot be read is added to a list."""
+    try:
+        return embed_images(folder)
+    except UserError as error:
+        unread.append(str(error))
+        return None
+
+
+def _changed(settings: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    return [(key, show_value(value), show_value(default))
+            for key, value, default in list_changed_settings(config_of(settings))]
 
 
 def explain_policy(results: Mapping[str, Any]) -> list[str]:
@@ -139,7 +152,12 @@ def _warnings(run: Run, evaluated: Run | None) -> list[str]:
 def _facts(run: Run) -> list[tuple[str, str]]:
     """Return what was trained, on what, and how, in short."""
     settings = run.settings
-    found = [(group, _summarize(settings[group], keys)) for group, keys in SUMMARIZED.items()
+    ended = None if run.begun is None or run.ended is None else run.ended - run.begun
+    found = [] if run.begun is None else [("begun", f"{run.begun:%Y-%m-%d %H:%M}" + (
+        f", ended {format_duration(ended.total_seconds())} later" if ended else ""))]
+    machine = (settings.get("versions") or {}).get("machine")
+    found += [("machine", machine)] if machine else []
+    found += [(group, _summarize(settings[group], keys)) for group, keys in SUMMARIZED.items()
              if "_target_" in (settings.get(group) or {})]
     if "augmentation" in settings:
         found.append(("augmentation", ", ".join(settings["augmentation"]) or "none"))
@@ -161,23 +179,30 @@ def _summarize(node: Mapping[str, Any], keys: Sequence[str]) -> str:
     return ", ".join([*classes, *(f"{key} {node[key]}" for key in keys if node.get(key) is not None)])
 
 
-def _charts(run: Run) -> list[Markup]:
+def _charts(run: Run) -> list[Chart]:
     best = run.results.get("epoch") if run.results else None
 
     rates = [rate for row in run.epochs if (rate := row.get("train/lr"))]
 
-    def draw(name: str, title: str, columns: dict[str, str], **options: Any) -> Markup | None:
+    def make(title: str, columns: dict[str, str], **options: Any) -> Chart | None:
         lines = [run.line(key, style, label) for style, (key, label) in enumerate(columns.items())]
-        return draw_chart(name, title, lines, marked=best, **options)
+        return make_chart(title, lines, marked=best, **options)
 
     charts = (
-        draw("loss", "loss", {"train/loss": "training", "val/loss": "validation"}),
-        draw("scores", "validation scores, %",
-             {"val/miou": "mIoU", "val/iiou": "iIoU", "val/macc": "mean accuracy"}, scale=100),
-        draw("rate", "learning rate", {"train/lr": ""}, log=bool(rates) and max(rates) > 100 * min(rates)),
-        draw("speed", "training images per second", {"train/images_per_second": ""}),
+        make("loss", {"train/loss": "training", "val/loss": "validation"}),
+        make("validation scores, %", {"val/miou": "mIoU", "val/iiou": "iIoU", "val/macc": "mean accuracy"}, scale=100,
+             unit="%"),
+        make("learning rate", {"train/lr": ""}, log=bool(rates) and max(rates) > 100 * min(rates)),
+        make("training images per second", {"train/images_per_second": ""}),
     )
     return [chart for chart in charts if chart is not None]
+
+
+def _class_chart(run: Run) -> Chart | None:
+    """Return the IoU of each class over the epochs."""
+    lines = [run.line(f"val/iou/{name}", style, name) for style, name in enumerate(run.class_names)]
+    return make_chart("IoU of each class, %", lines, scale=100, unit="%",
+                      marked=run.results.get("epoch") if run.results else None)
 
 
 def _choose_rows(run: Run) -> list[dict[str, float | None]]:
@@ -206,9 +231,7 @@ def _classes(run: Run, names: Sequence[str]) -> list[dict[str, Any]]:
              "acc": of("acc_per_class", name), "precision": of("precision_per_class", name),
              "dice": of("dice_per_class", name), "boundary": of("boundary_iou_per_class", name),
              "iiou": of("iiou_per_class", name), "share": share(targets, place),
-             "train_share": share(trained, place),
-             "curve": draw_sparkline([row.get(f"val/iou/{name}") for row in run.epochs
-                                  if row.get("val/miou") is not None])}
+             "train_share": share(trained, place)}
             for place, name in enumerate(names)]
 
 
@@ -248,7 +271,7 @@ def _environment(run: Run) -> list[tuple[str, str]]:
     runtime = run.settings.get("runtime") or {}
     names = {"device": "device", "precision": "precision", "compile": "torch.compile", "channels_last": "channels_last",
              "workers": "loader processes", "threads": "CPU threads"}
-    versions = run.settings.get("versions") or {}
+    versions = {name: value for name, value in (run.settings.get("versions") or {}).items() if name != "machine"}
     rows = chain(((title, runtime[key], "all") for key, title in names.items() if key in runtime),
                  ((name.replace("_", " "), value, "not known") for name, value in versions.items()))
     return [(name, {None: missing, True: "yes", False: "no"}[value] if value is None or isinstance(value, bool)

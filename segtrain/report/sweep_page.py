@@ -1,5 +1,6 @@
 """Write the report of a sweep, or of any folder of runs."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,19 +9,24 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from markupsafe import Markup
-
-from segtrain.errors import UserError, list_first
+from segtrain.config.overrides import flatten
+from segtrain.config.saved import config_of
+from segtrain.errors import UserError, list_first, show_value
 from segtrain.metrics import comparison
-from segtrain.report.charts import MOST_LINES, draw_chart, draw_swatch
+from segtrain.report.charts import MOST_LINES, Chart, Repeats, make_chart
+from segtrain.report.images import embed_examples
 from segtrain.report.read_run import Run, is_run, read_run
 from segtrain.report.render import NAME, write_page
 from segtrain.report.run_page import explain_policy
 from segtrain.sweep import leaderboard
 from segtrain.sweep.table import format_spread, name_repeats
+from segtrain.terminal import printable
 
+MOST_PICTURED = 40  # runs in the table of images
+COSTS = (("million parameters", "params", 1e-6), ("GMACs an image", "macs", 1e-9), ("minutes", "seconds", 1 / 60))
+MEANS = {"miou": "mIoU", "iiou": "iIoU", "macc": "mean accuracy", "pacc": "pixel accuracy"}
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """A job of a sweep.
 
@@ -88,9 +94,10 @@ def write_sweep(folder: Path, output: Path | None = None) -> tuple[Path, list[st
                         "tables cannot be compared.")
         warnings += _explain_groups(comparable)
     warnings += [warning for group in comparable for warning in _compare_iiou(group)]
+    groups = [_gather(number, group, warnings) for number, group in enumerate(comparable, 1)]
     write_page(path, "sweep.html", {
         "title": folder.resolve().name, "folder": str(folder), "warnings": warnings, "num_jobs": len(jobs),
-        "groups": [_gather(number, group) for number, group in enumerate(comparable, 1)],
+        "groups": groups,
         "others": [job for job in jobs if not job.results],
         "num_failed": sum(job.error is not None for job in jobs),
         "num_open": sum(job.status == "not finished" for job in jobs),
@@ -192,13 +199,11 @@ def _title(jobs: Sequence[Job]) -> str:
     return f"{first.get('dataset')} {first.get('split')}, {len(first['iou_per_class'])} classes"
 
 
-def _gather(number: int, jobs: Sequence[Job]) -> dict[str, Any]:
+def _gather(number: int, jobs: Sequence[Job], warnings: list[str]) -> dict[str, Any]:
     """Gather what sweep.html shows of jobs that were scored alike."""
     first = jobs[0].results
     counts = [job.results.get("num_images", 0) for job in jobs]
     sizes = sorted({min(counts), max(counts)})  # folds differ by an image
-    drawn = {job.name: job.run for job in jobs if job.run is not None and job.run.epochs}
-    drawn = dict(islice(drawn.items(), MOST_LINES))
     monitor = _find_monitor(jobs)
     columns = [column for column in leaderboard.SCORES if any(job.results.get(column.name) is not None for job in jobs)
                and (column.name not in ("pacc", "fwiou") or column.name == monitor.name)]
@@ -209,18 +214,80 @@ def _gather(number: int, jobs: Sequence[Job]) -> dict[str, Any]:
         "monitor": monitor, "repeat_keys": repeat_keys, "repeats": repeats, "over": name_repeats(repeats),
         "mean_and_std": format_spread,
         "has_open": any(job.status != "finished" for job in jobs), "columns": columns,
-        "classes": list(first["iou_per_class"]), "charts": _charts(number, list(drawn.values())),
-        "swatches": {name: draw_swatch(style) for style, name in enumerate(drawn)},
+        "classes": list(first["iou_per_class"]), "charts": _charts(jobs), "most_lines": MOST_LINES,
+        "costs": _cost_charts(jobs, monitor), "comparison": _comparison(jobs) if len(jobs) > 1 else None,
+        "pictures": _pictures(jobs, warnings),
     }
 
 
-def _charts(number: int, runs: Sequence[Run]) -> list[Markup | None]:
-    """Overlay the curves of runs."""
-    charts = []
-    for name, title, key, scale in (("miou", "validation mIoU, %", "val/miou", 100),
-                                    ("train", "training loss", "train/loss", 1),
-                                    ("val", "validation loss", "val/loss", 1)):
-        lines = [run.line(key, style) for style, run in enumerate(runs)]
-        if any(len(line.y) - line.y.count(None) > 1 for line in lines):  # a single point is in the table
-            charts.append(draw_chart(f"{name}{number}", title, lines, scale=scale))
-    return charts
+def _charts(jobs: Sequence[Job]) -> dict[str, list[Chart]]:
+    """Overlay the curves of runs: every run, and the means of those that differ in seed and fold alone."""
+    runs = {job: job.run for job in jobs if job.run is not None and job.run.epochs}
+    drawn = dict(islice(runs.items(), MOST_LINES))
+    charts: dict[str, list[Chart]] = {"runs": [], "means": []}
+    groups = _group_repeats(list(runs))
+    for title, key, scale, unit in (("validation mIoU, %", "val/miou", 100, "%"),
+                                    ("training loss", "train/loss", 1, ""), ("validation loss", "val/loss", 1, "")):
+        lines = [run.line(key, style, job.name) for style, (job, run) in enumerate(drawn.items())]
+        means = [Repeats(label, [runs[job].line(key) for job in group]).mean_line(style)
+                 for style, (label, group) in enumerate(islice(groups.items(), MOST_LINES))]
+        for name, of in (("runs", lines), ("means", means if len(groups) < len(runs) else [])):
+            chart = make_chart(title, of, scale=scale, unit=unit)
+            if chart is not None and any(sum(y is not None for y in line.y) > 1 for line in of):
+                charts[name].append(chart)  # a single point is in the table
+    return {name: found for name, found in charts.items() if found}
+
+
+def _group_repeats(jobs: Sequence[Job]) -> dict[str, list[Job]]:
+    """Group jobs that differ in seed and fold alone, by what else differs."""
+    differing = leaderboard.find_differing_keys([{"settings": job.settings} for job in jobs])
+    keys = [key for key in differing if key not in leaderboard.REPEATS]
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        name = ",".join(f"{key}={job.settings[key]}" for key in keys if key in job.settings)
+        groups.setdefault((name or "all") if job.settings else job.name, []).append(job)
+    return groups
+
+
+def _cost_charts(jobs: Sequence[Job], score: leaderboard.Column) -> dict[str, str]:
+    """Return, as JSON for sweep.js, a score against each cost that differs between the runs."""
+    found = {}
+    for title, key, factor in COSTS:
+        points = [(factor * job.results[key], job.results[score.name], job.name) for job in jobs
+                  if job.results.get(key) and job.results.get(score.name) is not None]
+        if len({cost for cost, _, _ in points}) > 1:
+            factor = 1 if score.name == "loss" else 100
+            found[title] = json.dumps({"x_name": title, "y_name": score.title or score.name, "points": [
+                {"x": float(f"{cost:.5g}"), "y": float(f"{factor * value:.5g}"), "label": printable(name)}
+                for cost, value, name in sorted(points)]})
+    return found
+
+
+def _comparison(jobs: Sequence[Job]) -> str:
+    """Return the scores and the differing settings of runs, as JSON for sweep.js."""
+    configs = [flatten(config_of(job.run.settings)) if job.run is not None else {} for job in jobs]
+    keys = [key for key in dict.fromkeys(key for config in configs for key in config)
+            if key != "task.sort" and len({repr(config.get(key)) for config in configs}) > 1]
+    return json.dumps([{
+        "name": printable(job.name), "means": list(MEANS.values()),
+        "scores": {**{title: job.results.get(key) for key, title in MEANS.items() if job.results.get(key) is not None},
+                   **{printable(name): iou for name, iou in job.results["iou_per_class"].items()}},
+        "settings": {printable(key): printable(show_value(config[key])) for key in keys if key in config},
+    } for job, config in zip(jobs, configs, strict=True)])
+
+
+def _pictures(jobs: Sequence[Job], warnings: list[str]) -> dict[str, Any] | None:
+    """Return the examples of the runs side by side: those that the first run with any has."""
+    rows: list[dict[str, Any]] = []
+    heads: dict[str, tuple[str, str, str]] = {}
+    for job in islice((job for job in jobs if job.run is not None), MOST_PICTURED):
+        try:
+            examples = embed_examples(job.run.folder) if job.run is not None else {}
+        except UserError as error:
+            warnings.append(str(error))
+            continue
+        heads = heads or examples
+        if examples:
+            rows.append({"job": job, "images": [(name, examples[name][2] if name in examples else None)
+                                                for name in heads]})
+    return {"heads": heads, "rows": rows} if len(rows) > 1 else None

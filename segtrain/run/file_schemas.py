@@ -2,12 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from segtrain.schemas import MOST_CLASSES, Count, Number, Part, Score, Seconds, Text
+from segtrain.schemas import MOST_CLASSES, Color, Count, Number, Part, Score, Seconds, Text
 
 Scores = Annotated[dict[Text, Score | None], Field(max_length=MOST_CLASSES)]
 Counts = Annotated[list[Count], Field(max_length=MOST_CLASSES)]
+Encoded = Annotated[str, StringConstraints(max_length=10_000_000)]
 Sizes = Annotated[dict[Text, Number | None], Field(max_length=MOST_CLASSES)]
 # The keys of results with scores of classes; those of other tasks have some of them.
 OF_SCORES = ("task", "dataset", "split", "num_images", "loss", "miou", "macc", "pacc", "fwiou", "iiou", "iou_per_class",
@@ -111,6 +112,32 @@ class ScoredResults(Results):
         if len(self.confusion_matrix) != len(names) or len(lengths) > 1:
             raise ValueError(f"the confusion matrix is not of {len(names)} classes")
         return self
+
+
+class ShownClass(Part):
+    """A class of the label maps in images.json."""
+
+    name: Text
+    color: Color
+
+
+class ShownImage(Part):
+    """An image of images.json: JPEG and PNG files in base64."""
+
+    kind: Literal["worst", "best", "example"]
+    name: Text
+    miou: Score | None
+    image: Encoded
+    target: Encoded
+    prediction: Encoded
+
+
+class ShownImages(Part):
+    """images.json: the images that a report shows, and the classes by train id."""
+
+    file_format: Literal[1] = 1
+    classes: Annotated[list[ShownClass], Field(max_length=MOST_CLASSES)]
+    images: Annotated[list[ShownImage], Field(max_length=1000)]
 
 
 class Holder(Part):

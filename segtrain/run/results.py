@@ -4,6 +4,7 @@ import csv
 import importlib.metadata
 import io
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -82,13 +83,23 @@ def write_results(run_dir: Path, results: Mapping[str, Any]) -> None:
         write_text(run_dir / RESULTS, f"{text}\n")
 
 
+def _describe_machine(device: str) -> str:
+    import torch  # slow, as the next: `segtrain --help` must not wait for it
+
+    from segtrain.profiling import machine_name
+
+    cores = f"{os.cpu_count()} CPU cores"
+    return f"{machine_name(torch.device('cpu' if device == 'auto' else device))}, {cores}"
+
+
 def write_config(run_dir: Path, cfg: "Config[Any]") -> None:
     """Write config.yaml, from the first of several processes: every value, overrides, versions."""
     import yaml
 
     if process_group.is_main():
         write_text(run_dir / CONFIG, yaml.safe_dump(
-            {**cfg.plain(), "overrides": list(cfg.overrides), "versions": versions()}, sort_keys=False))
+            {**cfg.plain(), "overrides": list(cfg.overrides),
+             "versions": {**versions(), "machine": _describe_machine(cfg.runtime.device)}}, sort_keys=False))
 
 
 def versions(*packages: str) -> dict[str, str | None]:

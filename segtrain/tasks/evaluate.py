@@ -18,10 +18,12 @@ from segtrain.inference.details import Details
 from segtrain.inference.evaluator import draw_worst, score_split
 from segtrain.inference.forward import InferenceSettings, make_predict_fn
 from segtrain.inference.sanity_check import check_logits
+from segtrain.inference.selection import Selection
 from segtrain.profiling import measure_cost
 from segtrain.run import checkpoint
+from segtrain.run.images import write_images
 from segtrain.run.results import read_results, results_table, write_config, write_confusion, write_results, write_rows
-from segtrain.run.samples import digest_split, find_changed_samples, read_digests
+from segtrain.run.samples import digest_split, find_changed_samples, read_digests, record_names
 from segtrain.run.trained import Trained, dataset_of, load_trained, match_trained_classes, new_class_map
 
 log = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ def run(cfg: Config[EvaluateTask], run_dir: Path) -> float | None:
         trained.network, data, statistics, loss_fn, trained.normalize, device=trained.device,
         precision=cfg.runtime.precision, batch_size=cfg.train.batch_size, workers=cfg.runtime.workers,
         instances=cfg.dataset.instances, class_sizes=known["class_sizes"], settings=settings,
-        details=Details(len(data.labels), cfg.task.boundary_band),
+        selection=Selection(cfg.task.worst), details=Details(len(data.labels), cfg.task.boundary_band),
         on_prediction=(lambda index, pred: write_prediction(run_dir / "predictions", data, index, pred))
         if cfg.task.save_predictions else None)
 
@@ -71,6 +73,8 @@ def run(cfg: Config[EvaluateTask], run_dir: Path) -> float | None:
         write_confusion(run_dir, results["confusion_matrix"], list(results["iou_per_class"]))
         predict = make_predict_fn(trained.network, trained.normalize, settings, device=trained.device,
                                   precision=cfg.runtime.precision, batch_size=cfg.train.batch_size)
+        assert scored.selection is not None
+        write_images(run_dir, data.labels, scored.selection.encode(record_names(data), data.labels))
         draw_worst(run_dir / "worst", data, scored.images, predict, cfg.task.worst)
     write_results(run_dir, results)
     _log_end(run_dir, results, cfg.task)

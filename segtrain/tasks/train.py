@@ -17,14 +17,16 @@ from segtrain.config.schema import Config, TrainTask
 from segtrain.distributed import ddp, process_group
 from segtrain.errors import Stopped, UserError
 from segtrain.inference.evaluator import Scored, score_split
+from segtrain.inference.selection import Selection
 from segtrain.metrics.comparison import is_better
 from segtrain.profiling import used_memory
 from segtrain.report.render import try_report
 from segtrain.report.run_page import write_run
 from segtrain.run import checkpoint
+from segtrain.run.images import write_images
 from segtrain.run.loggers import Loggers
 from segtrain.run.results import results_table, write_config, write_results
-from segtrain.run.samples import find_changed_samples, list_classes, read_digests
+from segtrain.run.samples import find_changed_samples, list_classes, read_digests, record_names
 from segtrain.run.trackers import OF_STEPS, Tracker, check_name
 from segtrain.run.trained import match_trained_classes, read_classes
 from segtrain.terminal import format_duration, percent, shell
@@ -95,6 +97,7 @@ def run(cfg: Config[TrainTask], run_dir: Path,
                     _note_results(state, scored.results, is_best)
                     if is_best:
                         save_best(state)
+                        _write_images(state, scored)
                 _track(state, tracker, scalars, scored, is_best)
                 if state.progress.epoch % cfg.train.save_every == 0 or _is_finished(state):
                     save_last(state)
@@ -170,7 +173,13 @@ def _validate(state: TrainingState, signals: StopSignals) -> Scored:
         state.scored_model, state.val_data, state.val_statistics, state.loss_fn, state.normalize, device=state.device,
         precision=cfg.runtime.precision, batch_size=cfg.train.batch_size, workers=cfg.runtime.workers,
         instances=cfg.dataset.instances, class_sizes=state.train_statistics.class_sizes,
-        num_examples=cfg.train.examples, after_batch=signals.check)
+        num_examples=cfg.train.examples, selection=Selection(cfg.train.examples), after_batch=signals.check)
+
+
+def _write_images(state: TrainingState, scored: Scored) -> None:
+    if process_group.is_main() and scored.selection is not None:
+        data = state.val_data
+        write_images(state.run_dir, data.labels, scored.selection.encode(record_names(data), data.labels))
 
 
 def _note_results(state: TrainingState, results: dict[str, Any], is_best: bool) -> None:

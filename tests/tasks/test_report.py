@@ -5,7 +5,6 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,11 +16,13 @@ import pytest
 import yaml
 from helpers import UNET, composed
 from hydra import initialize_config_module
-from PIL import Image
 
+from segtrain.inference.selection import ShownImage
+from segtrain.labels import Label
 from segtrain.report import render, run_page
-from segtrain.report.charts import MOST_LINES, Line, draw_chart
-from segtrain.report.images import embed_examples
+from segtrain.report.charts import MOST_VALUES, Line, Repeats, make_chart
+from segtrain.report.images import embed_images
+from segtrain.run.images import write_images
 from segtrain.run.logging import start_log, stop_log
 from segtrain.run.results import write_config, write_results, write_rows
 from segtrain.run.trackers import Tracker
@@ -110,7 +111,8 @@ def needs_nothing(page):
             address = attributes.get(name) or ""
             assert "//" not in address or address.startswith(("file:", "data:")), (tag, address)
     assert all(image["src"].startswith("data:image/") and image["alt"] for image in page.all("img"))
-    assert not re.search(r"https?:|@import|url\((?!#)", page.source)
+    ours = page.source.replace("/*! https://github.com/leeoniya/uPlot (v1.6.32) */", "")
+    assert not re.search(r"https?:|@import|url\((?!#)", ours)
     assert len(page.all("script")) == 1
     ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
     assert len(ids) == len(set(ids))
@@ -129,7 +131,10 @@ def test_the_report_shows_the_scores_of_results_json(segtrain, run_dir):
     assert "not finished" not in page.text
     assert "96.15" in page.cells  # the share of Road: 1000 of 1040 pixels
     assert page.cells[(place := page.cells.index("predicted as") + 4):place + 3] == ["Road", "Car", "100"]
-    assert len([element for element in page.all("svg") if element.get("role") == "img" and element["aria-label"]]) == 4
+    charts = [json.loads(element["data-chart"]) for element in page.all("div") if "data-chart" in element]
+    assert [line["label"] for line in charts[0]["lines"]] == ["training"]  # there is no validation loss
+    assert charts[0]["lines"][0]["y"] == [3, 1.5, 1]
+    assert [chart["marked"] for chart in charts] == [2] * 4
     assert json.loads(Path("out/results.json").read_text())["report"] == str(run_dir / "report.html")
 
 
@@ -164,7 +169,7 @@ def test_warnings_of_the_log_are_shown(segtrain, run_dir):
     assert "epoch 1/3" not in page.text
 
 
-def test_examples_are_those_of_the_best_epoch_and_may_be_damaged_or_missing(run_dir):
+def test_examples_are_those_of_the_best_epoch(run_dir):
     def track(*sheets):
         tracker = Tracker(run_dir, ["Road", "Car"], epoch=3)
         for step, (grey, is_best) in enumerate(sheets, 1):
@@ -173,38 +178,67 @@ def test_examples_are_those_of_the_best_epoch_and_may_be_damaged_or_missing(run_
         tracker.close()
 
     track((40, True), (120, True), (200, False))
-    content = np.frombuffer(base64.b64decode(embed_examples(run_dir).uri.split(",")[1]), np.uint8)
-    assert cv2.imdecode(content, cv2.IMREAD_COLOR)[0, 0].tolist() == [120] * 3
-    (run_dir / "examples.png").write_bytes(b"damaged")
-    assert embed_examples(run_dir) is None
+    assert cv2.imread(str(run_dir / "examples.png"))[0, 0].tolist() == [120] * 3
     track((None, False))
     assert (run_dir / "examples.png").exists()
     track((None, True))
     assert not (run_dir / "examples.png").exists()
-    assert embed_examples(run_dir) is None
 
 
-@pytest.mark.slow
-def test_worst_images_of_an_evaluation_are_shown_and_shrunk(segtrain, run_dir, tmp_path):
+LABELS = (Label("Road", 0, 0, (128, 64, 128)), Label(HOSTILE, 1, 1, (64, 0, 128)))
+
+
+def leave_images(folder, *kinds, shape=(60, 80)):
+    """Leave images of noise; the prediction is the target but for its left half, in which all is class 1."""
+    rng = np.random.default_rng(0)
+    entries = []
+    for number, kind in enumerate(kinds):
+        target = np.repeat(np.repeat(rng.integers(0, 2, (6, 8), np.uint8), shape[0] // 6, 0), shape[1] // 8, 1)
+        target[:4] = 255
+        pred = np.where(target == 255, 0, target).astype(np.uint8)
+        pred[:, :shape[1] // 2] = 1
+        image = rng.integers(0, 256, (*target.shape, 3), np.uint8)
+        entries.append(ShownImage(number, 0.125, image, target, pred).encode(kind, f"street_{number}", LABELS))
+    write_images(folder, LABELS, entries)
+
+
+def test_images_are_shown_and_those_of_an_evaluation_instead(run_dir, tmp_path):
+    leave_images(run_dir, "worst", "best", "example")
+    run_page.write_run(run_dir)
+    page = needs_nothing(Page(run_dir / "report.html"))
+    said = " ".join(page.text.split())
+    assert [text in said for text in ("1. worst: street_0, mIoU 12.50 %. Black is void.", "1. best: street_1",
+                                      "example 1: street_2", "Predicted by the best checkpoint")] == [True] * 4
+    assert len(page.all("img")) == 9
+
     evaluation = write_run(tmp_path / "eval", "task=evaluate", f"checkpoint={run_dir}")
     results = json.loads((evaluation / "results.json").read_text())
     results["checkpoint"] = str(run_dir / "checkpoints" / "best.pt")
     (evaluation / "results.json").write_text(json.dumps(results))
-    (evaluation / "worst").mkdir()
-    rng = np.random.default_rng(0)
-    for rank in range(1, 11):
-        noise = rng.integers(0, 256, (400, 2000, 3), dtype=np.uint8)
-        cv2.imwrite(str(evaluation / "worst" / f"{rank:02d}_miou_0{rank % 10}.50_street_{rank}.png"), noise)
-    assert segtrain("task=report", f"task.run={run_dir}", f"task.evaluation={evaluation}", "hydra.run.dir=out") == 0
+    leave_images(evaluation, "worst", "worst", "best")
+    run_page.write_run(run_dir, evaluation=evaluation)
     page = needs_nothing(Page(run_dir / "report.html"))
-    shown = [image["alt"].split(":")[0] for image in page.all("img")]
-    assert shown == [f"{rank}. street_{rank}" for rank in range(1, 9)]
-    assert all(int(image["width"]) <= 1100 for image in page.all("img"))
-    assert "8 of the 10" in page.text
-    assert "not a checkpoint in this run" not in page.text
-    assert segtrain("task=report", f"task.run={write_run(tmp_path / 'other')}", f"task.evaluation={evaluation}",
-                    "hydra.run.dir=out2") == 0
-    assert "not a checkpoint in this run" in " ".join(Page(tmp_path / "other" / "report.html").text.split())
+    said = " ".join(page.text.split())
+    assert "not a checkpoint in this run" not in said
+    assert f"Images of {evaluation}" in said
+    assert len(page.all("img")) == 9
+    viewer = embed_images(evaluation, most_bytes=2 * len(base64.b64decode(page.all("img")[0]["src"].split(",")[1])))
+    assert (len(viewer.images), viewer.left_out) == (1, 2)
+
+
+@pytest.mark.parametrize("damage", [
+    lambda entry: entry.update(kind="odd"), lambda entry: entry.update(image=entry["target"]),
+    lambda entry: entry.update(target=entry["image"]), lambda entry: entry.update(prediction="AAAA"),
+    lambda entry: entry.update(target=ShownImage(0, 0, np.zeros((6, 8, 3), np.uint8), np.full((60, 80), 2, np.uint8),
+                                                 np.zeros((60, 80), np.uint8)).encode("best", "", LABELS)["target"])])
+def test_damaged_images_are_left_out_and_named(run_dir, damage):
+    leave_images(run_dir, "worst")
+    content = json.loads((run_dir / "images.json").read_text())
+    damage(content["images"][0])
+    (run_dir / "images.json").write_text(json.dumps(content))
+    path, warnings = run_page.write_run(run_dir)
+    assert [warning for warning in warnings if "images.json is damaged" in warning]
+    assert not Page(path).all("img")
 
 
 @pytest.mark.parametrize("arguments", [
@@ -293,7 +327,7 @@ def test_a_training_and_a_sweep_write_their_reports(segtrain, capsys):
             "train.batch_size=2", "runtime.workers=0", "runtime.threads=1", "train.epochs=1", *UNET)
     assert segtrain("-m", "seed=0,1", "hydra.sweep.dir=sweep", *tiny) == 0
     page = needs_nothing(Page("sweep/seed=0/report.html"))
-    assert len(page.all("img")) == 1
+    assert len(page.all("img")) == 3 * (2 + 2)  # two images, which are the worst, and the examples as well
     assert len([element for element in page.all("span") if element.get("class") == "color"]) == 11
     assert "seed=1/report.html" in {unquote(element["href"]) for element in Page("sweep/report.html").all("a")}
     assert "report: sweep/report.html" in capsys.readouterr().out
@@ -326,12 +360,23 @@ def test_a_report_that_fails_leaves_the_training_finished(run_dir, monkeypatch, 
 # ---- to the eye
 
 
-def test_charts_stay_small_and_take_the_colors_of_the_page():
-    drawn = draw_chart("a", "loss & <b>", [Line(range(800), [1 / (1 + x) for x in range(800)], style)
-                                           for style in range(MOST_LINES)])
-    assert len(drawn) < 500_000
-    assert not re.search(r"#[0-9a-f]{6}\b", drawn)
-    assert "loss &amp; &lt;b&gt;" in drawn
+def test_charts_of_many_epochs_stay_small_and_keep_the_last():
+    lines = [Line(range(1, 5001), [x / 5000 for x in range(1, 5001)], style) for style in range(40)]
+    chart = make_chart("IoU", lines)
+    found = json.loads(chart.data)
+    assert chart.step == 10
+    assert found["x"] == list(range(10, 5001, 10))
+    assert all(line["y"][-1] == 1 for line in found["lines"])
+    assert sum(len(line["y"]) for line in found["lines"]) <= MOST_VALUES
+    assert make_chart("IoU", [Line([1, 2], [None, None], 0)]) is None
+
+
+def test_the_mean_over_repeats_is_over_epochs_that_all_have():
+    mean = Repeats("optim=adam", [Line([1, 2, 3], [0.1, 0.4, None], 0), Line([1, 2, 3, 4], [0.3, 0.2, 0.5, 0.6], 0)])
+    line = mean.mean_line(3)
+    assert (line.x, line.style, line.label) == ([1, 2], 3, "optim=adam (mean of 2)")
+    assert line.y == pytest.approx([0.2, 0.3])
+    assert line.band == ([0.1, 0.2], [0.3, 0.4])
 
 
 def test_colors_contrast_with_their_ground():
@@ -350,35 +395,102 @@ def test_colors_contrast_with_their_ground():
                 assert (light + 0.05) / (dark + 0.05) >= (3 if name.startswith("line") else 4.5), (name, ground)
 
 
+@pytest.fixture
+def browse(tmp_path):
+    """Open a page in Chromium; what its console says must be nothing, and it must not be wider than the window."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    said = []
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+
+        def browse(path, width=1440):
+            page = browser.new_page(viewport={"width": width, "height": 900})
+            page.on("console", lambda message: said.append(message.text))
+            page.on("pageerror", lambda error: said.append(str(error)))
+            page.goto(f"file://{path}")
+            return page
+
+        yield browse
+        for context in browser.contexts:
+            assert context.pages[0].evaluate("document.documentElement.scrollWidth <= innerWidth")
+        browser.close()
+    assert said == []
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_a_browser_loads_all_sorts_tables_and_complains_of_nothing(segtrain, run_dir, tmp_path):
-    Image.fromarray(np.full((8, 20, 3), 99, np.uint8)).save(run_dir / "examples.png")
-    assert segtrain("task=report", f"task.run={run_dir}", "hydra.run.dir=out") == 0
-    probe = """<script>window.addEventListener("load", () => {
-      const table = document.querySelector("#classes ~ div table");
-      const names = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent);
-      const button = table.tHead.rows[0].cells[1].querySelector("button");
-      const found = {widths: [...document.images].map((element) => element.naturalWidth), orders: [names()],
-                     tooWide: document.documentElement.scrollWidth > window.innerWidth};
-      for (let i = 0; i < 2; i++) { button.click(); found.orders.push(names()); }
-      found.sort = table.tHead.rows[0].cells[1].getAttribute("aria-sort");
-      const said = document.createElement("pre"); said.id = "probe"; said.textContent = JSON.stringify(found);
-      document.body.append(said);
-    });</script>"""
-    source = (run_dir / "report.html").read_text()
-    free = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", source)
-    probed = free.replace("</body>", f"{probe}</body>")
-    Path("probed.html").write_text(probed)
-    for name in (run_dir / "report.html", tmp_path / "probed.html"):
-        done = subprocess.run([
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}",
-            "--window-size=500,900", "--enable-logging=stderr", "--v=0", "--dump-dom", f"file://{name}"],
-            capture_output=True, text=True, timeout=240)
-        assert "CONSOLE" not in done.stderr
-    found = json.loads(re.search(r'<pre id="probe">(.*?)</pre>', done.stdout)[1])
-    assert found == {"widths": [20], "orders": [["Road", "Car"], ["Road", "Car"], ["Car", "Road"]],
-                     "sort": "ascending", "tooWide": False}
+def test_a_run_in_a_browser(run_dir, browse):
+    leave_images(run_dir, "worst", "best")
+    page = browse(run_page.write_run(run_dir)[0])
+    canvas = page.locator(".stage canvas")
+    page.wait_for_function("document.querySelectorAll('.stage canvas').length === 4")
+    colors = """(canvas, [x, y]) => {
+        const copy = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+        copy.drawImage(canvas, -Math.floor(x * canvas.width), -Math.floor(y * canvas.height));
+        return [...copy.getImageData(0, 0, 1, 1).data].slice(0, 3);
+    }"""
+    page.locator(".opacity").fill("1")
+    assert canvas.nth(1).evaluate(colors, [0.5, 0.02]) == [0, 0, 0]          # void in the target
+    assert canvas.nth(2).evaluate(colors, [0.25, 0.5]) == [64, 0, 128]       # class 1 in the prediction's left half
+    assert canvas.nth(3).evaluate(colors, [0.5, 0.02]) == [200, 200, 200]    # not scored
+    wrong = [canvas.nth(3).evaluate(colors, [(column + 0.5) / 8, 0.75]) == [255, 45, 45] for column in range(4)]
+    target = [canvas.nth(1).evaluate(colors, [(column + 0.5) / 8, 0.75]) for column in range(4)]
+    assert wrong == [color == [128, 64, 128] for color in target]
+    assert any(wrong)
+
+    page.locator(".stage").focus()
+    page.keyboard.press("2")
+    assert canvas.count() == 1
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.querySelector('.viewer .title').textContent.startsWith('1. best: street_1')")
+    page.locator(".classes button", has_text="Road").click()
+    assert canvas.evaluate(colors, [0.5, 0.02]) != [0, 0, 0]  # void is not Road
+    page.get_by_role("button", name="Show all classes").click()
+    page.get_by_role("button", name="Slider").click()
+    assert page.locator(".sides").is_visible()
+
+    value = page.locator(".chart .legend b").first
+    assert value.text_content() == "1"  # the loss of the last epoch
+    page.locator(".plot").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert value.text_content() == "3"
+    page.locator(".smoothing").fill("0.5")
+    assert page.locator("output").text_content() == "0.50"
+    page.locator(".legend button").first.click()
+    assert page.locator(".legend button").first.get_attribute("aria-pressed") == "true"  # the only line stays
+
+    table = page.locator("#classes ~ div table")
+    names = [table.locator("tbody th").all_text_contents()]
+    for _ in range(2):
+        table.locator("thead button").nth(1).click()
+        names.append(table.locator("tbody th").all_text_contents())
+    assert names == [["Road", "Car"], ["Road", "Car"], ["Car", "Road"]]
+    phone = browse(run_dir / "report.html", width=390)
+    assert phone.locator(".wide.scrolls").count() > 0
+
+
+@pytest.mark.slow
+def test_a_sweep_in_a_browser(segtrain, tmp_path, browse):
+    sweep = tmp_path / "sweep"
+    for seed, miou in ((0, 0.4), (1, 0.6)):
+        run = write_run(sweep / f"seed={seed}", f"seed={seed}")
+        results = json.loads((run / "results.json").read_text())
+        (run / "results.json").write_text(json.dumps(results | {"miou": miou, "params": 1000 * (seed + 1)}))
+        leave_images(run, "example", "example")
+    leaderboard_of(sweep)
+    assert segtrain("task=report", f"task.run={sweep}", "task.jobs=false", "hydra.run.dir=out") == 0
+    needs_nothing(Page(sweep / "report.html"))
+    page = browse(sweep / "report.html")
+    assert page.locator(".pictures img").count() == 2 * 2 + 2 * 2  # inputs and targets, then a row for each run
+    assert page.locator(".chart:visible").count() == 2             # mIoU and training loss, as means
+    assert "mean of 2" in page.locator(".chart:visible .legend").first.text_content()
+    page.locator("select[data-of]").select_option("runs")
+    assert page.locator(".chart:visible .legend button").count() == 4
+    first = page.locator(".compare table").nth(1).locator("tbody tr").first.locator("th, td").all_text_contents()
+    assert first == ["mIoU", "60.00", "40.00", "-20.00"]
+    assert page.locator(".compare table").first.locator("tbody tr").all_text_contents() == ["seed10"]
+    assert "seed=0: 0.001 million parameters" in page.locator(".scatter .plot").first.get_attribute("aria-label")
 
 
 @pytest.mark.slow

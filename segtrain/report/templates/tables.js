@@ -26,3 +26,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+// What is wider than the page says so: "scrolls" while there is more to the right.
+for (const wide of document.querySelectorAll(".wide")) {
+  const note = () => wide.classList.toggle("scrolls", wide.scrollLeft + wide.clientWidth < wide.scrollWidth - 2);
+  wide.addEventListener("scroll", note, {passive: true});
+  new ResizeObserver(note).observe(wide);
+  if (wide.firstElementChild) new ResizeObserver(note).observe(wide.firstElementChild);
+}
