@@ -424,7 +424,7 @@ def test_a_run_in_a_browser(run_dir, browse):
     leave_images(run_dir, "worst", "best")
     page = browse(run_page.write_run(run_dir)[0])
     canvas = page.locator(".stage canvas")
-    page.wait_for_function("document.querySelectorAll('.stage canvas').length === 4")
+    canvas.nth(3).wait_for()
     colors = """(canvas, [x, y]) => {
         const copy = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
         copy.drawImage(canvas, -Math.floor(x * canvas.width), -Math.floor(y * canvas.height));
@@ -443,7 +443,7 @@ def test_a_run_in_a_browser(run_dir, browse):
     page.keyboard.press("2")
     assert canvas.count() == 1
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("document.querySelector('.viewer .title').textContent.startsWith('1. best: street_1')")
+    page.locator(".viewer .title", has_text="1. best: street_1").wait_for()
     page.locator(".classes button", has_text="Road").click()
     assert canvas.evaluate(colors, [0.5, 0.02]) != [0, 0, 0]  # void is not Road
     page.get_by_role("button", name="Show all classes").click()
