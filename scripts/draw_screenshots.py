@@ -7,8 +7,8 @@ Needs Chromium and playwright (the extra dev). Takes as long as the trainings: s
 """
 
 import argparse
-import contextlib
 import html
+import os
 import shlex
 import shutil
 import subprocess
@@ -54,15 +54,16 @@ def draw(folder: Path) -> None:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         raise UserError("Chromium is needed: install it, and give its folder in PATH.")
+    folder = folder.resolve()
     folder.mkdir(exist_ok=True)
     text = _train(folder, TRAINING).partition("\npixel accuracy")[0]  # down to the table of the scores
     _train(folder, SWEEP)
     (folder / "terminal.html").write_text(TERMINAL.format(
         command=html.escape(shlex.join(["segtrain", *TRAINING])),
         output=html.escape(text.replace(f"{folder.resolve()}/", "").rstrip())), encoding="utf-8")
-    with contextlib.chdir(folder):  # so that the reports name no folder of this machine
-        write_run(Path("outputs/first"))
-        write_sweep(Path("multirun/networks"))
+    os.chdir(folder)  # so that the reports name no folder of this machine
+    write_run(Path("outputs/first"))
+    write_sweep(Path("multirun/networks"))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = _open(browser, folder / "terminal.html")
