@@ -194,7 +194,7 @@ _hydra_main = hydra.main(config_path="pkg://segtrain.conf", config_name="config"
 
 def _run_alone(tree: DictConfig, job: Job, command: Command) -> float | None:
     """Run a task; one that is refused leaves nothing behind."""
-    was_empty = directory.is_unused(job.run_dir)
+    was_empty = directory.is_empty(job.run_dir)
     try:
         return _run_task(tree, job, command)
     except KeyboardInterrupt:
@@ -221,7 +221,7 @@ def _run_in_sweep(tree: DictConfig, job: Job, sweep_dir: Path, command: Command 
     """Run a task as a job of a sweep, and enter it into the leaderboard, however it ends."""
     if command is None:
         _find_modules_here()
-    was_empty = directory.is_unused(job.run_dir)
+    was_empty = directory.is_empty(job.run_dir)
     task = str(OmegaConf.select(tree, "task.name"))
     sort = OmegaConf.select(tree, "train.monitor" if task == "train" else "task.sort")
 

@@ -147,7 +147,7 @@ def _prepared(run_dir: Path) -> Iterator[None]:
     """Make and hold a run directory; a run that is refused leaves none behind."""
     made = [folder for folder in (*reversed(run_dir.absolute().parents), run_dir.absolute()) if not folder.exists()]
     run_dir.mkdir(parents=True, exist_ok=True)
-    was_unused = directory.is_unused(run_dir)
+    was_empty = directory.is_empty(run_dir)
     try:
         with directory.hold(run_dir):
             try:
@@ -156,7 +156,7 @@ def _prepared(run_dir: Path) -> Iterator[None]:
                 raise KeyboardInterrupt(f"stopped by signal {stopped.signum}") from None
             except BaseException:
                 stop_log()
-                if was_unused and not directory.holds_results(run_dir):
+                if was_empty and not directory.holds_results(run_dir):
                     directory.empty(run_dir)
                 raise
             finally:

@@ -23,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segtrain.config.arguments import quote
+from segtrain.config.arguments import quote, read_path
 from segtrain.config.overrides import CONFIG_DIR, expand_home, override_key
 from segtrain.distributed.launch import Processes
 from segtrain.errors import UserError
@@ -168,12 +168,21 @@ def make_job(hydra: Any, run_dir: Path, *, is_sweep: bool = False) -> Job:
     return Job(
         run_dir=run_dir,
         overrides=[*(f"{CONFIG_DIR}={Path(folder).absolute()}" for folder in folders),
-                   *(override for override in _task_overrides(hydra) if override_key(override) != "resume")],
+                   *(_with_whole_root(override) for override in _task_overrides(hydra)
+                     if override_key(override) != "resume")],
         choices=dict(hydra.runtime.choices),
         sweep_dir=Path(hydra.sweep.dir) if is_sweep else None,
         command=hydra.job.env_set.get(COMMAND),
         direction=None if direction is None else str(getattr(direction, "name", direction)),
         has_search=bool(hydra.runtime.choices.get("search")))
+
+
+def _with_whole_root(override: str) -> str:
+    """Return an override with an absolute path where it sets dataset.root: the command is printed to be used again."""
+    key, _, value = override.partition("=")
+    if key.lstrip("+") != "dataset.root" or value in ("", "null") or "${" in value:
+        return override
+    return f"{key}={quote(str(Path(read_path(value)).absolute()))}"
 
 
 def _task_overrides(hydra: Any) -> list[str]:

@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 SAME = ("dataset", "split", "fold", "num_images", "policy.num_classes", "policy.ignore_index", "policy.resolution",
         "policy.accumulated_over", "policy.absent_class")
 OF_FOLD = ("fold", "num_images")  # in which the folds of one cross-validation differ
@@ -48,6 +46,8 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any], *,
 
 def pool_miou(results: Sequence[Mapping[str, Any]]) -> float | None:
     """Return the mIoU of the confusion matrices of several results.json added up, as of the folds of a validation."""
+    import numpy as np  # slow to import: the command line, which asks what is better, must not wait for it
+
     matrix = np.array([each["confusion_matrix"] for each in results], np.int64).sum(0)
     targets = matrix.sum(1) + np.array([each["predicted_void"] for each in results], np.int64).sum(0)
     correct = np.diag(matrix)

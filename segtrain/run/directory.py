@@ -101,12 +101,19 @@ def _is_alive(holder: dict[str, Any]) -> bool:
     return True
 
 
+def is_empty(run_dir: Path) -> bool:
+    """Return whether a run directory holds nothing, or what a run leaves that was killed before it wrote anything."""
+    return all(path.name in (LOCK, HOLDER) or (path.suffix == ".log" and path.is_file()) for path in run_dir.iterdir())
+
+
 def is_unused(run_dir: Path) -> bool:
-    """Return whether a run directory holds nothing, or what a run leaves that was killed before it saved anything."""
+    """Return whether a run directory is empty, or holds what a training leaves that was killed before it saved itself.
+
+    Then the same command may use it again, for there is nothing to go on from.
+    """
     entries = list(run_dir.iterdir())
-    is_training = any(path.name == "train.log" for path in entries)
-    leftover = UNSAVED if is_training else re.compile(r".*\.log")
-    return all(path.name in (LOCK, HOLDER) or (path.is_file() and leftover.fullmatch(path.name)) for path in entries)
+    return is_empty(run_dir) or (any(path.name == "train.log" for path in entries) and all(
+        path.name in (LOCK, HOLDER) or (path.is_file() and UNSAVED.fullmatch(path.name)) for path in entries))
 
 
 def remove_empty(made: Sequence[Path]) -> None:

@@ -41,7 +41,7 @@ def test_every_config_composes(group, choice):
 
 def test_every_group_is_known():
     groups = {group for group, _ in CHOICES}
-    assert groups == {"task", *OPEN_GROUPS, *RECIPE_GROUPS}
+    assert groups == {"task", "logger", *OPEN_GROUPS, *RECIPE_GROUPS}
 
 
 def test_defaults_are_those_of_the_recipe():

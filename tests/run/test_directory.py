@@ -13,7 +13,7 @@ from helpers import TINY, refused
 from PIL import Image
 
 from segtrain.files import open_regular, own_copy
-from segtrain.run.directory import HOLDER, LOCK, InUseError, hold, is_unused, refuse_links
+from segtrain.run.directory import HOLDER, LOCK, InUseError, hold, is_empty, is_unused, refuse_links
 
 HOLDING = """
 import sys, time
@@ -86,6 +86,7 @@ def test_what_a_run_leaves_that_was_killed_at_its_start_does_not_count(tmp_path)
     for name in ("config.yaml", "metrics.csv", "events.out.tfevents.1"):  # a training killed in its first epoch
         (tmp_path / name).touch()
     assert is_unused(tmp_path)
+    assert not is_empty(tmp_path), "a refused command leaves its files alone"
     (tmp_path / "checkpoints").mkdir()
     assert not is_unused(tmp_path)
 
