@@ -99,8 +99,10 @@ class FastSCNN(SegmentationNetwork):
         check_size(images)
         high = self.down(images)
         x = self.bottleneck3(self.bottleneck2(self.bottleneck1(high)))
-        pooled = [resize_like(conv(mean_of_parts(x, parts)), x, align_corners=self.align_corners)
-                  for conv, parts in zip(self.pyramid, BINS, strict=True)]
+        one, *others = (conv(mean_of_parts(x, parts)) for conv, parts in zip(self.pyramid, BINS, strict=True))
+        # A single cell is repeated: the same as to resize it, of which OpenCV makes garbage.
+        pooled = [one.expand(-1, -1, *x.shape[2:]),
+                  *(resize_like(part, x, align_corners=self.align_corners) for part in others)]
         low = self.pyramid_out(torch.cat([x, *pooled], 1))
         logits = resize_like(self.classifier(self.feature_fusion(high, low)), images, align_corners=self.align_corners)
         return self.with_aux(logits, {"low": low, "high": high}, align_corners=self.align_corners)

@@ -10,6 +10,7 @@ from segtrain.models.blocks import SegmentationNetwork, UnknownNameError, check_
 VARIANTS = {"b0": (32, 64, 160, 256), "b1": (64, 128, 320, 512)}  # channels of the four stages
 HEADS, REDUCTIONS = (1, 2, 5, 8), (8, 4, 2, 1)  # of each stage: attention heads, reduction of the keys' sides
 DEPTH = 2  # blocks of each stage
+NON_COMMERCIAL = "NVIDIA's Source Code License for SegFormer"  # of the weights that its authors have published
 
 RENAMED = {  # of transformers 5, and of the files of its earlier versions
     r"^segformer\.stages\.": "encoder.stages.",

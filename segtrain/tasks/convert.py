@@ -59,6 +59,9 @@ def run(cfg: Config[ConvertTask], run_dir: Path) -> None:
         raise UserError(f"{path} does not fit model._target_={cfg.model['_target_']}: {error}. "
                         "Choose the variant and the number of classes that it was trained with.") from error
 
+    if hasattr(module, "NON_COMMERCIAL"):
+        log.warning("warning: the published weights of %s, and those trained from them, are under %s, which does not "
+                    "allow commercial use", name, module.NON_COMMERCIAL)
     saved = dict.fromkeys(name for name, field in checkpoint.State.model_fields.items() if field.is_required())
     labels, form = find_classes(settled)
     saved |= {"model": state, "epoch": 0, "step": 0, "config": settled.plain(),

@@ -15,6 +15,7 @@ from segtrain.data.voc import VOC
 from segtrain.models.fast_scnn import FastSCNN
 from segtrain.models.keras_weights import convert_keras
 from segtrain.models.linknet_preact import LinkNetPreact, keras_layers
+from segtrain.models.segformer import SegFormer
 from segtrain.run import checkpoint
 from segtrain.tasks.convert import find_classes
 
@@ -76,6 +77,14 @@ def test_weights_by_their_authors_names_become_a_checkpoint(segtrain, capsys):
     assert segtrain(*convert, "hydra.run.dir=other") == 2
     assert "weights.npz does not fit" in (message := capsys.readouterr().err)
     assert "missing: down.0.0.weight" in message
+
+
+@pytest.mark.slow
+def test_weights_that_are_not_for_commercial_use_are_warned_of_once(segtrain, capsys):
+    np.savez("weights.npz", **{key: value.numpy() for key, value in SegFormer(11).state_dict().items()})
+    assert segtrain("task=convert", "model=segformer_b0", "task.weights=weights.npz", "hydra.run.dir=converted") == 0
+    said = "".join(capsys.readouterr())
+    assert said.count("NVIDIA's Source Code License for SegFormer, which does not allow commercial use") == 1
 
 
 @pytest.mark.parametrize(("dataset", "expected"), [
