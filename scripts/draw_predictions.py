@@ -40,7 +40,7 @@ def main() -> None:
     for index in range(min(given.images, len(data.names))):
         sample = data.read(index)
         pred = predict(torch.tensor(sample.image)[None]).argmax(1)[0].numpy()
-        images.append(draw_side_by_side(sample.image, sample.target, pred, data.labels))
+        images.append(draw_side_by_side(data.form.draw(sample.image), sample.target, pred, data.labels))
     columns = [stack(images[column::given.columns]) for column in range(given.columns)]
     height = max(column.shape[0] for column in columns)
     sheet = np.concatenate([np.pad(column, ((0, height - column.shape[0]), (0, 8), (0, 0)), constant_values=255)

@@ -13,7 +13,8 @@ from torch import nn
 from segtrain.config.check import check_config
 from segtrain.config.instantiate import call, check_trust
 from segtrain.config.packaged import list_files, read_file
-from segtrain.data.images import read_image, turn_upright
+from segtrain.data.image_form import RGB, ImageForm, Pixels, read_pixels, to_pixels
+from segtrain.data.images import turn_upright
 from segtrain.data.label_files import FileForm
 from segtrain.errors import UserError, did_you_mean
 from segtrain.files import check_plain
@@ -41,11 +42,10 @@ class Model:
     """
 
     def __init__(self, network: nn.Module, labels: Sequence[Label], config: dict[str, Any],
-                 predictor: Predictor, file_form: FileForm) -> None:
+                 predictor: Predictor, file_form: FileForm, form: ImageForm = RGB) -> None:
         self.network, self.labels = network, tuple(labels)
         self.config: Mapping[str, object] = config
-        self._predictor, self._file_form = predictor, file_form
-        self._bits = config["dataset"].get("image_bits")
+        self._predictor, self._file_form, self._form = predictor, file_form, form
 
     @overload
     def predict(self, image: Input) -> Prediction: ...
@@ -58,10 +58,11 @@ class Model:
 
         Args:
             image: The path of an image; an image of Pillow; a uint8 array (H, W, 3) in RGB; a tensor (3, H, W), uint8
-                or float from 0 to 1; or a list of those, of any sizes.
+                or float from 0 to 1; of a network trained with dataset.channels a path, or an array (H, W, bands) of
+                the values that files hold; or a list of those, of any sizes.
 
         Returns:
-            A prediction; of a list, a list.
+            A prediction, 255 where the image has no data; of a list, a list.
 
         Raises:
             UserError: If a file cannot be read.
@@ -69,24 +70,30 @@ class Model:
         """
         if isinstance(image, list | tuple):
             return [self.predict(item) for item in image]
-        read = self._read(image)
-        return Prediction(self._predictor(read[None])[0], self.labels, read, partial(self._probabilities, read),
-                          self._file_form)
+        pixels = self._read(image)
+        classes = self._predictor(pixels.image[None])[0]
+        if pixels.nodata is not None:
+            classes[pixels.nodata] = IGNORE_INDEX
+        return Prediction(classes, self.labels, self._form.draw(pixels.image),
+                          partial(self._probabilities, pixels.image), self._file_form)
 
     def _probabilities(self, image: np.ndarray) -> np.ndarray:
         parts: list[np.ndarray] = []
         self._predictor(image[None], lambda top, values: parts.append(values[0]))
         return np.concatenate(parts, axis=1)
 
-    def _read(self, image: Input) -> np.ndarray:
-        image = _to_array(image)
+    def _read(self, image: Input) -> Pixels:
+        if self._form.channels is None:
+            image = _to_array(image)
         if isinstance(image, str | Path):
-            return read_image(Path(image).expanduser(), self._bits)
+            return read_pixels(Path(image).expanduser(), self._form)
+        if self._form.channels is not None and isinstance(image, np.ndarray) and image.ndim == 3:
+            return to_pixels(image, self._form, "the image", self._form.nodata)
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             given = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise ValueError("an image must be a path, an image of Pillow, a uint8 array (H, W, 3) in RGB or a tensor "
                              f"(3, H, W), uint8 or from 0 to 1, not {given}")
-        return np.ascontiguousarray(image)
+        return Pixels(np.ascontiguousarray(image), None, 1)
 
 
 def _to_array(image: Input) -> str | Path | np.ndarray:
@@ -142,7 +149,7 @@ def load(path: str | Path, *, device: str = "auto", window: tuple[int, int] | No
     predictor = Predictor(trained.network, trained.normalize, InferenceSettings(window, overlap, flip, tuple(scales)),
                           device=trained.device, precision=trained.cfg.runtime.precision, batch_size=batch_size,
                           num_classes=len(trained.labels), in_channels=trained.in_channels)
-    return Model(trained.network, trained.labels, config, predictor, trained.file_form)
+    return Model(trained.network, trained.labels, config, predictor, trained.file_form, trained.form)
 
 
 def build_model(name: str, num_classes: int, **arguments: object) -> nn.Module:
@@ -164,7 +171,7 @@ def build_model(name: str, num_classes: int, **arguments: object) -> nn.Module:
         names = list_files("model")
         raise UserError(f"there is no model {name}: use one of {', '.join(names)}, or torchvision/NAME."
                         f"{did_you_mean(name, names)}")
-    built: nn.Module = call({**arguments_of_file, "num_classes": num_classes, **arguments}, "model")
+    built: nn.Module = call({**arguments_of_file, "num_classes": num_classes, "in_channels": 3, **arguments}, "model")
     return built
 
 

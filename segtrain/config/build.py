@@ -19,17 +19,19 @@ from torch import nn
 
 from segtrain import losses
 from segtrain.auxiliary import AuxiliaryLoss
-from segtrain.config.check import settle_values
+from segtrain.config.check import replace_values, settle_values
 from segtrain.config.instantiate import call, guarded, locate, target_parameters
 from segtrain.config.overrides import walk
 from segtrain.config.schema import Config, DatasetSection, Settled, TaskT
 from segtrain.data.base import Cached, Dataset, take_first
+from segtrain.data.channel_statistics import measure_channels
 from segtrain.data.folds import SPLITS, pick_fold
+from segtrain.data.image_form import ImageForm, find_band_pattern
 from segtrain.data.probe import check_dataset
 from segtrain.data.transforms import Augmentation, Normalize
 from segtrain.distillation import DistillationLoss
 from segtrain.distributed import process_group
-from segtrain.errors import UserError, did_you_mean, list_first
+from segtrain.errors import UserError, did_you_mean, list_first, show_value
 from segtrain.labels import IGNORE_INDEX
 from segtrain.models.pretrained import IMAGENET, Normalization
 from segtrain.optim import Schedule, group_parameters
@@ -40,6 +42,8 @@ log = logging.getLogger(__name__)
 # The work on a GPU (pixels of all crops of a run) from which compiling, about a minute, pays for itself. On a CPU a
 # trial decides (training/trial.py).
 COMPILE_FROM_PIXELS = 5e9
+# What dataset.channels leaves to be measured on the training images.
+UNMEASURED = {"dtype": None, "range": "auto", "mean": "auto", "std": "auto"}
 
 
 # ---- the objects, in the order in which a run needs them
@@ -86,6 +90,7 @@ def _split(cfg: Config[Any], split: str, *, targets_only: bool, skip_without_mas
     if not isinstance(built, Dataset) or not all(hasattr(built, name) for name in ("labels", "names")):
         raise UserError(f"dataset._target_={cfg.dataset.target} is not a dataset: it must be a subclass of "
                         "segtrain.data.base.Dataset that sets labels and names.")
+    built.form = image_form(cfg)
     if not targets_only:
         check_dataset(built, cfg.dataset.target)
     num_classes = cfg.dataset.num_classes
@@ -107,6 +112,47 @@ def _hinting_at_root(cfg: Config[Any]) -> Iterator[None]:
             raise
         raise UserError(f"{str(error).rstrip('.')}. {root} is what the run was saved with: if the dataset has been "
                         "moved, say where it is now, dataset.root=PATH", error.files) from error
+
+
+def image_form(cfg: Config[Any]) -> ImageForm:
+    """Return what images are read as; the range is None where it is still to be measured."""
+    section, own = cfg.dataset, cfg.dataset.arguments
+    band_files = own.get("band_files")
+    if band_files and section.channels is None:
+        raise UserError(f"dataset.band_files are {len(band_files)} files an image: set dataset.channels to the number "
+                        f"of their bands, as dataset.channels={len(band_files)}.")
+    ranges = section.range if isinstance(section.range, list) else None
+    return ImageForm(
+        channels=section.channels, bands=None if section.bands is None else tuple(section.bands), dtype=section.dtype,
+        range=None if ranges is None else tuple((low, high) for low, high in ranges),
+        nodata=float(section.nodata) if section.nodata == "nan" else section.nodata,
+        rgb=None if section.rgb is None else tuple(section.rgb), bits=own.get("image_bits"),
+        band_files=tuple(band_files or ()),
+        band_pattern=find_band_pattern(own["images"], band_files) if band_files else None)
+
+
+def list_unmeasured(cfg: Config[Any]) -> list[str]:
+    """Return the keys of the section dataset that `measure` is to settle."""
+    return [key for key, value in UNMEASURED.items()
+            if cfg.dataset.channels is not None and getattr(cfg.dataset, key) == value]
+
+
+def measure(cfg: Config[TaskT], train: Dataset, others: Sequence[Dataset] = ()) -> Config[TaskT]:
+    """Return a config in which dataset.dtype, range, mean and std are what was measured on the training images.
+
+    Without dataset.channels nothing is to be measured. The datasets are then read as the new config says.
+    """
+    keys = list_unmeasured(cfg)
+    if not keys:
+        return cfg
+    log.info("measuring the channels of the training images")
+    found = measure_channels(train, cfg.dataset.range) if process_group.is_main() else None
+    found = process_group.broadcast(found)
+    assert found is not None, "the first process gives it"
+    cfg = replace_values(cfg, {f"dataset.{key}": getattr(found, key) for key in keys})
+    for data in (train, *others):
+        data.form = image_form(cfg)
+    return cfg
 
 
 def cached(data: Dataset, cache: Any) -> Dataset:
@@ -135,11 +181,13 @@ def augmentation(cfg: Config[Any]) -> Augmentation:
 
 
 def normalize(cfg: Settled[Any], device: torch.device) -> Normalize:
-    """Build the normalization; the dataset's images have three channels, and so must the model."""
-    in_channels = cfg.model.get("in_channels", 3)
-    if in_channels != len(cfg.dataset.mean) or len(cfg.dataset.mean) != 3:
-        raise UserError(f"model.in_channels={in_channels} and dataset.mean={cfg.dataset.mean}: "
-                        "images are read as RGB, so both need 3 channels.")
+    """Build the normalization; the network must take as many channels as the images have."""
+    in_channels, num_channels = cfg.model.get("in_channels", 3), cfg.dataset.channels or 3
+    if in_channels != num_channels:
+        found = "red, green and blue" if cfg.dataset.channels is None else f"of {num_channels} channels"
+        raise UserError(f"model.in_channels={in_channels}, but dataset.channels={show_value(cfg.dataset.channels)}: "
+                        f"images are {found}; set dataset.channels={in_channels}, or leave out model.in_channels, "
+                        "which follows it.")
     return Normalize(cfg.dataset.mean, cfg.dataset.std, device, channels_last=cfg.runtime.channels_last)
 
 
@@ -317,11 +365,7 @@ def settle(cfg: Config[TaskT], on: torch.device, *, num_classes: int, cached_in_
         train_steps: Optimizer steps of a training.
         scored_with: The section runtime of the checkpoint that is used, whose scores must come out again.
     """
-    runtime, mean, std = cfg.runtime, cfg.dataset.mean, cfg.dataset.std
-    if mean == "auto" or std == "auto":
-        expected = encoder_normalization(cfg) if cfg.model.get("pretrained") else None
-        mean = (expected or IMAGENET)[0] if mean == "auto" else mean
-        std = std if std != "auto" else [1.0] * len(mean) if expected is None else expected[1]
+    runtime, (mean, std) = cfg.runtime, _settle_normalization(cfg)
     precision: Any = runtime.precision
     channels_last = runtime.channels_last
     if precision == "auto":
@@ -349,10 +393,24 @@ def settle(cfg: Config[TaskT], on: torch.device, *, num_classes: int, cached_in_
     fills = {f"augmentation.{name}.fill_mask": IGNORE_INDEX for name, node in cfg.augmentation.items()
              if isinstance(node, dict) and "fill_mask" not in node and _fills_targets(node, f"augmentation.{name}")}
     return settle_values(cfg, fills | {
-        "dataset.num_classes": num_classes, "dataset.mean": mean, "dataset.std": std, "runtime.precision": precision,
+        "dataset.num_classes": num_classes, "dataset.mean": mean, "dataset.std": std,
+        "dataset.range": cfg.dataset.range if cfg.dataset.channels is not None else None,
+        "runtime.precision": precision,
         "runtime.channels_last": channels_last,
         "runtime.device": on.type if process_group.is_started() else str(on),  # which one is this process's own matter
         "runtime.workers": workers, "runtime.sync_batchnorm": sync_batchnorm, "runtime.compile": compiles})
+
+
+def _settle_normalization(cfg: Config[Any]) -> tuple[list[float], list[float]]:
+    """Return mean and std. Those of dataset.channels have been measured, or no image is looked at."""
+    mean, std, channels = cfg.dataset.mean, cfg.dataset.std, cfg.dataset.channels
+    if channels is not None:
+        return ([0.5] * channels if mean == "auto" else mean), ([0.25] * channels if std == "auto" else std)
+    if mean == "auto" or std == "auto":
+        expected = encoder_normalization(cfg) if cfg.model.get("pretrained") else None
+        mean = list((expected or IMAGENET)[0]) if mean == "auto" else mean
+        std = std if std != "auto" else [1.0] * len(mean) if expected is None else list(expected[1])
+    return mean, std
 
 
 def has_bf16(on: torch.device) -> bool:

@@ -23,7 +23,8 @@ ENDS = ("epochs", "max_steps", "max_minutes", "patience")
 BESIDE = ("overrides", "versions")  # what config.yaml holds beside the config
 # Which change no score.
 OF_COMMAND = ("runtime.", "logger", "train.log_every", "train.accept_changed_data", "train.report", "task.sort")
-OF_NETWORK = ("dataset.mean", "dataset.std")  # what its weights have learnt to expect
+# What its weights have learnt to expect.
+OF_NETWORK = ("dataset.channels", "dataset.dtype", "dataset.range", "dataset.mean", "dataset.std")
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -140,8 +141,9 @@ def find_difference(cfg: Config[Any], saved: Mapping[str, Any]) -> tuple[str, tu
     num_classes = cfg.dataset.num_classes or (dataset.get("num_classes") if isinstance(dataset, dict) else None)
     settled = build.settle(cfg, torch.device("cpu"), num_classes=num_classes or 1, cached_in_memory=True)
     asked, meant = (find_changes(saved, either.plain()) for either in (cfg, settled))
-    return next(((key, meant[key]) for key in sorted(asked.keys() & meant.keys()) if not key.startswith(OF_COMMAND)),
-                None)
+    unmeasured = {f"dataset.{key}" for key in build.list_unmeasured(cfg)}
+    return next(((key, meant[key]) for key in sorted(asked.keys() & meant.keys() - unmeasured)
+                 if not key.startswith(OF_COMMAND)), None)
 
 
 def is_prolonged(cfg: Config[Any], saved: Mapping[str, Any]) -> bool:

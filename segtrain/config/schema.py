@@ -5,6 +5,7 @@ their task: a task takes `Config[EvaluateTask]`. The groups model, optim, schedu
 mappings; what they hold is checked against the signatures of their targets when those are called.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -40,6 +41,24 @@ def _as_size(value: Any) -> tuple[int, int]:
     return value[0], value[1]
 
 
+def _as_ranges(value: Any, info: ValidationInfo) -> Any:
+    """Return one pair for each channel of what may be a pair for all."""
+    if value in (None, "auto"):
+        return value
+    pairs = [value] * (info.data.get("channels") or 1) if isinstance(value, list) and not any(
+        isinstance(item, list) for item in value) else value
+    if not isinstance(pairs, list) or not all(
+            isinstance(pair, list) and len(pair) == 2 and all(type(number) in (int, float) for number in pair)
+            and pair[0] < pair[1] for pair in pairs):
+        raise ValueError("must be auto, null, [low, high], or a list of such pairs, low below high")
+    return [[float(number) for number in pair] for pair in pairs]
+
+
+def _as_nodata(value: Any) -> Any:
+    """Return NaN as text: no other value of a configuration is not finite."""
+    return "nan" if isinstance(value, float) and math.isnan(value) else value
+
+
 Text = Annotated[str, BeforeValidator(_as_text)]
 Size = Annotated[tuple[int, int], BeforeValidator(_as_size), PlainSerializer(list)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
@@ -50,6 +69,9 @@ Scales = Annotated[list[Annotated[float, Field(gt=0, le=8)]], Field(min_length=1
 BoundaryBand = Annotated[float, Field(gt=0, le=0.5)]
 Workers = Annotated[int, Field(ge=0, lt=1025)]
 AutoOrBool = bool | Literal["auto"]
+Dtype = Literal["uint8", "uint16", "int16", "uint32", "int32", "float32", "float64"]
+Ranges = Annotated[list[list[float]] | Literal["auto"] | None, BeforeValidator(_as_ranges)]
+Nodata = Annotated[float | Literal["auto", "nan"] | None, BeforeValidator(_as_nodata)]
 Score = Literal["miou", "macc", "pacc", "fwiou", "iiou", "loss"]
 
 
@@ -195,19 +217,72 @@ class DatasetSection(Section):
         "iIoU from instance maps, or from connected regions as components; null: no iIoU")
     cache: AutoOrBool = key("keep decoded images in memory; auto: when they fit")
     crop: Size = key("height and width of training crops, pixels")
+    channels: Annotated[int, Field(ge=1, le=64)] | None = key(
+        "channels of the images, whose values are then taken as they are; null: red, green and blue of 8 bits, which "
+        "grey, palette and 16-bit images are turned into")
+    bands: list[Count] | None = key("with channels: the bands of a file that become them, from 1; null: all")
+    dtype: Dtype | None = key("with channels: the type of the files' values; null: that of the training images")
+    range: Ranges = key(
+        "with channels: the values that become 0 and 255, [low, high] or one such pair for each channel; null: 8 bits "
+        "as they are; auto: null for 8 bits, else the 0.1 and 99.9 percentiles of the training images")
+    nodata: Nodata = key(
+        "with channels: the value of pixels without data, which become void, a number or nan; auto: what a file states")
+    rgb: Annotated[list[Count], Field(min_length=1, max_length=3)] | None = key(
+        "with channels: those that are drawn as red, green and blue, from 1; one: grey; null: the first")
     mean: list[float] | Literal["auto"] = key(
-        "for each channel, subtracted from x/255; auto: ImageNet's, or what a pretrained encoder expects")
+        "for each channel, subtracted from x/255; auto: ImageNet's, or what a pretrained encoder expects; with channels: "
+        "that of the training images")
     std: list[float] | Literal["auto"] = key(
-        "for each channel, divisor; auto: 1, or what a pretrained encoder expects")
+        "for each channel, divisor; auto: 1, or what a pretrained encoder expects; with channels: that of the training "
+        "images")
+
+    @field_validator("rgb", mode="after")
+    @classmethod
+    def _check_rgb(cls, value: list[int] | None, info: ValidationInfo) -> list[int] | None:
+        channels = info.data.get("channels") or 3
+        if value is not None and (len(value) == 2 or max(value) > channels):
+            raise ValueError(f"must be one channel or three, each from 1 to {channels}")
+        return value
+
+    @field_validator("bands", mode="after")
+    @classmethod
+    def _check_bands(cls, value: list[int] | None, info: ValidationInfo) -> list[int] | None:
+        channels = info.data.get("channels")
+        if value is not None and channels != len(value):
+            raise ValueError(f"are {len(value)} bands: set dataset.channels={len(value)}, it is {show_value(channels)}")
+        return value
+
+    @field_validator("dtype", "range", "nodata", "rgb", mode="after")
+    @classmethod
+    def _check_needs_channels(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.data.get("channels") is None and value not in (None, "auto"):
+            raise ValueError("is for images of dataset.channels: set that to their number of channels")
+        return value
+
+    @field_validator("range", mode="after")
+    @classmethod
+    def _check_range(cls, value: Any, info: ValidationInfo) -> Any:
+        channels = info.data.get("channels")
+        if isinstance(value, list) and len(value) != channels:
+            raise ValueError(f"has {len(value)} pairs, but dataset.channels={channels}")
+        return value
+
+    @field_validator("mean", mode="after")
+    @classmethod
+    def _check_mean(cls, value: Any, info: ValidationInfo) -> Any:
+        channels = info.data.get("channels")
+        if value != "auto" and len(value) != (channels or 3):
+            raise ValueError(f"must be {channels or 3} numbers, one for each channel (dataset.channels="
+                             f"{show_value(channels)}), or auto")
+        return value
 
     @field_validator("std", mode="before")
     @classmethod
     def _check_std(cls, value: Any, info: ValidationInfo) -> Any:
-        mean = info.data.get("mean")
-        channels = 3 if mean == "auto" else len(mean or ())
-        if channels and value != "auto" and (not isinstance(value, list) or len(value) != channels or not all(
+        channels = info.data.get("channels") or 3
+        if value != "auto" and (not isinstance(value, list) or len(value) != channels or not all(
                 type(number) in (int, float) and number > 0 for number in value)):
-            raise ValueError(f"must be auto or a list of {channels} numbers above 0, one for each of dataset.mean")
+            raise ValueError(f"must be auto or a list of {channels} numbers above 0, one for each channel")
         return value
 
     @property

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from segtrain.data.images import check_sizes, decode, read_image_and_turn, read_orientation
-from segtrain.labels import Label
+from segtrain.data.image_form import RGB, ImageForm, Pixels, read_pixels
+from segtrain.data.images import check_sizes, decode, read_orientation
+from segtrain.data.rasters import Window
+from segtrain.labels import IGNORE_INDEX, Label
 
 
 @dataclass(frozen=True)
@@ -16,14 +18,23 @@ class Sample:
     """One image with its target.
 
     Attributes:
-        image: uint8 (H, W, 3) RGB.
+        image: uint8 (H, W, 3) RGB; with dataset.channels (H, W, channels), uint8 or float32, both in 0..255.
         target: uint8 (H, W) train ids, 255 = void; other values are refused when the statistics are computed.
         instances: int32 (H, W), a number above 0 for each separate object, 0 elsewhere; None without instance maps.
+        nodata: bool (H, W), where the image has no data: it is 0 there, and the target void. None: nowhere.
     """
 
     image: np.ndarray
     target: np.ndarray
     instances: np.ndarray | None = None
+    nodata: np.ndarray | None = None
+
+
+def make_sample(pixels: Pixels, target: np.ndarray, instances: np.ndarray | None) -> Sample:
+    """Join an image that was read with its target, which becomes void where the image has no data."""
+    if pixels.nodata is not None:
+        target = np.where(pixels.nodata, np.uint8(IGNORE_INDEX), target)
+    return Sample(pixels.image, target, instances, pixels.nodata)
 
 
 class Dataset(ABC):
@@ -42,6 +53,7 @@ class Dataset(ABC):
         prediction_ending: What the file names of saved predictions have after the sample's name.
         prediction_palette: A palette for saved predictions, (red, green, blue) for each value.
         is_sequence: Whether neighbours in the order of the names are frames of one video, which folds keep together.
+        form: What its images are read as, where it reads image files; whoever builds it sets this before any is read.
     """
 
     labels: tuple[Label, ...]
@@ -51,6 +63,7 @@ class Dataset(ABC):
     prediction_ending: str = ""
     prediction_palette: Sequence[Sequence[int]] | None = None
     is_sequence: bool = False
+    form: ImageForm = RGB
 
     @abstractmethod
     def read(self, index: int) -> Sample:
@@ -75,11 +88,11 @@ class Dataset(ABC):
         image = self.paths(index)[0] if noted is None else None
         return noted or (1 if image is None else decode(image, read_orientation))
 
-    def _read_image(self, index: int, path: Path, bits: int | None = None) -> np.ndarray:
-        """Read the image of a sample as `read_image` does, and note how it was turned."""
-        image, turn = read_image_and_turn(path, bits)
-        self.__dict__.setdefault("_turned", {})[index] = turn  # many threads read
-        return image
+    def _read_image(self, index: int, path: Path, window: Window | None = None) -> Pixels:
+        """Read the image of a sample as `form` says, and note how it was turned."""
+        pixels = read_pixels(path, self.form, window)
+        self.__dict__.setdefault("_turned", {})[index] = pixels.turn  # many threads read
+        return pixels
 
     def locate(self, index: int) -> str:
         """Return where a sample comes from, for messages: its mask's file, else its image's, else its name."""
@@ -96,14 +109,14 @@ class FileDataset(Dataset):
 
     images: list[Path]
     masks: list[Path]
-    image_bits: int | None = None  # how many bits a channel images of 16 bits use; None: see `read_image`
+    windows: Sequence[Window] | None = None  # of each sample, the part of the files that it is; None: the whole
     without_mask: Sequence[Path] = ()  # the images that were left out for want of a mask
 
     def read(self, index: int) -> Sample:
-        image = self._read_image(index, self.images[index], self.image_bits)
+        pixels = self._read_image(index, self.images[index], None if self.windows is None else self.windows[index])
         target, instances = self.read_target(index)
-        check_sizes(image, self.images[index], target, self.masks[index])
-        return Sample(image, target, instances)
+        check_sizes(pixels.image, self.images[index], target, self.masks[index])
+        return make_sample(pixels, target, instances)
 
     @abstractmethod
     def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -134,6 +147,19 @@ class View(Dataset):
     def source(self, index: int) -> tuple[Dataset, int]:
         """Return the dataset that a sample is from, and its number there."""
         return self.dataset, index
+
+    @property
+    def form(self) -> ImageForm:
+        return self.dataset.form
+
+    @form.setter
+    def form(self, form: ImageForm) -> None:
+        for dataset in self._sources():
+            dataset.form = form
+
+    def _sources(self) -> list[Dataset]:
+        """Return the datasets that samples are from."""
+        return [self.dataset]
 
     def read(self, index: int) -> Sample:
         dataset, place = self.source(index)
@@ -177,7 +203,7 @@ class Cached(View):
         sample = self._samples[index]
         if sample is None:
             sample = self._samples[index] = self.dataset.read(index)
-            for array in (sample.image, sample.target, sample.instances):
+            for array in (sample.image, sample.target, sample.instances, sample.nodata):
                 if array is not None:
                     array.flags.writeable = False  # a transform that works in place would change every later epoch
         return sample
@@ -199,9 +225,11 @@ class Picked(View):
     def source(self, index: int) -> tuple[Dataset, int]:
         return self._samples[index]
 
+    def _sources(self) -> list[Dataset]:
+        return list(dict.fromkeys(dataset for dataset, _ in self._samples))
+
     def remarks(self) -> list[str]:
-        told = [remark for dataset in dict.fromkeys(dataset for dataset, _ in self._samples)
-                for remark in dataset.remarks()]
+        told = [remark for dataset in self._sources() for remark in dataset.remarks()]
         return [*self._remarks, *dict.fromkeys(told)]
 
 

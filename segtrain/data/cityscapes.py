@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segtrain.data.base import Dataset, Sample, describe_left_out
+from segtrain.data.base import Dataset, Sample, describe_left_out, make_sample
 from segtrain.data.discovery import has_images
 from segtrain.data.images import check_sizes, decode, read_mask, to_train_ids
 from segtrain.data.scanlines import fill_polygon
@@ -130,13 +130,13 @@ class Cityscapes(Dataset):
                              if source is None])
 
     def read(self, index: int) -> Sample:
-        image, source = self._read_image(index, self._images[index]), self._sources[index]
+        pixels, source = self._read_image(index, self._images[index]), self._sources[index]
         if source is None:
-            return Sample(image, np.full(image.shape[:2], IGNORE_INDEX, dtype=np.uint8),
-                          np.zeros(image.shape[:2], dtype=np.int32))
+            size = pixels.image.shape[:2]
+            return make_sample(pixels, np.full(size, IGNORE_INDEX, np.uint8), np.zeros(size, np.int32))
         target = self._read_labels(source)
-        check_sizes(image, self._images[index], target, source)
-        return Sample(image, target, self._read_instances(index, source, target))
+        check_sizes(pixels.image, self._images[index], target, source)
+        return make_sample(pixels, target, self._read_instances(index, source, target))
 
     def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         source = self._sources[index]

@@ -13,12 +13,13 @@ from typing import TypeVar
 
 from segtrain.data.checks import LISTED, WARNED, check
 from segtrain.data.images import IMAGE_SUFFIXES
+from segtrain.data.rasters import ARRAY_SUFFIXES
 from segtrain.errors import UserError, list_first
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-OTHER_SUFFIXES = {".heic", ".heif", ".avif", ".jxl", ".npy", ".mat", ".dng", ".cr2", ".nef", ".arw", ".exr", ".svg",
-                  ".pdf"}
+OTHER_SUFFIXES = {*ARRAY_SUFFIXES, ".heic", ".heif", ".avif", ".jxl", ".mat", ".dng", ".cr2", ".nef", ".arw", ".exr",
+                  ".svg", ".pdf"}
 
 
 @check(LISTED, "images without a mask or an instance map")
@@ -79,9 +80,14 @@ def has_images(folder: Path) -> bool:
 
 
 @check(LISTED, "images of kinds that are not read, pipes and loops of links, which are left out", then=WARNED)
-def list_images(folder: Path, key: str) -> list[Path]:
-    """List the images below a folder; see `list_files`. Images of other kinds are named in a warning."""
+def list_images(folder: Path, key: str, suffix: str | None = None) -> list[Path]:
+    """List the images below a folder; see `list_files`. Images of other kinds are named in a warning.
+
+    With a suffix, list files of that kind alone.
+    """
     files = list_files(folder, key)
+    if suffix is not None:
+        return [path for path in files if path.suffix.lower() == suffix]
     strange = [str(path) for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not _may_be_read(path)]
     if strange:
         log.warning("warning: left out, as not regular files but pipes, sockets, devices or loops of links: %s",
@@ -89,8 +95,10 @@ def list_images(folder: Path, key: str) -> list[Path]:
         files = [path for path in files if str(path) not in strange]
     left_out = Counter(path.suffix.lower() for path in files if path.suffix.lower() in OTHER_SUFFIXES)
     if left_out:
-        log.warning("warning: %s below %s are left out: convert them to PNG or JPEG",
-                    ", ".join(f"{count} {suffix} files" for suffix, count in sorted(left_out.items())), folder)
+        log.warning("warning: %s below %s are left out: convert them to PNG or JPEG%s",
+                    ", ".join(f"{count} {suffix} files" for suffix, count in sorted(left_out.items())), folder,
+                    "; NumPy files are read with dataset.channels and a pattern, as dataset.images='{split}/*.npy'"
+                    * (not ARRAY_SUFFIXES.isdisjoint(left_out)))
     return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
@@ -142,7 +150,8 @@ def find_images(root: Path, pattern: str, key: str) -> tuple[dict[str, Path], di
     wanted, any_suffix = _translate("/".join((root / pattern).parts[len(folder.parts):]))
     paths: dict[str, Path] = {}
     names: dict[str, str] = {}
-    for path in list_images(folder, key):
+    suffix = PurePosixPath(pattern).suffix.lower()
+    for path in list_images(folder, key, suffix if suffix in ARRAY_SUFFIXES else None):
         inner = path.relative_to(folder)
         name = name_of(inner)
         match = wanted.fullmatch(name if any_suffix else unicodedata.normalize("NFC", inner.as_posix()))

@@ -21,7 +21,7 @@ BEGINNINGS = (
      "copy it again as a binary file; in Git, mark *.png as binary in .gitattributes"),
     (rb"PK\x03\x04", "it is a ZIP archive", "unpack it"),
     (rb"\x1f\x8b", "it is a gzip archive", "unpack it"),
-    (rb"\x93NUMPY", "it is a NumPy array", "save it as PNG"),
+    (rb"\x93NUMPY", "it is a NumPy array", "set dataset.channels to its number of channels, or save it as PNG"),
     (rb"%PDF", "it is a PDF", "save its picture as PNG"),
     (rb"\x89HDF|CDF", "it is a file of scientific data (HDF5 or NetCDF)", "export the image as PNG"),
 )
@@ -43,10 +43,15 @@ def explain_file(path: Path) -> tuple[str, str] | None:
         for pattern, kind, remedy in BEGINNINGS:
             if re.match(pattern, start, re.IGNORECASE | re.DOTALL):
                 return kind, remedy
-        bands = _count_bands(path)
-        if bands is not None and bands > 4:
-            return f"it is a TIFF of {bands} bands, and segtrain reads three", "save red, green and blue as an image"
     return None
+
+
+def explain_bands(path: Path) -> tuple[str, str] | None:
+    """Return how many bands a TIFF has that Pillow does not open for that reason, and the remedy; None of others."""
+    bands = _count_bands(path)
+    return None if bands is None or bands <= 4 else (
+        f"it is a TIFF of {bands} bands, and without dataset.channels segtrain reads three",
+        f"set dataset.channels={bands}, or take three, dataset.channels=3 with dataset.bands=[1, 2, 3]")
 
 
 def count_extra_bands(image: Image.Image) -> int:

@@ -13,8 +13,10 @@ from segtrain.data.base import FileDataset
 from segtrain.data.checks import LISTED, SETTINGS, WARNED, check
 from segtrain.data.class_files import read_class_file
 from segtrain.data.discovery import find_partners
+from segtrain.data.image_form import BAND, LEAST_SIDE, ImageForm, cut_into_windows, find_band_pattern
 from segtrain.data.images import IMAGE_SUFFIXES
 from segtrain.data.masks import make_mask_rule, read_class_masks, read_objects, read_target
+from segtrain.data.rasters import Window
 from segtrain.data.splits import split_off
 from segtrain.errors import UserError
 from segtrain.labels import Label
@@ -31,7 +33,8 @@ class Folder(FileDataset):
     in lists stay below root. A mask belongs to the image of the same relative name, or to the one for which the
     wildcards stand for the same; a mask without an image is left alone, an image without a mask is an error, or left
     out with skip_without_mask. With targets_only the images may be missing, if the masks' paths or a list tell the
-    split. {class} in `masks` stands for the name of a class: each then has masks of its own.
+    split. {class} in `masks` stands for the name of a class: each then has masks of its own. With a window every
+    sample is a part of an image, of at most that height and width; together they are the whole.
     """
 
     @check(SETTINGS, "dataset.root that is missing or not a folder")
@@ -39,16 +42,22 @@ class Folder(FileDataset):
                  images: str = "{split}/images", masks: str | None = "{split}/masks", mask_suffix: str = "",
                  skip_without_mask: bool = False, void: list[int | str | list[int]] | Literal["rest"] | None = None,
                  binary: bool = False, threshold: int | None = None, nearest_colors: bool | int = False,
-                 palette: str | None = None, image_bits: int | None = None, instance_maps: str | None = None,
+                 palette: str | None = None, image_bits: int | None = None, band_files: list[str] | None = None,
+                 window: list[int] | None = None, instance_maps: str | None = None,
                  names: str | None = None, val_fraction: float | None = None, test_fraction: float | None = None,
                  group: str | None = None, split_seed: int = 0, targets_only: bool = False) -> None:
         if root is None:
             raise UserError("dataset.root is needed: the folder that holds your images and masks, dataset.root=/data/x")
         if image_bits is not None and not 8 <= image_bits <= 16:
             raise ValueError(f"image_bits={image_bits} must be from 8 to 16")
+        if window is not None and (len(window) != 2 or min(window) < LEAST_SIDE):
+            raise ValueError(f"window={window} must be [height, width], each at least {LEAST_SIDE} pixels")
         base = Path(root).expanduser()
         if not base.is_dir():
             raise UserError(f"{base} is not a folder: check dataset.root.")
+        band_pattern = find_band_pattern(images, band_files)
+        self.form = ImageForm(bits=image_bits, band_files=tuple(band_files or ()), band_pattern=band_pattern)
+        images = images.replace(BAND, band_files[0]) if band_files else images
         paths = {"images": images, "masks": masks, "instance_maps": instance_maps}
         _check_splitting(paths, split, names, val_fraction, test_fraction, group)
         table = read_class_file(base / classes)
@@ -56,7 +65,6 @@ class Folder(FileDataset):
         self._rule = make_mask_rule(table, void, binary=binary, threshold=threshold, nearest_colors=nearest_colors,
                                     palette=palette, one_a_class=one_a_class)
         self.labels = self._rule.labels
-        self.image_bits = image_bits
         self._ungrouped = val_fraction is not None and group is None
         filled = {key: None if text is None else text.replace("{split}", split) for key, text in paths.items()}
         tells_split = names is not None or masks is None or ("{split}" in masks) == ("{split}" in images)
@@ -64,22 +72,29 @@ class Folder(FileDataset):
         found, self.without_mask = _find(
             base, filled, mask_suffix, None if names is None else base / names.replace("{split}", split),
             find_masks=find_masks, skip_without_mask=skip_without_mask, targets_only=targets_only and tells_split)
+        parts: list[tuple[str, Window | None]] = [(name, None) for name, *_ in found]
+        if window is not None:
+            cut = [cut_into_windows(name, image, (window[0], window[1])) for name, image, *_ in found]
+            found = [files for files, windows in zip(found, cut, strict=True) for _ in windows]
+            parts = [part for windows in cut for part in windows]
+        samples = [(name, *files[1:], part) for (name, part), files in zip(parts, found, strict=True)]
         if val_fraction is not None:
-            kept = set(split_off([name for name, *_ in found], split, val_fraction, test_fraction, group=group,
+            kept = set(split_off([name for name, *_ in samples], split, val_fraction, test_fraction, group=group,
                                  seed=split_seed))
-            found = [files for files in found if files[0] in kept]
-        self.names, self.images, self._masks, self._instance_maps = map(list, zip(*found, strict=True))
+            samples = [sample for sample in samples if sample[0] in kept]
+        self.names, self.images, self._masks, self._instance_maps, windows = map(list, zip(*samples, strict=True))
+        self.windows = None if window is None else windows
         self.masks = [next(iter(of_image)) for of_image in self._masks]
         self._one_a_class = one_a_class
 
     def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        mask = self.masks[index]
-        target = (read_class_masks(self._masks[index], self._rule) if self._one_a_class
-                  else read_target(mask, self._rule))
-        return read_objects(target, mask, self._instance_maps[index])
+        mask, window = self.masks[index], None if self.windows is None else self.windows[index]
+        target = (read_class_masks(self._masks[index], self._rule, window) if self._one_a_class
+                  else read_target(mask, self._rule, window))
+        return read_objects(target, mask, self._instance_maps[index], window=window)
 
     def list_files(self, index: int) -> list[Path]:
-        return [self.images[index], *self._masks[index]]
+        return [*self.form.list_files(self.images[index]), *self._masks[index]]
 
     def remarks(self) -> list[str]:
         """Return what was left out or settled, and warn of a split that may leak."""

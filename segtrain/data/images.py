@@ -11,7 +11,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from segtrain.data.checks import READ, check
 from segtrain.data.color_masks import find_palette_fault
-from segtrain.data.file_kinds import count_extra_bands, explain_file
+from segtrain.data.file_kinds import SAMPLES, count_extra_bands, explain_bands, explain_file
+from segtrain.data.rasters import Window, is_tiff, read_bands, read_tiff_palette
 from segtrain.errors import UserError, list_first
 from segtrain.files import open_regular
 from segtrain.labels import IGNORE_INDEX, Label
@@ -27,19 +28,21 @@ LOSSY = ("JPEG is lossy, and so are some files of other kinds: the values at eve
 T = TypeVar("T")
 
 
-def read_image(path: Path, bits: int | None = None) -> np.ndarray:
+def read_image(path: Path, bits: int | None = None, window: Window | None = None) -> np.ndarray:
     """Read an image as uint8 (H, W, 3) RGB, turned upright as its EXIF orientation says: masks are drawn on that view.
 
     Grey becomes three equal channels, a palette its colours; transparency is dropped, a colour profile is not applied.
     16 bits are scaled to 8: `bits` are those that are used, 12 scales 0..4095 to 0..255. None takes all 16, and refuses
     an image that does not use the highest. CMYK, real numbers and bands beyond three are refused.
+
+    `window` is the part to return; see `decode`.
     """
-    return read_image_and_turn(path, bits)[0]
+    return read_image_and_turn(path, bits, window)[0]
 
 
-def read_image_and_turn(path: Path, bits: int | None = None) -> tuple[np.ndarray, int]:
+def read_image_and_turn(path: Path, bits: int | None = None, window: Window | None = None) -> tuple[np.ndarray, int]:
     """Read an image as `read_image` does; return also how it was turned, 1..8 as in EXIF, 1 is not at all."""
-    return decode(path, lambda image: (_to_rgb(image, path, bits), read_orientation(image)))
+    return decode(path, lambda image: (_to_rgb(image, path, bits), read_orientation(image)), window)
 
 
 def read_mask(path: Path, labels: Sequence[Label] = ()) -> np.ndarray:
@@ -127,15 +130,20 @@ def list_counts(values: Iterable[int], counts: np.ndarray) -> str:
 @check(READ,
        "files that cannot be decoded, are something else than images (Git LFS pointers, web pages, HEIC, archives), "
        "hold several images, or are so large that they may be an attack")
-def decode(path: Path, convert: Callable[[Image.Image], T]) -> T:
-    """Open an image and return what `convert` makes of it; every error becomes a UserError: it is the file's fault."""
+def decode(path: Path, convert: Callable[[Image.Image], T], window: Window | None = None) -> T:
+    """Open an image and return what `convert` makes of it; every error becomes a UserError: it is the file's fault.
+
+    With a window it is given that part of the image alone: of a tiled TIFF, no more is read.
+    """
     try:
+        if window is not None and is_tiff(path):
+            return convert(_read_tiff_window(path, window))
         # From a path, Pillow 13 maps uncompressed files, and so reads grey TIFFs wrongly that are to be turned.
         with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
             if image.format != "MPO" and getattr(image, "is_animated", False):  # an MPO's first is the photo
                 raise UserError(f"{path} holds {getattr(image, 'n_frames', 'several')} images (frames or pages): "
                                 "save each as a file of its own.")
-            return convert(image)  # PIL reads the pixels only now
+            return convert(image if window is None else _cut_out(image, window))  # PIL reads the pixels only now
     except (UserError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -145,8 +153,34 @@ def decode(path: Path, convert: Callable[[Image.Image], T]) -> T:
         # Pillow's own words name the open file object, not the file.
         known = not isinstance(error, UnidentifiedImageError)
         words = _join_lines(error) if known else f"it is none of {', '.join(FORMATS)}"
-        reason, remedy = explain_file(path) or (words, "replace it, or remove the sample")
+        reason, remedy = explain_file(path) or explain_bands(path) or (words, "replace it, or remove the sample")
         raise UserError(f"{path} cannot be read as an image ({reason}): {remedy}.") from error
+
+
+def _read_tiff_window(path: Path, window: Window) -> Image.Image:
+    """Read a window of a TIFF, as the image that Pillow would make of the whole."""
+    values = read_bands(path, window)
+    if values.dtype not in (np.uint8, np.uint16, np.bool_) or values.shape[2] > (3 if values.dtype == np.uint8 else 1):
+        raise UserError(f"{path} has {values.shape[2]} bands of type {values.dtype}: a window of such a file can be "
+                        f"read with dataset.channels={values.shape[2]}, or dataset.channels=3 with dataset.bands="
+                        "[1, 2, 3].")
+    image = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
+    palette = read_tiff_palette(path)
+    if palette is not None:
+        image.putpalette(palette.tobytes())
+    return image
+
+
+def _cut_out(image: Image.Image, window: Window) -> Image.Image:
+    """Return a window of an opened image, which is decoded as a whole."""
+    if read_orientation(image) != 1 or (is_deep(image) and not image.mode.startswith("I")):
+        raise ValueError("windows are read of upright images of 8 bits a channel, or grey: save it as TIFF")
+    (top, bottom, _), (left, right, _) = (
+        part.indices(side) for part, side in zip(window, image.size[::-1], strict=True))
+    kind = image.format
+    image = image.crop((left, top, right, bottom))
+    image.format = kind
+    return image
 
 
 def turn_upright(image: Image.Image) -> Image.Image:
@@ -188,16 +222,19 @@ def _join_lines(error: Exception) -> str:
 @check(READ, "images of real numbers, of printing inks (CMYK), or with bands beyond red, green and blue")
 def _to_rgb(image: Image.Image, path: Path, bits: int | None) -> np.ndarray:
     if image.mode == "F":
-        raise UserError(f"{path} is an image of mode F, of real numbers: save it with 8 or 16 bits a channel.")
+        raise UserError(f"{path} is an image of mode F, of real numbers: read it as such with dataset.channels=1, or "
+                        "save it with 8 or 16 bits a channel.")
     if image.mode == "CMYK":
         raise UserError(f"{path} is an image of printing inks (CMYK): convert it to RGB with its colour profile.")
     extra = count_extra_bands(image)
     if extra > 0:
-        raise UserError(f"{path} has {extra} more bands than its colours, and segtrain reads three: save red, green "
-                        "and blue as an image of their own.")
+        bands = image.tag_v2[SAMPLES]  # type: ignore[attr-defined]
+        raise UserError(f"{path} has {extra} more bands than its colours, and without dataset.channels segtrain reads "
+                        f"three: read all with dataset.channels={bands}, or some, as dataset.channels=3 with "
+                        "dataset.bands=[1, 2, 3].")
     if is_deep(image):
         turn = read_orientation(image)
-        image = Image.fromarray(_to_8_bits(_read_deep(image, path), path, bits))
+        image = Image.fromarray(_to_8_bits(read_deep(image, path), path, bits))
         image.getexif()[ORIENTATION] = turn
     return np.asarray(turn_upright(image).convert("RGB"))
 
@@ -208,7 +245,7 @@ def _read_all(path: Path) -> bytes:
 
 
 @check(READ, "16-bit images that cannot be read with all their bits")
-def _read_deep(image: Image.Image, path: Path) -> np.ndarray:
+def read_deep(image: Image.Image, path: Path) -> np.ndarray:
     """Read an image of 16 bits a channel whole: of colours, Pillow keeps 8 bits only."""
     if image.mode.startswith("I"):
         return np.asarray(image)
@@ -229,7 +266,8 @@ def _to_8_bits(values: np.ndarray, path: Path, bits: int | None) -> np.ndarray:
         used = max(8, highest.bit_length())
         raise UserError(f"{path} has 16 bits a channel, but its highest value is {highest}, as of {used}-bit data: "
                         "save it with 8, or, with dataset=folder, say how many bits the camera uses, "
-                        f"dataset.image_bits={used} or more, up to 16 if the image is just dark.")
+                        f"dataset.image_bits={used} or more, up to 16 if the image is just dark. To keep all values, "
+                        "read it with dataset.channels.")
     return ((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
 
 

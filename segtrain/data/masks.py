@@ -30,6 +30,7 @@ from segtrain.data.images import (
     to_train_ids,
     turn_upright,
 )
+from segtrain.data.rasters import Window
 from segtrain.errors import UserError, did_you_mean, list_first
 from segtrain.labels import IGNORE_INDEX, Label
 
@@ -154,16 +155,16 @@ def make_mask_rule(classes: Classes, void: Void, *, binary: bool = False, thresh
 
 
 @check(READ, "color masks without colors in the class file; values beyond the classes")
-def read_target(path: Path, rule: MaskRule) -> np.ndarray:
-    """Read a mask as train ids, uint8 (H, W), 0..K-1 or 255 for void.
+def read_target(path: Path, rule: MaskRule, window: Window | None = None) -> np.ndarray:
+    """Read a mask, or a window of it, as train ids, uint8 (H, W), 0..K-1 or 255 for void.
 
     Raises:
         UserError: If the file cannot be read, or a value or colour is neither a class nor void; it names the file,
             what was found with its pixel counts, and the remedy.
     """
     if rule.threshold is not None:
-        return _cut(decode(path, _read_brightness), rule.threshold, rule, path)
-    pixels = decode(path, _read_pixels)
+        return _cut(decode(path, _read_brightness, window), rule.threshold, rule, path)
+    pixels = decode(path, _read_pixels, window)
     values = pixels.values if pixels.palette is None else _convert_palette(pixels.values, pixels.palette, rule, path)
     if values.ndim == 3 and not _is_grey(values, rule):
         if not rule.has_colors:
@@ -189,7 +190,7 @@ def read_target(path: Path, rule: MaskRule) -> np.ndarray:
     return _convert_two(values, rule, path) if rule.binary else _convert_values(values, pixels.lossy, rule, path)
 
 
-def read_class_masks(masks: Mapping[Path, int], rule: MaskRule) -> np.ndarray:
+def read_class_masks(masks: Mapping[Path, int], rule: MaskRule, window: Window | None = None) -> np.ndarray:
     """Read the masks that an image has, one for each class, as train ids, uint8 (H, W).
 
     They become an index mask: where one is not black, the value of its class, and 0 where none is. `masks` gives the
@@ -198,7 +199,7 @@ def read_class_masks(masks: Mapping[Path, int], rule: MaskRule) -> np.ndarray:
     first = next(iter(masks))
     values, overlap = np.zeros(0, np.uint16), 0
     for path, value in masks.items():
-        inside = _read_inside(path, rule.threshold)
+        inside = _read_inside(path, rule.threshold, window)
         values = values if values.size else np.zeros(inside.shape, np.uint16 if max(masks.values()) > 255 else np.uint8)
         check_sizes(values, first, inside, path, "mask of another class")
         overlap += int(np.count_nonzero(values[inside]))
@@ -209,11 +210,11 @@ def read_class_masks(masks: Mapping[Path, int], rule: MaskRule) -> np.ndarray:
 
 
 @check(READ, "the mask of one class with more than one value beside 0")
-def _read_inside(path: Path, threshold: int | None) -> np.ndarray:
+def _read_inside(path: Path, threshold: int | None, window: Window | None) -> np.ndarray:
     """Read the mask of one class, bool (H, W): what is not black, or from a brightness on."""
     if threshold is not None:
-        return decode(path, _read_brightness) >= threshold
-    pixels = decode(path, _read_pixels)
+        return decode(path, _read_brightness, window) >= threshold
+    pixels = decode(path, _read_pixels, window)
     values = pixels.values if pixels.palette is None else pixels.palette[pixels.values]
     values = pack(values) if values.ndim == 3 else values
     held, counts = np.unique(values, return_counts=True)
@@ -226,23 +227,25 @@ def _read_inside(path: Path, threshold: int | None) -> np.ndarray:
 
 
 def read_objects(target: np.ndarray, mask: Path, instance_map: Path | None, seam: int | None = None,
-                 seam_color: Color | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+                 seam_color: Color | None = None, window: Window | None = None,
+                 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the target of a mask with the map of its objects, if there is one; see `read_instances`."""
     if instance_map is None:
         return target, None
-    instances = read_instances(instance_map, seam, seam_color)
+    instances = read_instances(instance_map, seam, seam_color, window)
     check_sizes(target, mask, instances, instance_map, "instance map")
     return target, instances
 
 
 @check(READ, "instance numbers below 0")
-def read_instances(path: Path, seam: int | None = None, seam_color: Color | None = None) -> np.ndarray:
+def read_instances(path: Path, seam: int | None = None, seam_color: Color | None = None,
+                   window: Window | None = None) -> np.ndarray:
     """Read an instance map: 8 or 16 bits grey, a palette's index, or R + 256 G + 65536 B; 0 and the seam mean none.
 
     Returns:
         int32 (H, W): 1..number of objects, 0 = none. Numbers are made small; their order is kept.
     """
-    values = decode(path, _read_pixels).values.astype(np.int64)
+    values = decode(path, _read_pixels, window).values.astype(np.int64)
     if values.ndim == 3:
         numbers = values[..., 0] + 256 * values[..., 1] + 65536 * values[..., 2]
         numbers[(values == (seam_color or BLACK)).all(-1)] = 0

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from segtrain.data.base import Dataset, Sample
+from segtrain.data.base import Dataset, Sample, View
 from segtrain.data.checks import BUILT, check
+from segtrain.data.image_form import ImageForm
 from segtrain.errors import UserError, list_first
 from segtrain.labels import IGNORE_INDEX, Label
 
@@ -21,11 +22,18 @@ def check_dataset(data: Dataset, target: str) -> None:
         UserError: Names the class, `target`, the sample, what is wrong and the remedy. What the class itself raises is
             not caught: it is a bug of that class, whose traceback is needed.
     """
-    if type(data).__module__.startswith("segtrain."):
+    if reads_files(data):
         return
     fault = next(_find_faults(data), None)
     if fault is not None:
         raise UserError(f"dataset._target_={target}: {fault}")
+
+
+def reads_files(data: Dataset) -> bool:
+    """Return whether a dataset's class is segtrain's own, which heeds what images are to be read as."""
+    while isinstance(data, View):
+        data = data.dataset
+    return type(data).__module__.startswith("segtrain.")
 
 
 def _find_faults(data: Dataset) -> Iterator[str]:
@@ -45,7 +53,7 @@ def _find_faults(data: Dataset) -> Iterator[str]:
     is_dark = []
     for index in dict.fromkeys((0, len(names) // 2, len(names) - 1)):
         sample = data.read(index)
-        for fault in _find_sample_faults(sample, len(labels)):
+        for fault in _find_sample_faults(sample, len(labels), data.form):
             yield f"read({index}), the sample {names[index]}, {fault}"
         is_dark.append(int(sample.image.max()) == 1)
         if index == 0 and not _are_equal(sample, data.read(index)):
@@ -56,20 +64,23 @@ def _find_faults(data: Dataset) -> Iterator[str]:
                "normalizes by dataset.mean and dataset.std itself.")
 
 
-def _find_sample_faults(sample: Any, num_classes: int) -> Iterator[str]:
+def _find_sample_faults(sample: Any, num_classes: int, form: ImageForm) -> Iterator[str]:
     if not isinstance(sample, Sample):
         yield f"returns a {type(sample).__name__}: return segtrain.data.base.Sample(image, target)."
     image, target, instances = sample.image, sample.target, sample.instances
     for what, array in (("image", image), ("target", target)):
         if not isinstance(array, np.ndarray):
             yield f"has a {type(array).__name__} as its {what}: return a NumPy array."
-        if array.dtype != np.uint8:
+        if array.dtype != np.uint8 and not (what == "image" and form.channels and array.dtype == np.float32):
             hint = ("0..255 in RGB, segtrain normalizes by dataset.mean and dataset.std itself" if what == "image" else
                     "train ids 0..K-1, 255 for void")
             yield f"has a {what} of type {array.dtype}: return uint8, {hint}."
-    if image.ndim != 3 or image.shape[2] != 3:
-        hint = "put the channels last" if image.ndim == 3 and image.shape[0] == 3 else "grey values thrice"
-        yield f"has an image of shape {image.shape}: return (height, width, 3); {hint}."
+    if image.ndim != 3 or image.shape[2] != form.num_channels:
+        hint = "put the channels last" if image.ndim == 3 and image.shape[0] == form.num_channels else (
+            "grey values thrice, or state other numbers of channels by dataset.channels")
+        yield f"has an image of shape {image.shape}: return (height, width, {form.num_channels}); {hint}."
+    if image.dtype == np.float32 and not (image.min() >= 0 and image.max() <= 255):
+        yield f"has an image with values from {image.min():g} to {image.max():g}: return float32 in 0..255."
     if target.shape != image.shape[:2]:
         yield (f"has an image of shape {image.shape} and a target of {target.shape}: return one class number a pixel, "
                "(height, width), at the image's size.")

@@ -7,6 +7,7 @@ import numpy as np
 
 from segtrain.data.base import Cached, Dataset, Sample
 from segtrain.data.checks import READ, SETTINGS, check
+from segtrain.data.image_form import check_image
 from segtrain.data.survey import Content, Seen, Split, describe, measure
 from segtrain.data.threads import map_in_order
 from segtrain.distributed import process_group
@@ -60,7 +61,8 @@ def _read_all(dataset: Dataset, instances: str | None, may_be_void: bool) -> Dat
 
     def read(index: int) -> tuple[Sample, Content]:
         sample = dataset.read(index)
-        return sample, measure(sample)
+        check_image(sample.image, dataset.form, dataset.locate(index))
+        return sample, measure(sample, dataset.form)
 
     split = Split("", dataset.labels)
     for index, (sample, content) in enumerate(map_in_order(read, len(dataset.names))):

@@ -8,6 +8,7 @@ import numpy as np
 
 from segtrain.data.base import Dataset, Sample
 from segtrain.data.hashes import compute_difference_hash
+from segtrain.data.image_form import RGB, ImageForm
 from segtrain.labels import IGNORE_INDEX, Label
 
 
@@ -85,15 +86,15 @@ class Split:
         return [label.name for label, pixels in zip(self.labels, self.class_pixels, strict=True) if pixels]
 
 
-def measure(sample: Sample) -> Content:
-    """Return what is to be known of a sample."""
+def measure(sample: Sample, form: ImageForm = RGB) -> Content:
+    """Return what is to be known of a sample, whose image is of a form."""
     counts = np.bincount(sample.target.ravel())
     image, target = (zlib.crc32(np.ascontiguousarray(array).data) for array in (sample.image, sample.target))
     checksum = image
     for array in (sample.target, sample.instances):
         if array is not None:
             checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
-    near_hash = compute_difference_hash(sample.image)
+    near_hash = compute_difference_hash(form.draw(sample.image))
     return Content(
         (sample.target.shape[0], sample.target.shape[1]),
         {int(train_id): int(counts[train_id]) for train_id in np.flatnonzero(counts)},

@@ -1,4 +1,4 @@
-"""From uint8 images to network input: augmentation on the CPU, normalisation on the device."""
+"""From images to network input: augmentation on the CPU, normalisation on the device."""
 
 import copy
 import math
@@ -27,7 +27,9 @@ class Augmentation:
 
     @check(READ, "transforms that fail on the size of an image")
     def __call__(self, image: np.ndarray, target: np.ndarray, key: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Transform an image, uint8 (H, W, C), and its target, uint8 (H, W), alike; both get the same new size.
+        """Transform an image, (H, W, C), and its target, uint8 (H, W), alike; both get the same new size.
+
+        The image is uint8 or float32 in 0..255; the transforms get the latter in 0..1, as they are made for.
 
         The key has non-negative numbers, e.g. (seed, epoch, index): equal keys give equal results, in any process.
         """
@@ -37,8 +39,9 @@ class Augmentation:
         # each transform the same stream: whether an image is flipped would then depend on where it was cropped.
         seed = np.random.SeedSequence(list(key))
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed.generate_state(1)[0].item()))
+        is_float = image.dtype != np.uint8
         try:
-            result = self._compose(image=image, mask=target)
+            result = self._compose(image=image / np.float32(255) if is_float else image, mask=target)
         except MemoryError:
             raise
         except Exception as error:  # albumentations passes on what OpenCV says about sizes
@@ -46,48 +49,56 @@ class Augmentation:
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"augmentation fails on an image of {width}x{height} ({reason}): correct its values, such "
                             "as augmentation.crop.pad_if_needed=true for small images.") from error
-        return result["image"], result["mask"]
-
+        image = result["image"]
+        return image * np.float32(255) if is_float and image.dtype == np.float32 else image, result["mask"]
 
     @check(START,
            "each augmentation transform on a made-up sample: type, sizes, and that no label appears that was not "
            "there")
-    def check(self, size: tuple[int, int]) -> None:
+    def check(self, like: np.ndarray) -> None:
         """Apply every transform to a made-up sample, and check that it returns what the training loop expects.
 
         Args:
-            size: (height, width) of the sample.
+            like: An image, (H, W, C), whose shape and type the sample has.
 
         Raises:
-            UserError: If a transform returns another type than uint8 arrays, another size for the target than for the
-                image, or labels that the target did not have; it names the transform.
+            UserError: If a transform fails on so many channels, returns another type than it was given, another size
+                for the target than for the image, or labels that the target did not have; it names the transform.
         """
-        rng = np.random.default_rng(0)
-        target = rng.choice(np.array(PROBE_LABELS, np.uint8), size=(size[0] // 8 + 1, size[1] // 8 + 1))
-        target = target.repeat(8, 0).repeat(8, 1)[:size[0], :size[1]]
-        image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        rng, (height, width, num_channels) = np.random.default_rng(0), like.shape
+        target = rng.choice(np.array(PROBE_LABELS, np.uint8), size=(height // 8 + 1, width // 8 + 1))
+        target = target.repeat(8, 0).repeat(8, 1)[:height, :width]
+        image = rng.integers(0, 256, like.shape, dtype=np.uint8).astype(like.dtype)
         for seed in range(3):
             sample = image, target
             for name, transform in self._transforms.items():
                 certain = copy.deepcopy(transform)
                 certain.p = 1
-                sample = Augmentation({name: certain})(*sample, (seed,))
-                fault = _fault(*sample)
+                what = f"augmentation.{name} ({type(transform).__name__})"
+                try:
+                    sample = Augmentation({name: certain})(*sample, (seed,))
+                except UserError as error:
+                    if num_channels == 3 and like.dtype == np.uint8:
+                        raise
+                    raise UserError(f"{what} does not take images of {num_channels} channels and type {like.dtype}: "
+                                    f"leave it out, ~augmentation.{name}. {error}") from error
+                fault = _fault(*sample, like)
                 if fault is not None:
-                    raise UserError(f"augmentation.{name} ({type(transform).__name__}) {fault}")
+                    raise UserError(f"{what} {fault}")
 
 
-def _fault(image: Any, target: Any) -> str | None:
-    """Return what is wrong with a transformed probe, and what to do about it."""
-    for array, what in ((image, "image"), (target, "target")):
+def _fault(image: Any, target: Any, like: np.ndarray) -> str | None:
+    """Return what is wrong with a transformed probe, made from an image like that, and what to do about it."""
+    for array, what, dtype in ((image, "image", like.dtype), (target, "target", np.dtype(np.uint8))):
         if not isinstance(array, np.ndarray):
             return f"returns the {what} as a {type(array).__name__}: remove it, segtrain makes tensors itself."
-        if array.dtype != np.uint8:
-            return (f"returns the {what} as {array.dtype}, but it must stay uint8: remove it, segtrain normalizes by "
+        if array.dtype != dtype:
+            return (f"returns the {what} as {array.dtype}, but it must stay {dtype}: remove it, segtrain normalizes by "
                     "dataset.mean and dataset.std itself.")
-    if image.ndim != 3 or image.shape[2] != 3 or image.shape[:2] != target.shape:
-        return (f"returns an image of shape {image.shape} and a target of {target.shape}: use one that keeps three "
-                "channels and changes both alike.")
+    num_channels = like.shape[2]
+    if image.ndim != 3 or image.shape[2] != num_channels or image.shape[:2] != target.shape:
+        return (f"returns an image of shape {image.shape} and a target of {target.shape}: use one that keeps "
+                f"{num_channels} channels and changes both alike.")
     strange = sorted({*np.unique(target).tolist()} - {*PROBE_LABELS, IGNORE_INDEX})
     if strange:
         return (f"puts labels into the target that it did not have, {list_first([str(value) for value in strange])}: "
@@ -106,7 +117,7 @@ def pad_to(image: np.ndarray, target: np.ndarray, height: int, width: int) -> tu
 
 
 class Normalize:
-    """Turn uint8 images into network input on the device: (x / 255 - mean) / std.
+    """Turn images, uint8 or float32 in 0..255, into network input on the device: (x / 255 - mean) / std.
 
     Args:
         mean: One number a channel, of x / 255.
@@ -127,7 +138,7 @@ class Normalize:
         self._channels_last = channels_last
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Normalise a batch, uint8 (N, H, W, C), to float32 (N, C, H, W), channels_last in memory if asked for."""
+        """Normalise a batch, (N, H, W, C), to float32 (N, C, H, W), channels_last in memory if asked for."""
         layout = torch.channels_last if self._channels_last else torch.contiguous_format
-        inputs = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=layout)
+        inputs = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=layout, copy=True)
         return inputs.mul_(self._scale).add_(self._shift)

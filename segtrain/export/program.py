@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as config
 
+from segtrain.data.image_form import ImageForm
 from segtrain.errors import UserError
 from segtrain.files import write_file
 from segtrain.labels import Label
@@ -28,18 +29,26 @@ SMALLEST, LARGEST = 40, 2**16
 class ModelWithPreprocessing(nn.Module):
     """A network with its normalization, and with argmax if `labels` are wanted instead of logits.
 
-    `mean` and `std` are those of x / 255 in each channel.
+    `mean` and `std` are those of x / 255 in each channel. With `ranges`, (low, high) of each channel, the values that
+    become 0 and 255, images hold the values of files, and those beyond are cut off.
 
     Shape:
-        - image: (N, C, H, W), float32, 0..255; with `labels` (N, H, W, C), uint8.
+        - image: (N, C, H, W), float32, 0..255; with `labels` (N, H, W, C), uint8, with `ranges` float32.
         - returns: logits (N, K, H, W), float32; with `labels` (N, H, W), uint8, 0..K-1.
     """
 
     scale: Tensor
     shift: Tensor
+    low: Tensor
+    high: Tensor
 
-    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float], *, labels: bool) -> None:
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float], *, labels: bool,
+                 ranges: Sequence[tuple[float, float]] | None = None) -> None:
         super().__init__()
+        self.has_ranges = ranges is not None
+        if ranges is not None:
+            for name, bounds in zip(("low", "high"), zip(*ranges, strict=True), strict=True):
+                self.register_buffer(name, torch.tensor(bounds).view(1, -1, 1, 1))
         self.network = network
         self.labels = labels
         means, stds = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (mean, std))
@@ -49,6 +58,8 @@ class ModelWithPreprocessing(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         if self.labels:
             image = image.permute(0, 3, 1, 2).float().contiguous()  # other strides make torch fix sizes on tracing
+        if self.has_ranges:
+            image = ((image - self.low) * (255 / (self.high - self.low))).clamp(0, 255)
         logits = self.network(image * self.scale + self.shift)
         return logits.argmax(1).to(torch.uint8) if self.labels else logits
 
@@ -72,7 +83,8 @@ def trace_program(model: ModelWithPreprocessing, size: tuple[int, int] | None, t
     shape = (1, *size) if size else (TRACED_BATCH, *TRACED_SIZE)
     num_channels = model.scale.shape[1]
     if model.labels:
-        example, open_dims = torch.zeros(*shape, num_channels, dtype=torch.uint8), (0, 1, 2)
+        dtype = torch.float32 if model.has_ranges else torch.uint8
+        example, open_dims = torch.zeros(*shape, num_channels, dtype=dtype), (0, 1, 2)
     else:
         example, open_dims = torch.zeros(shape[0], num_channels, *shape[1:]), (0, 2, 3)
     try:
@@ -106,22 +118,27 @@ def reuses_pooling_indices(program: ExportedProgram) -> bool:
     return any("scatter" in str(node.target) for node in program.graph.nodes)
 
 
-def make_metadata(*, labels: Sequence[Label], mean: Sequence[float], std: Sequence[float],
+def make_metadata(*, labels: Sequence[Label], mean: Sequence[float], std: Sequence[float], form: ImageForm,
                   size: tuple[int, int] | None, gives_labels: bool, model: str, checkpoint: Path,
                   version: str) -> dict[str, str]:
     """Return the metadata of an exported file: text, lists as JSON."""
     batch, sides = ("1", "{}, {}".format(*size)) if size else ("N", "H, W")
+    values = "RGB, 0..255" if form.channels is None else f"{form.channels} channels, " + (
+        "0..255" if form.range is None else f"values as in files of {form.dtype}")
     if gives_labels:
-        given, result = f"uint8 ({batch}, {sides}, {len(mean)})", f"uint8 ({batch}, {sides}), class numbers"
+        kind = "uint8" if form.range is None else "float32"
+        given, result = f"{kind} ({batch}, {sides}, {len(mean)})", f"uint8 ({batch}, {sides}), class numbers"
     else:
         given, result = f"float32 ({batch}, {len(mean)}, {sides})", f"float32 ({batch}, {len(labels)}, {sides})"
     return {
         "segtrain": version, "model": model, "checkpoint": str(checkpoint),
-        "input": f"{INPUT}: {given}, RGB, 0..255", "output": f"{output_name(gives_labels)}: {result}",
+        "input": f"{INPUT}: {given}, {values}", "output": f"{output_name(gives_labels)}: {result}",
         "classes": json.dumps([label.name for label in labels]),
         "colors": json.dumps([list(label.color) for label in labels]),
         "label_ids": json.dumps([label.label_id for label in labels]),
-        "normalization": "inside: (image / 255 - mean) / std",
+        "normalization": "inside: (image / 255 - mean) / std" if form.range is None else
+                         "inside: (clip((image - low) / (high - low), 0, 1) - mean) / std",
+        **({} if form.range is None else {"range": json.dumps(form.range)}),
         "mean": json.dumps(list(mean)), "std": json.dumps(list(std)),
     }
 

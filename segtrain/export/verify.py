@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import torch
 
+from segtrain.data.image_form import RGB, ImageForm
 from segtrain.errors import UserError
 from segtrain.export.program import INPUT
 from segtrain.profiling import time_runs
@@ -59,16 +60,17 @@ class Comparison:
 
 
 def verify_file(path: Path, batches: Sequence[np.ndarray], predict: Callable[[torch.Tensor], torch.Tensor], *,
-                labels: bool, pooling_indices: bool, opencv: bool) -> dict[str, Any]:
+                labels: bool, pooling_indices: bool, opencv: bool, form: ImageForm = RGB) -> dict[str, Any]:
     """Run an .onnx or .pt2 file in the runtimes of its format, compare and time them.
 
     Args:
         path: The file.
-        batches: Images, uint8 (N, H, W, C), of several sizes.
+        batches: Images, (N, H, W, C), of several sizes.
         predict: Computes the checkpoint's logits of images, float32 (N, K, H, W), on the CPU.
         labels: Whether the file returns labels.
         pooling_indices: Whether the network reuses max-pooling indices.
         opencv: Whether to run an .onnx file in OpenCV too.
+        form: What images are read as.
 
     Returns:
         The entries `checks`, `opencv_error`, `latency_ms` and `latency_size` of results.json.
@@ -83,7 +85,7 @@ def verify_file(path: Path, batches: Sequence[np.ndarray], predict: Callable[[to
     for name, load in runtimes(path, opencv=opencv).items():
         try:
             run = load(path)
-            found = [compare(run(as_input(batch, labels)), expected, pooling_indices=pooling_indices)
+            found = [compare(run(as_input(batch, labels, form)), expected, pooling_indices=pooling_indices)
                      for batch, expected in zip(batches, logits, strict=True)]
         except Exception as error:  # runtimes raise their own errors
             reason = " ".join(str(error).split())[:300]
@@ -99,7 +101,7 @@ def verify_file(path: Path, batches: Sequence[np.ndarray], predict: Callable[[to
             if not comparison.passed:
                 raise UserError(_explain_mismatch(name, comparison))
         checks[name] = [asdict(comparison) for comparison in found]
-        calls[name] = partial(run, as_input(batches[0], labels))
+        calls[name] = partial(run, as_input(batches[0], labels, form))
     times = measure_ms(calls)
     height, width = batches[0].shape[1:3]
     log.info("one image of %dx%d takes: %s (CPU, threads: %d)", width, height,
@@ -150,7 +152,7 @@ def compare(actual: np.ndarray, logits: np.ndarray, *, pooling_indices: bool) ->
 
 
 def make_batches(images: Sequence[np.ndarray], size: tuple[int, int] | None) -> list[np.ndarray]:
-    """Make batches, uint8 (N, H, W, C), from a few images, uint8 (H, W, C), to check a file with.
+    """Make batches, (N, H, W, C), from a few images, (H, W, C), to check a file with.
 
     They have the file's only size, (height, width), or three sizes: an image in its own size, 640 pixels at most; two
     with odd sides; one in portrait.
@@ -170,11 +172,12 @@ def make_batches(images: Sequence[np.ndarray], size: tuple[int, int] | None) -> 
 def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return image
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
 
 
-def as_input(images: np.ndarray, labels: bool) -> np.ndarray:
-    """Return images, uint8 (N, H, W, C), as input of the exported file."""
+def as_input(images: np.ndarray, labels: bool, form: ImageForm = RGB) -> np.ndarray:
+    """Return images, (N, H, W, C), as input of the exported file."""
+    images = form.unscale(images)
     return images if labels else np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)
 
 

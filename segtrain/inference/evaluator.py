@@ -131,7 +131,8 @@ def score_split(
                     if batch.instances is not None:
                         objects.append(count_instances(pred, target, batch.instances[number], class_ids, categories))
                     if batch.indices[number] in shown:
-                        examples.append((batch.indices[number], draw_side_by_side(image, target, pred, data.labels)))
+                        examples.append((batch.indices[number], draw_side_by_side(
+                            data.form.draw(image), target, pred, data.labels)))
                     if on_prediction is not None:
                         on_prediction(batch.indices[number], pred)
             indices += batch.indices
@@ -262,11 +263,12 @@ def draw_worst(folder: Path, data: Dataset, rows: Sequence[Mapping[str, Any]], p
         folder.mkdir(exist_ok=True)
         row, sample = rows[index], data.read(index)
         pred = predict(torch.tensor(sample.image)[None]).argmax(1)[0].cpu().numpy()
-        image, target = shrink(sample.image, sample.target)
+        shown = data.form.draw(sample.image)
+        image, target = shrink(shown, sample.target)
         notes = [f"IoU {percent(row[f'iou/{label.name}'])} %" for label in data.labels]
         miou, pacc = (percent(row[name]) for name in ("miou", "pacc"))
         title = f"{row['name']}\nmIoU {miou} %, pixel accuracy {pacc} %"
-        figure = draw_errors(image, target, shrink(sample.image, pred.astype("uint8"))[1], data.labels, notes, title)
+        figure = draw_errors(image, target, shrink(shown, pred.astype("uint8"))[1], data.labels, notes, title)
         name = re.sub(r"[^\w.-]", "_", row["name"]).encode()[-100:].decode(errors="ignore")
         path = folder / f"{rank:0{len(str(count))}d}_miou_{100 * row['miou']:05.2f}_{name}.png"
         write_file(path, partial(figure.savefig, format="png"))

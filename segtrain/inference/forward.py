@@ -1,4 +1,4 @@
-"""Turn uint8 images into logits: in one pass or several (flip, scales), small images padded, large ones in windows."""
+"""Turn images into logits: in one pass or several (flip, scales), small images padded, large ones in windows."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -96,7 +96,7 @@ def make_predict_fn(network: nn.Module, normalize: Callable[[Tensor], Tensor],
 
 @torch.inference_mode()
 def predict_with_flip_tta(predict: PredictFn, images: Tensor) -> Tensor:
-    """Average the logits of images, uint8 (N, H, W, C), with those of the horizontally flipped images, flipped back."""
+    """Average the logits of images, (N, H, W, C), with those of the horizontally flipped images, flipped back."""
     return (predict(images) + predict(images.flip(2)).flip(3)) / 2
 
 
@@ -107,9 +107,9 @@ def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
 
 @torch.inference_mode()
 def predict_at_scales(predict: PredictFn, scales: Sequence[float], images: Tensor) -> Tensor:
-    """Average the logits of images, uint8 (N, H, W, C), that were resized by each scale; logits are resized back.
+    """Average the logits of images, (N, H, W, C), that were resized by each scale; logits are resized back.
 
-    Both are resized bilinearly, images with antialiasing, and rounded to uint8 again.
+    Both are resized bilinearly, images with antialiasing, and those of uint8 are rounded again.
     """
     height, width = images.shape[1:3]
     total: Tensor | None = None
@@ -119,7 +119,8 @@ def predict_at_scales(predict: PredictFn, scales: Sequence[float], images: Tenso
             logits = predict(images)
         else:
             resized = F.interpolate(images.permute(0, 3, 1, 2).float(), size, mode="bilinear", antialias=True)
-            logits = predict(resized.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous())
+            resized = resized.clamp_(0, 255) if images.is_floating_point() else resized.round_().clamp_(0, 255)
+            logits = predict(resized.to(images.dtype).permute(0, 2, 3, 1).contiguous())
             logits = F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
         total = logits if total is None else total + logits
     assert total is not None, "there is at least one scale"

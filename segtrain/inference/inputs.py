@@ -10,14 +10,16 @@ from functools import cache
 from pathlib import Path
 
 from segtrain.data.discovery import list_files
+from segtrain.data.image_form import RGB, ImageForm
 from segtrain.data.images import IMAGE_SUFFIXES
 from segtrain.data.label_files import MARKER
 from segtrain.data.lists import is_list, read_rows
+from segtrain.data.rasters import ARRAY_SUFFIXES
 from segtrain.errors import UserError, list_first
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"}
 SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
-OUTPUT_FOLDERS = ("predictions", "overlays", "probabilities", "videos")
+OUTPUT_FOLDERS = ("predictions", "overlays", "probabilities", "videos", "geotiffs")
 KEY = "task.input"
 
 
@@ -36,13 +38,15 @@ class Item:
     stream: str | int | None = None
 
 
-def find_inputs(given: str, own: Path) -> tuple[list[Item], list[str]]:
+def find_inputs(given: str, own: Path, form: ImageForm = RGB) -> tuple[list[Item], list[str]]:
     """Find images and videos. Predictions, of this run or of others, are left out.
 
     Args:
         given: An image, a video, a folder (searched through its subfolders), a pattern with * and **, or a list file
             (.txt, .csv): one path per line, relative to the list; what follows a tab or a comma is ignored.
         own: The folder that this run's predictions go to.
+        form: What images are read as: with dataset.channels, NumPy files are images, too; where each band has a file
+            of its own, that of the first stands for its image.
 
     Returns:
         The files, sorted by path, and remarks about what was left out.
@@ -58,10 +62,12 @@ def find_inputs(given: str, own: Path) -> tuple[list[Item], list[str]]:
     own = own.resolve()
     others: Counter[str] = Counter()  # files that are neither images nor videos, by suffix
 
+    known = SUFFIXES if form.channels is None else SUFFIXES | ARRAY_SUFFIXES
+
     def select(found: Iterable[Path]) -> list[Path]:
         suffixes = {file: file.suffix.lower() for file in found}
-        others.update(suffix or file.name for file, suffix in suffixes.items() if suffix not in SUFFIXES)
-        return [file for file, suffix in suffixes.items() if suffix in SUFFIXES]
+        others.update(suffix or file.name for file, suffix in suffixes.items() if suffix not in known)
+        return [file for file, suffix in suffixes.items() if suffix in known]
 
     @cache
     def holds_predictions(folder: Path) -> bool:
@@ -80,6 +86,8 @@ def find_inputs(given: str, own: Path) -> tuple[list[Item], list[str]]:
                         "'photos/**/*.jpg', or a list of paths in a .txt file.")
     kept = [file for file in files if not any(
         parent.name in OUTPUT_FOLDERS and holds_predictions(parent.parent) for parent in file.resolve().parents)]
+    if form.band_files:
+        kept = [file for file in kept if form.is_first_band(file)]
     if not kept:
         raise UserError(f"{KEY}={given} holds no image and no video ({', '.join(sorted(IMAGE_SUFFIXES))}; "
                         f"{', '.join(sorted(VIDEO_SUFFIXES))}): check the path.")
@@ -87,7 +95,7 @@ def find_inputs(given: str, own: Path) -> tuple[list[Item], list[str]]:
     if others:
         kinds = list_first([f"{suffix} ({count})" for suffix, count in others.most_common()])
         remarks.append(f"left out, because they are neither images nor videos: {kinds}.")
-    if len(kept) < len(files):
+    if len(kept) < len(files) and not form.band_files:
         remarks.append(f"{len(files) - len(kept)} files below {given} are predictions themselves and are not read.")
     items = [Item(file, file.relative_to(folder).with_suffix("").as_posix(), file.suffix.lower() in VIDEO_SUFFIXES)
              for file in kept]

@@ -16,11 +16,13 @@ from PIL import Image
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from segtrain.data.images import FORMATS, read_image
+from segtrain.data.image_form import Pixels, read_pixels
+from segtrain.data.images import FORMATS
 from segtrain.data.threads import MAX_PENDING_PIXELS, run_in_order
 from segtrain.errors import UserError
 from segtrain.files import open_regular
 from segtrain.inference.inputs import Item
+from segtrain.inference.large_images import LargeImage, open_large
 from segtrain.inference.predictor import Predictor
 from segtrain.inference.video import VideoReader, open_video
 from segtrain.inference.writers import Outputs, open_probabilities
@@ -30,11 +32,8 @@ from segtrain.visualize import add_legend, blend
 log = logging.getLogger(__name__)
 
 
-def predict_items(items: Sequence[Item], predictor: Predictor, outputs: Outputs, *,
-                  image_bits: int | None) -> dict[str, Any]:
+def predict_items(items: Sequence[Item], predictor: Predictor, outputs: Outputs) -> dict[str, Any]:
     """Predict images, then videos; a file that cannot be read is reported and skipped.
-
-    `image_bits` is that of `read_image`.
 
     Returns:
         The counts, times and failures for results.json; `failed` is a list of {file, reason}.
@@ -61,7 +60,7 @@ def predict_items(items: Sequence[Item], predictor: Predictor, outputs: Outputs,
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large images are predicted in windows
     with (logging_redirect_tqdm([logging.getLogger("segtrain")]),
           tqdm(total=len(images), desc="predicting", unit="image", leave=False, disable=None) as bar):
-        for item, error in predict_images(images, predictor, outputs, image_bits=image_bits, on_window=note_window):
+        for item, error in predict_images(images, predictor, outputs, on_window=note_window):
             bar.update()
             if error is None:
                 num_images += 1
@@ -90,7 +89,7 @@ def predict_items(items: Sequence[Item], predictor: Predictor, outputs: Outputs,
 # ---- images
 
 
-def predict_images(items: Sequence[Item], predictor: Predictor, outputs: Outputs, *, image_bits: int | None,
+def predict_images(items: Sequence[Item], predictor: Predictor, outputs: Outputs, *,
                    on_window: Callable[[Item, tuple[int, int]], None]) -> Iterator[tuple[Item, UserError | None]]:
     """Predict images and write their outputs.
 
@@ -104,13 +103,13 @@ def predict_images(items: Sequence[Item], predictor: Predictor, outputs: Outputs
     """
     unreadable: list[tuple[Item, UserError]] = []
 
-    def read(item: Item) -> np.ndarray | UserError:
+    def read(item: Item) -> Pixels | LargeImage | UserError:
         try:
-            return read_image(item.path, image_bits)
+            return open_large(item.path, outputs.image_form) or read_pixels(item.path, outputs.image_form)
         except UserError as error:
             return error
 
-    def readable() -> Iterator[tuple[Item, np.ndarray]]:
+    def readable() -> Iterator[tuple[Item, Pixels | LargeImage]]:
         jobs = ((_count_pixels(item.path), partial(read, item)) for item in items)
         for item, image in zip(items, run_in_order(jobs), strict=True):
             if isinstance(image, UserError):
@@ -120,7 +119,7 @@ def predict_images(items: Sequence[Item], predictor: Predictor, outputs: Outputs
 
     def to_write() -> Iterator[tuple[int, Callable[[], Item]]]:
         for batch in _batch_by_size(readable(), lambda size: predictor.plan(size).num_images):
-            group, images = [item for item, _ in batch], np.stack([image for _, image in batch])
+            group, images = [item for item, _ in batch], _stack([image for _, image in batch])
             size = (images.shape[1], images.shape[2])
             plan = predictor.plan(size)
             if plan.is_too_large and plan.settings.window is not None:
@@ -135,7 +134,7 @@ def predict_images(items: Sequence[Item], predictor: Predictor, outputs: Outputs
                         write(top, rows)
 
                 preds = predictor(images, write_rows if writers else None)
-            for item, image, pred in zip(group, images, preds, strict=True):
+            for (item, image), pred in zip(batch, preds, strict=True):
                 yield pred.size, partial(outputs.write, item, image, pred)
 
     for item in run_in_order(to_write()):
@@ -153,12 +152,25 @@ def _count_pixels(path: Path) -> int:
         return 0
 
 
-def _batch_by_size(images: Iterable[tuple[Item, np.ndarray]],
-                   max_images: Callable[[tuple[int, int]], int]) -> Iterator[list[tuple[Item, np.ndarray]]]:
+def _stack(images: Sequence[Pixels | LargeImage]) -> np.ndarray | LargeImage:
+    """Return images of one size as a batch; a large one is a batch by itself."""
+    if isinstance(images[0], LargeImage):
+        return images[0]
+    return np.stack([image.image for image in images if not isinstance(image, LargeImage)])
+
+
+_Waiting = list[tuple[Item, Pixels | LargeImage]]
+
+
+def _batch_by_size(images: Iterable[tuple[Item, Pixels | LargeImage]],
+                   max_images: Callable[[tuple[int, int]], int]) -> Iterator[_Waiting]:
     """Batch images of one size, up to `max_images` of it; where too many wait, yield those of the oldest size."""
-    waiting: dict[tuple[int, int], list[tuple[Item, np.ndarray]]] = {}
+    waiting: dict[tuple[int, int], _Waiting] = {}
     for item, image in images:
-        size = (image.shape[0], image.shape[1])
+        if isinstance(image, LargeImage):
+            yield [(item, image)]
+            continue
+        size = (image.image.shape[0], image.image.shape[1])
         waiting.setdefault(size, []).append((item, image))
         if len(waiting[size]) >= max_images(size):
             yield waiting.pop(size)
@@ -193,6 +205,9 @@ def predict_video(item: Item, predictor: Predictor, outputs: Outputs,
         UserError: If it cannot be read or written at all.
     """
     started = time.perf_counter()
+    if outputs.image_form.channels is not None:
+        raise UserError(f"{item.path} is a video, whose frames are red, green and blue of 8 bits, but the network "
+                        f"takes images of dataset.channels={outputs.image_form.channels}: give it images.")
     reader = VideoReader(item.path, item.stream)
     batch_size = predictor.plan(reader.size).num_images
     blank = add_legend(np.zeros((*reader.size, 3), np.uint8), outputs.labels)

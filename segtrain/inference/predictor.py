@@ -3,17 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from segtrain.inference.forward import InferenceSettings, make_predict_fn, predict_padded
+from segtrain.inference.large_images import MOST_PIXELS, LargeImage
 from segtrain.inference.sliding_window import iterate_bands
 from segtrain.profiling import free_memory, measure_bytes_per_pixel
 
 # Larger images are cut into windows even if they fit into memory: no network is trained on such images.
-MAX_PIXELS = 2**25
+MAX_PIXELS = MOST_PIXELS
 WINDOW, MIN_WINDOW = 1024, 256  # pixels, of windows that are chosen here
 WINDOW_BYTES, BUFFER_BYTES = 2**30, 3 * 2**29  # for all windows at once, and for the rows that they are blended into
 UNKNOWN_MEMORY = 2**32  # assumed to be free where the system does not say
@@ -41,7 +43,7 @@ class Predictor:
 
     Args:
         network: On the device. It is put into evaluation mode and left in it.
-        normalize: uint8 (N, H, W, C) on the device -> float32 (N, C, H, W).
+        normalize: images (N, H, W, C) on the device -> float32 (N, C, H, W).
         settings: Sliding window, flip TTA and scales. Without a window, images are predicted whole as long as half of
             the free memory suffices; `overlap` is that of the windows that are needed otherwise.
         batch_size: Maximum number of images or windows at once.
@@ -56,12 +58,12 @@ class Predictor:
         measured = measure_bytes_per_pixel(network, in_channels)
         self._bytes_per_pixel = None if measured is None else SCRATCH * measured
 
-    def __call__(self, images: np.ndarray, on_probabilities: Callable[[int, np.ndarray], None] | None = None,
-                 ) -> np.ndarray:
+    def __call__(self, images: np.ndarray | LargeImage,
+                 on_probabilities: Callable[[int, np.ndarray], None] | None = None) -> np.ndarray:
         """Predict images of one size.
 
         Args:
-            images: uint8 (N, H, W, C), as many as the plan says.
+            images: uint8 or float32 (N, H, W, C), as many as the plan says.
             on_probabilities: Called with a row's number and the probabilities of the rows from there on, float32
                 (N, K, rows, W); all calls together, from the top down, give them for the whole images.
 
@@ -72,7 +74,8 @@ class Predictor:
         plan = self.plan((height, width))
         preds = np.empty((num_images, height, width), np.uint8)
         # torch warns of arrays that are not writable
-        tensor = torch.from_numpy(images if images.flags.writeable else images.copy())
+        tensor: Any = images if isinstance(images, LargeImage) else torch.from_numpy(
+            images if images.flags.writeable else images.copy())
         settings = plan.settings
         bands = [(0, self._predict(tensor))] if settings.window is None else iterate_bands(
             self._predict, tensor, settings.window, overlap=settings.overlap, batch_size=plan.num_windows)

@@ -6,7 +6,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-PredictFn = Callable[[Tensor], Tensor]  # images, uint8 (N, H, W, C) -> logits, float32 (N, K, H, W)
+PredictFn = Callable[[Tensor], Tensor]  # images (N, H, W, C) -> logits, float32 (N, K, H, W)
 
 
 def predict_sliding_window(predict: PredictFn, images: Tensor, window: tuple[int, int], *, overlap: float,
@@ -28,7 +28,7 @@ def iterate_bands(predict: PredictFn, images: Tensor, window: tuple[int, int], *
     windows and of as many whole rows as a window is high.
 
     Args:
-        images: uint8 (N, H, W, C), of one size.
+        images: (N, H, W, C), of one size; of a `LargeImage`, windows are read one by one.
         window: (height, width) of the windows; windows are never larger than the images.
         overlap: The minimum share of a window that its neighbor covers too, in [0, 1). Windows are evenly spaced.
         batch_size: Maximum number of windows at once.

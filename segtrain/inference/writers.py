@@ -1,4 +1,4 @@
-"""Write predictions: label maps, overlays and probabilities."""
+"""Write predictions: label maps, overlays and probabilities; of georeferenced images, GeoTIFFs."""
 
 import json
 import logging
@@ -12,13 +12,16 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from segtrain.data.label_files import MARKER, FileForm, make_folder, read_marker, write_label_map
+from segtrain.data.image_form import ImageForm, Pixels
+from segtrain.data.label_files import MARKER, FileForm, make_folder, map_file_values, read_marker, write_label_map
+from segtrain.data.rasters import is_tiff, read_georeference, write_geotiff
 from segtrain.errors import UserError
 from segtrain.files import atomic_path, locked, write_file, write_text
 from segtrain.inference.inputs import OUTPUT_FOLDERS, Item
-from segtrain.labels import Label
+from segtrain.inference.large_images import LargeImage
+from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.terminal import percent
-from segtrain.visualize import add_legend, blend, count_shares, find_occurring
+from segtrain.visualize import add_legend, blend, colorize, count_shares, find_occurring
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +67,13 @@ class Outputs:
     Attributes:
         folder: The folder above OUTPUT_FOLDERS.
         form: What label maps hold.
+        image_form: What images are read as.
     """
 
     folder: Path
     labels: Sequence[Label]
     form: FileForm
+    image_form: ImageForm
     overlays: bool
     probabilities: bool
 
@@ -88,10 +93,19 @@ class Outputs:
         paths = [self.folder / kind / f"{item.name}{suffix}" for kind, suffix in wanted]
         return all(path.is_file() and path.stat().st_mtime >= item.path.stat().st_mtime for path in paths)
 
-    def write(self, item: Item, image: np.ndarray, pred: np.ndarray) -> Item:
-        """Write an image's overlay and its label map; image is uint8 (H, W, 3), pred uint8 (H, W) train ids."""
-        if self.overlays:
-            drawn = blend(image, pred, self.labels)
+    def write(self, item: Item, image: Pixels | LargeImage, pred: np.ndarray) -> Item:
+        """Write an image's overlay and its label map, uint8 (H, W) train ids; of a GeoTIFF that is one, too.
+
+        Where the image has no data, pred becomes void.
+        """
+        read, nodata = (None, None) if isinstance(image, LargeImage) else (image.image, image.nodata)
+        if isinstance(image, LargeImage) and (self.overlays or self.image_form.channels is not None):
+            read, nodata = image.survey()
+        if nodata is not None:
+            pred[nodata] = IGNORE_INDEX
+        if self.overlays and read is not None:
+            step = -(-len(pred) // len(read))
+            drawn = blend(self.image_form.draw(read), np.ascontiguousarray(pred[::step, ::step]), self.labels)
             if max(drawn.shape) <= JPEG_SIDE:
                 drawn = add_legend(drawn, find_occurring(pred, self.labels))
             scale = min(1.0, JPEG_SIDE / max(drawn.shape))
@@ -101,6 +115,13 @@ class Outputs:
                        lambda file: Image.fromarray(drawn).save(file, format="JPEG", quality=JPEG_QUALITY))
         shares = ", ".join(f"{name} {percent(share, 1)} %" for name, share in count_shares(pred, self.labels).items())
         log.info("%s: %s", item.path, shares)
+        georeference = read_georeference(item.path) if is_tiff(item.path) else []
+        if georeference:
+            values = map_file_values(self.labels, self.form)
+            colors = np.zeros((256, 3), np.uint8)
+            colors[values] = colorize(np.arange(256), self.labels)
+            write_geotiff(self.path("geotiffs", item, ".tif"), values[pred], georeference, int(values[IGNORE_INDEX]),
+                          colors)
         # last: where it exists, all outputs do
         write_label_map(self.path("predictions", item, ".png"), pred, self.labels, self.form)
         return item

@@ -14,6 +14,7 @@ from segtrain.config.overrides import find_changes
 from segtrain.config.schema import Config, Settled
 from segtrain.data.base import Dataset
 from segtrain.data.class_identity import match_classes
+from segtrain.data.image_form import ImageForm
 from segtrain.data.label_files import FileForm
 from segtrain.data.transforms import Normalize
 from segtrain.errors import UserError, show_value
@@ -23,8 +24,8 @@ from segtrain.run import checkpoint
 log = logging.getLogger(__name__)
 
 # Keys of the dataset: those that change the meaning of nothing, and what a network's weights have learnt to expect.
-OF_PLACE = ("root", "split", "download", "cache", "crop", "class_map", "num_classes")
-OF_INPUT = ("mean", "std", "image_bits")
+OF_PLACE = ("root", "split", "download", "cache", "crop", "class_map", "num_classes", "rgb")
+OF_INPUT = ("channels", "bands", "dtype", "range", "nodata", "mean", "std", "image_bits")
 WEIGHTS = ("model", "optimizer", "ema", "rng")
 
 
@@ -35,7 +36,7 @@ class Trained:
     Attributes:
         path: The checkpoint's file.
         network: On the device, in the memory layout of runtime.channels_last.
-        normalize: uint8 (N, H, W, C) on the device -> float32 (N, C, H, W).
+        normalize: uint8 or float32 (N, H, W, C) on the device -> float32 (N, C, H, W).
         file_form: What files of its predictions hold.
         saved: The rest of the checkpoint, without weights: config, names, samples, ...
         class_sizes: Mean object size by class name, of the training split; None if unknown, as are the next two.
@@ -67,6 +68,11 @@ class Trained:
         """The number of channels of its images."""
         return len(self.cfg.dataset.mean)
 
+    @property
+    def form(self) -> ImageForm:
+        """What its images are read as."""
+        return build.image_form(self.cfg)
+
 
 def load_trained(cfg: Config[Any], *, device: torch.device | None = None,
                  saved: Mapping[str, Any] | None = None) -> Trained:
@@ -80,6 +86,10 @@ def load_trained(cfg: Config[Any], *, device: torch.device | None = None,
     if cfg.checkpoint is None:
         raise UserError(f"task={cfg.task.name} needs checkpoint=, a .pt file or a run directory.")
     path = checkpoint.find(cfg.checkpoint)
+    unmeasured = build.list_unmeasured(cfg)
+    if unmeasured:
+        raise UserError(f"dataset.{unmeasured[0]} is measured by training, and task={cfg.task.name} needs the value "
+                        f"that {path} was trained with: leave it out, or give numbers.")
     saved = checkpoint.load(path) if saved is None else saved
     labels, file_form = read_classes(saved, path)
     device = device or build.device(cfg)

@@ -42,6 +42,10 @@ def run(cfg: Config[ConvertTask], run_dir: Path) -> None:
     if num_classes is None:
         raise UserError("the number of classes is open, and no data is read to convert weights: "
                         "give it, dataset.num_classes=...")
+    unmeasured = build.list_unmeasured(cfg)
+    if unmeasured:
+        raise UserError(f"dataset.{unmeasured[0]} is open, and no data is read to convert weights: with "
+                        "dataset.channels give dtype, range, mean and std as they were in their training.")
     settled = build.settle(cfg, build.device(cfg), num_classes=num_classes, cached_in_memory=True)
     network = build.model(settled, pretrained=False)
     name = type(network).__name__

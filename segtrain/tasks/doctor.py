@@ -40,6 +40,9 @@ def run(cfg: Config[DoctorTask], run_dir: Path) -> float | None:
     """
     started = time.perf_counter()
     opened, faults, left_out = _open(cfg)
+    if "train" in opened:
+        with suppress(UserError):  # what is wrong with the images is found below
+            cfg = build.measure(cfg, opened["train"], list(opened.values()))
     splits = []
     for name, data in opened.items():
         images = read_split(data, cfg.dataset.instances)
@@ -52,7 +55,7 @@ def run(cfg: Config[DoctorTask], run_dir: Path) -> float | None:
     seconds = time.perf_counter() - started
 
     train = next((split for split in splits if split.name == "train"), None)
-    advice = None if train is None else recommend(train)
+    advice = None if train is None else recommend(train) | _list_measured(cfg)
     errors, warnings = ([finding for finding in findings if finding.severity == severity]
                         for severity in (ERROR, WARNING))
     results = {
@@ -106,15 +109,24 @@ def _open(cfg: Config[DoctorTask]) -> tuple[dict[str, Dataset], list[Finding], d
     return opened, findings, left_out
 
 
+def _list_measured(cfg: Config[DoctorTask]) -> dict[str, Any]:
+    """Return what dataset.channels leaves to be measured; empty for RGB, or if it could not be."""
+    return {key: getattr(cfg.dataset, key) for key in build.UNMEASURED} if (
+        cfg.dataset.channels is not None and not build.list_unmeasured(cfg)) else {}
+
+
 def _write_checked(cfg: Config[DoctorTask], path: Path, num_classes: int, advice: dict[str, Any]) -> None:
     """Write the dataset's section with what was found, to be used with --config-dir."""
     found = {"num_classes": num_classes, "crop": advice["crop"], "mean": advice["mean"]}
+    if "range" in advice:
+        found |= {"dtype": advice["dtype"], "range": advice["range"]}
     if min(advice["std"]) > 0:  # else all images are of one colour
         found["std"] = advice["std"]
     text = yaml.safe_dump({**cfg.dataset.plain(), **found}, sort_keys=False, allow_unicode=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, f"# Found by task=doctor: {', '.join(found)}. An encoder with ImageNet weights wants ImageNet's\n"
-                     "# values: dataset.mean=auto dataset.std=auto\n" + text)
+    imagenet = "" if "range" in advice else (
+        " An encoder with ImageNet weights wants ImageNet's\n# values: dataset.mean=auto dataset.std=auto")
+    write_text(path, f"# Found by task=doctor: {', '.join(found)}.{imagenet}\n{text}")
 
 
 def _draw(cfg: Config[DoctorTask], run_dir: Path, opened: dict[str, Dataset], splits: list[Split]) -> None:
@@ -125,7 +137,8 @@ def _draw(cfg: Config[DoctorTask], run_dir: Path, opened: dict[str, Dataset], sp
         places = np.linspace(0, len(usable) - 1, min(cfg.task.examples, len(usable))).round().astype(int)
         for index in dict.fromkeys(usable[place] for place in places):
             sample = opened[split.name].read(index)
-            rows.append((f"{split.name}: {opened[split.name].names[index]}", *shrink(sample.image, sample.target)))
+            rows.append((f"{split.name}: {opened[split.name].names[index]}", *shrink(
+                opened[split.name].form.draw(sample.image), sample.target)))
     if not rows:
         return
     first = next(split for split in splits if split.usable)

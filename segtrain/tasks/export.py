@@ -12,6 +12,7 @@ import torch
 from segtrain.config import build
 from segtrain.config.instantiate import without_download
 from segtrain.config.schema import Config, ExportTask
+from segtrain.data.image_form import ImageForm
 from segtrain.data.streets import draw_scene
 from segtrain.errors import UserError
 from segtrain.export.onnx import require_onnx, write_onnx
@@ -44,18 +45,19 @@ def run(cfg: Config[ExportTask], run_dir: Path) -> None:
     build.device(cfg)  # sets the number of threads too
     trained = load_trained(cfg, device=CPU)
     name, target = type(trained.network).__name__, trained.target
-    images, origin = _read_images(cfg)
+    images, origin = _read_images(trained.cfg, trained.form)
     batches = make_batches(images, size)
     check_logits(trained.network, target, batches[0].shape[1:3], in_channels=trained.in_channels,
                  num_classes=len(trained.labels))
     log.info("exporting %s: %s, %d classes", trained.path, name, len(trained.labels))
 
     mean, std = trained.cfg.dataset.mean, trained.cfg.dataset.std
-    metadata = make_metadata(labels=trained.labels, mean=mean, std=std, size=size, gives_labels=options.labels,
-                             model=name, checkpoint=trained.path,
+    metadata = make_metadata(labels=trained.labels, mean=mean, std=std, form=trained.form, size=size,
+                             gives_labels=options.labels, model=name, checkpoint=trained.path,
                              version=versions()["segtrain"] or "unknown")
     network = trained.network.to(memory_format=torch.contiguous_format)
-    program = trace_program(ModelWithPreprocessing(network, mean, std, labels=options.labels), size, target)
+    program = trace_program(ModelWithPreprocessing(network, mean, std, labels=options.labels,
+                                                   ranges=trained.form.range), size, target)
     unchecked, opset = run_dir / f"unchecked.{options.format}", None
     if options.format == "onnx":
         opset = write_onnx(unchecked, program, metadata, labels=options.labels, target=target)
@@ -67,6 +69,7 @@ def run(cfg: Config[ExportTask], run_dir: Path) -> None:
     log.info("checking it on %s", origin)
     try:
         checked = verify_file(unchecked, batches, predict, labels=options.labels, opencv=options.opencv,
+                              form=trained.form,
                               pooling_indices=reuses_pooling_indices(program))
     except BaseException:
         unchecked.unlink(missing_ok=True)
@@ -83,11 +86,11 @@ def run(cfg: Config[ExportTask], run_dir: Path) -> None:
              f", ONNX opset {opset}" if opset else "", metadata["input"], metadata["output"], run_dir / "results.json")
 
 
-def _read_images(cfg: Config[Any]) -> tuple[list[np.ndarray], str]:
-    """Return images to check the file with, uint8 (H, W, 3), and where they come from.
+def _read_images(cfg: Config[Any], form: ImageForm) -> tuple[list[np.ndarray], str]:
+    """Return images to check the file with, (H, W, C), and where they come from.
 
-    They come from the checkpoint's dataset. Without it, embedded street scenes suffice: what is compared is the
-    arithmetic of runtimes.
+    They come from the checkpoint's dataset. Without it, embedded street scenes suffice, and of other channels than red,
+    green and blue patterns of their brightness: what is compared is the arithmetic of runtimes.
     """
     try:
         data = build.dataset(without_download(cfg), cfg.dataset.split)
@@ -95,4 +98,8 @@ def _read_images(cfg: Config[Any]) -> tuple[list[np.ndarray], str]:
         return images, f"images of {build.dataset_name(cfg)} {cfg.dataset.split}"
     except (UserError, OSError) as error:
         log.info("the checkpoint's dataset is not available (%s): the file is checked on embedded street scenes", error)
-        return [draw_scene(0, "val", index, *SCENE_SIZE)[0] for index in range(NUM_IMAGES)], "embedded street scenes"
+        scenes = [draw_scene(0, "val", index, *SCENE_SIZE)[0] for index in range(NUM_IMAGES)]
+        if form.channels is not None:
+            scenes = [np.stack([np.roll(scene[..., number % 3], 8 * number, 1) for number in range(form.channels)], -1)
+                      .astype(np.uint8 if form.range is None else np.float32) for scene in scenes]
+        return scenes, "embedded street scenes"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pooch
 
+from segtrain.config import build
 from segtrain.config.schema import Config, PredictTask
 from segtrain.data.label_files import map_file_values, with_colors
 from segtrain.errors import UserError
@@ -37,7 +38,7 @@ def run(cfg: Config[PredictTask], run_dir: Path) -> None:
                         "task.input=/data/photos")
     options = cfg.task
     output = run_dir if options.output is None else Path(options.output)
-    found, remarks = find_inputs(source, output)
+    found, remarks = find_inputs(source, output, build.image_form(cfg))
     items = found if options.shard is None else select_shard(found, options.shard)
     _check_options(options, found)
 
@@ -58,7 +59,8 @@ def run(cfg: Config[PredictTask], run_dir: Path) -> None:
         "inference": {**settings.as_results(), "overlap": options.overlap}})
     write_config(run_dir, trained.cfg)
 
-    outputs = Outputs(output, trained.labels, with_colors(trained.file_form, trained.labels), options.overlays,
+    outputs = Outputs(output, trained.labels, with_colors(trained.file_form, trained.labels), trained.form,
+                      options.overlays,
                       options.probabilities)
     with _hold_output(output, run_dir, options.shard):
         to_do = [item for item in items if not outputs.is_done(item)]
@@ -68,7 +70,7 @@ def run(cfg: Config[PredictTask], run_dir: Path) -> None:
             log.warning("note: %s", remark)
         if len(to_do) < len(items):
             log.info("%d files are done already", len(items) - len(to_do))
-        done = predict_items(to_do, predictor, outputs, image_bits=cfg.dataset.arguments.get("image_bits"))
+        done = predict_items(to_do, predictor, outputs)
     write_results(run_dir, {
         "task": "predict", "checkpoint": str(trained.path), "epoch": trained.epoch, "step": trained.step,
         "input": hide_password(source), "output": str(output), "shard": options.shard, "num_found": len(found),
@@ -101,7 +103,8 @@ def _log_end(done: Mapping[str, Any], outputs: Outputs) -> None:
         log.info("%d images in %.1f s, %s images a second", done["num_images"],
                  done["num_images"] / done["images_per_second"], f"{done['images_per_second']:.3g}")
     written = [("predictions", done["num_images"]), ("overlays", done["num_images"] and outputs.overlays),
-               ("probabilities", done["num_images"] and outputs.probabilities), ("videos", done["num_videos"])]
+               ("probabilities", done["num_images"] and outputs.probabilities), ("videos", done["num_videos"]),
+               ("geotiffs", (outputs.folder / "geotiffs").is_dir())]
     for name, is_there in written:
         if is_there:
             log.info("%-14s%s", name, outputs.folder / name)

@@ -165,6 +165,7 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
     _check_options(cfg, train_data)
     if saved is None:
         _check_frozen(cfg)
+    cfg = build.measure(cfg, train_data, [val_data])
     train_data, val_data = build.cached(train_data, cfg.dataset.cache), build.cached(val_data, cfg.dataset.cache)
     images_per_batch = cfg.train.batch_size * process_group.world_size()
     steps_per_epoch = math.ceil(len(train_data.names) // images_per_batch / cfg.train.accumulate)
@@ -198,7 +199,7 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
     optimizer = build.optimizer(cfg, model, device)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, build.schedule(cfg, total_steps - shift, steps_per_epoch))
     normalize, augmentation = build.normalize(cfg, device), build.augmentation(cfg)
-    augmentation.check(train_data.read(0).target.shape)
+    augmentation.check(train_data.read(0).image)
 
     # only now, when every key has been checked, comes what may take minutes
     log.info("%s: reading %d training and %d validation images", build.dataset_name(cfg), len(train_data.names),

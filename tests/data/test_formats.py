@@ -386,7 +386,7 @@ def test_images_are_split_where_the_files_tell_nothing(tmp_path, own_cache):
     assert {name: len(names) for name, names in parts.items()} == {"train": 4, "val": 4, "test": 2}
     assert len({name.partition("_")[0] for name in parts["val"]}) == 2, "groups stay together"
     assert split("val", **given, split_seed=1).names != parts["val"]
-    assert split("val", image_bits=12).image_bits == 12
+    assert split("val", image_bits=12).form.bits == 12
     assert split("train").labels == split("val").labels
 
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("hydra")
     A.RandomCrop(80, 200, pad_if_needed=True, fill_mask=255), A.Rotate(fill_mask=255), A.Affine(border_mode=2),
     A.CoarseDropout(), A.CoarseDropout(fill_mask=255), A.Resize(64, 48)])
 def test_what_keeps_labels_is_accepted(transform):
-    Augmentation({"one": transform}).check((100, 130))
+    Augmentation({"one": transform}).check(np.zeros((100, 130, 3), np.uint8))
 
 
 @pytest.mark.parametrize(("transform", "said"), [
@@ -28,7 +28,7 @@ def test_what_keeps_labels_is_accepted(transform):
     (A.RandomScale((0.3, 0.5), mask_interpolation=1), "nearest mask interpolation")])
 def test_what_changes_labels_or_types_is_refused_by_name(transform, said):
     with refused(f"augmentation.two ({type(transform).__name__})", said):
-        Augmentation({"one": A.HorizontalFlip(), "two": transform}).check((100, 130))
+        Augmentation({"one": A.HorizontalFlip(), "two": transform}).check(np.zeros((100, 130, 3), np.uint8))
 
 
 def test_pixels_that_a_transform_uncovers_become_void_and_the_config_says_so():

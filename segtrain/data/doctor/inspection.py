@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from PIL import Image
 
 from segtrain.data.base import Dataset, Sample
 from segtrain.data.color_masks import pack
+from segtrain.data.image_form import ImageForm, check_image, describe_file
 from segtrain.data.images import decode, is_deep
 from segtrain.data.statistics import check_content, find_instances
 from segtrain.data.survey import Content, Seen, Split, measure
@@ -34,15 +36,23 @@ def _look(dataset: Dataset, index: int, instances: str | None) -> Seen:
     content, fault = None, None
     try:
         sample = dataset.read(index)
-        content = _measure_all(sample)
+        check_image(sample.image, dataset.form, file)
+        content = _measure_all(sample, dataset.form)
         check_content(content, dataset.labels, file)
         if instances == "maps":
             find_instances(sample.target, sample.instances, dataset.labels, instances, file)
     except UserError as error:
         content, fault = None, str(error)
     turn = 1 if content is None else dataset.orientation(index)
-    return Seen(file, str(image or file), turn, content, fault, _try(image, describe_image, None),
+    return Seen(file, str(image or file), turn, content, fault, _describe(image, dataset.form),
                 _try(mask, describe_image, None), _try(mask, count_file_values, {}))
+
+
+def _describe(path: Path | None, form: ImageForm) -> str | None:
+    """Return what an image file is; what cannot be opened is reported by whoever reads the sample."""
+    with suppress(UserError):
+        return None if path is None else describe_file(path, form) or decode(path, describe_image)
+    return None
 
 
 def _try(path: Path | None, convert: Callable[[Image.Image], T], default: T) -> T:
@@ -53,15 +63,15 @@ def _try(path: Path | None, convert: Callable[[Image.Image], T], default: T) -> 
         return default
 
 
-def _measure_all(sample: Sample) -> Content:
-    levels = np.arange(256)
-    channels = [np.bincount(sample.image[..., channel].ravel(), minlength=256) for channel in range(3)]
+def _measure_all(sample: Sample, form: ImageForm) -> Content:
+    levels, is_rgb = np.arange(256), form.channels is None  # other channels are measured by themselves
+    channels = [np.bincount(sample.image[..., channel].ravel(), minlength=256) for channel in range(3 * is_rgb)]
     mixed, objects = (0, 0) if sample.instances is None else count_mixed_objects(sample.target, sample.instances)
     return replace(
-        measure(sample), sums=tuple(int(channel @ levels) for channel in channels),
+        measure(sample, form), sums=tuple(int(channel @ levels) for channel in channels),
         squares=tuple(int(channel @ levels**2) for channel in channels), is_plain=is_plain(sample.target),
-        grey_rows=count_grey_rows(sample.image), blended=measure_blending(sample.target), mixed_objects=mixed,
-        num_objects=objects)
+        grey_rows=count_grey_rows(sample.image) if is_rgb else 0, blended=measure_blending(sample.target),
+        mixed_objects=mixed, num_objects=objects)
 
 
 def describe_image(image: Image.Image) -> str:

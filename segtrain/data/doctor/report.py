@@ -44,7 +44,7 @@ def _recommend_crop(train: Split) -> list[int] | None:
 
 def _compute_mean_std(train: Split) -> tuple[list[float] | None, list[float] | None]:
     """Return mean and standard deviation of x/255 over all pixels, for red, green and blue."""
-    count = sum(math.prod(content.size) for content in train.contents)
+    count = sum(math.prod(content.size) for content in train.contents if content.sums)
     if not count:
         return None, None
     mean, std = [], []
@@ -150,7 +150,8 @@ def _format_advice(results: dict[str, Any]) -> str:
     advice = results["advice"]
     if advice is None:
         return ""
-    lines = [] if advice["crop"] is None else [f"{key}: {advice[key]}" for key in ("crop", "mean", "std")]
+    keys = () if advice["crop"] is None else ("crop", "dtype", "range", "mean", "std")
+    lines = [f"{key}: {advice[key]}" for key in keys if key in advice]
     void = advice["void"]
     if void["values"]:
         lines.append(f"void: {percent(void['share'])} % of the pixels, mask values {void['values']}")

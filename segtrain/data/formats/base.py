@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segtrain.data.base import Dataset, Sample
+from segtrain.data.base import Dataset, Sample, make_sample
 from segtrain.data.checks import LISTED, READ, WARNED, check
 from segtrain.data.class_files import read_class_file
 from segtrain.data.formats import cache
 from segtrain.data.formats.files import check_size, match_images, name_images, refuse_malformed
 from segtrain.data.formats.regions import Line, Polygon, Region, draw_regions, hash_regions
-from segtrain.data.images import read_size
+from segtrain.data.image_form import ImageForm, read_shape
 from segtrain.data.splits import split_off
 from segtrain.errors import UserError, did_you_mean, list_first
 from segtrain.labels import IGNORE_INDEX, Label, make_up_color
@@ -128,7 +128,7 @@ class Annotated(Dataset):
         if test_fraction is not None and not 0 < test_fraction < 1 - (val_fraction or VAL_FRACTION):
             raise ValueError(f"test_fraction={test_fraction} must be above 0, and leave a share for train")
         self.annotations_at, self.images_at, self.attribute = annotations, images, attribute
-        self.line_width, self.image_bits = line_width, image_bits
+        self.line_width, self.form = line_width, ImageForm(bits=image_bits)
         self._crowd_is_void, self._with_instances = crowd == "void", with_instances
         self._overlap = overlap or self.overlap
         self._pixels = self.pixels if polygons is None else polygons == "pixels"
@@ -202,15 +202,15 @@ class Annotated(Dataset):
         return None
 
     def read(self, index: int) -> Sample:
-        image = self._read_image(index, self.images[index], self.image_bits)
-        size = (image.shape[1], image.shape[0])
+        pixels = self._read_image(index, self.images[index])
+        size = (pixels.image.shape[1], pixels.image.shape[0])
         record = self.records[index]
         if record.size is not None:
             check_size(self.images[index], size, record.size, str(record.source))
-        return Sample(image, *self._draw(index, size))
+        return make_sample(pixels, *self._draw(index, size))
 
     def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        return self._draw(index, self.records[index].size or read_size(self.images[index]))
+        return self._draw(index, self.records[index].size or read_shape(self.images[index])[::-1])
 
     def _draw(self, index: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:
         record = self.records[index]
