@@ -230,8 +230,8 @@ class DatasetSection(Section):
     rgb: Annotated[list[Count], Field(min_length=1, max_length=3)] | None = key(
         "with channels: those that are drawn as red, green and blue, from 1; one: grey; null: the first")
     mean: list[float] | Literal["auto"] = key(
-        "for each channel, subtracted from x/255; auto: ImageNet's, or what a pretrained encoder expects; with channels: "
-        "that of the training images")
+        "for each channel, subtracted from x/255; auto: ImageNet's, or what a pretrained encoder expects; with "
+        "channels: that of the training images")
     std: list[float] | Literal["auto"] = key(
         "for each channel, divisor; auto: 1, or what a pretrained encoder expects; with channels: that of the training "
         "images")

@@ -173,7 +173,8 @@ def _read_tiff_window(path: Path, window: Window) -> Image.Image:
 
 def _cut_out(image: Image.Image, window: Window) -> Image.Image:
     """Return a window of an opened image, which is decoded as a whole."""
-    if read_orientation(image) != 1 or (is_deep(image) and not image.mode.startswith("I")):
+    # In this order: to find the orientation, Pillow may read the pixels.
+    if (is_deep(image) and not image.mode.startswith("I")) or read_orientation(image) != 1:
         raise ValueError("windows are read of upright images of 8 bits a channel, or grey: save it as TIFF")
     (top, bottom, _), (left, right, _) = (
         part.indices(side) for part, side in zip(window, image.size[::-1], strict=True))
@@ -234,7 +235,8 @@ def _to_rgb(image: Image.Image, path: Path, bits: int | None) -> np.ndarray:
                         "dataset.bands=[1, 2, 3].")
     if is_deep(image):
         turn = read_orientation(image)
-        image = Image.fromarray(_to_8_bits(read_deep(image, path), path, bits))
+        values = read_deep(image, path)
+        image = Image.fromarray(_to_8_bits(values[..., :3] if values.ndim == 3 else values, path, bits))
         image.getexif()[ORIENTATION] = turn
     return np.asarray(turn_upright(image).convert("RGB"))
 
@@ -252,7 +254,9 @@ def read_deep(image: Image.Image, path: Path) -> np.ndarray:
     values = cv2.imdecode(np.frombuffer(_read_all(path), np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16:
         raise UserError(f"{path} cannot be read with its 16 bits a channel: save it with 8.")
-    return values if values.ndim == 2 else values[..., 2::-1]  # OpenCV's order is blue, green, red, alpha
+    if values.ndim == 2:
+        return values
+    return np.concatenate([values[..., 2::-1], values[..., 3:]], axis=2)  # OpenCV's order is blue, green, red, alpha
 
 
 @check(READ, "16-bit images that never use the highest bit, unless dataset.image_bits is set; values beyond it")

@@ -130,6 +130,8 @@ def _opened(path: Path) -> Iterator[list[Any]]:
         with tifffile.TiffFile(path) as tiff:
             every: list[Any] = list(tiff.pages)
             pages = [page for page in every if not page.is_reduced and not page.is_mask]
+            if not pages:
+                raise ValueError("it holds no image")
             if len({(page.imagelength, page.imagewidth, page.dtype) for page in pages}) != 1:
                 raise UserError(f"{path} has {len(pages)} pages of different sizes or types: save the bands of an "
                                 "image as one file, or each image as a file of its own.")

@@ -300,7 +300,7 @@ def test_wrong_values_of_a_groups_keys_are_refused(group, choice):
     ("train.num_images=1", "train.batch_size=2 is larger than the training split of 1 images"),
     ("dataset.crop=[31,64]", "dataset.crop=[31, 64] must be [height, width], each at least 32"),
     ("dataset.mean=[0.5]", "dataset.mean"), ("dataset.std=[1,1]", "dataset.std=[1, 1] must be auto or a list of 3"),
-    ("model.in_channels=1", "model.in_channels=1 and dataset.mean="),
+    ("model.in_channels=1", "model.in_channels=1, but dataset.channels=null"),
     ("dataset.num_classes=5", "dataset.num_classes=5, but the dataset has 11 classes"),
     ("model.num_classes=5", "but logits of shape"),
     ("model=fcn8 model.keras_compatible=true model.pretrained=DEFAULT", "keras_compatible"),
@@ -483,6 +483,8 @@ SHOWN_ELSEWHERE = {**{f"train.{key}": "test_distillation.py" for key in (
                    **dict.fromkeys(("dataset.fold", "dataset.folds.k", "dataset.folds.by", "dataset.folds.of",
                                     "dataset.folds.lists", "dataset.folds.group", "dataset.folds.seed"),
                                    "test_folds.py"),
+                   **dict.fromkeys(("dataset.channels", "dataset.bands", "dataset.dtype", "dataset.range",
+                                    "dataset.nodata", "dataset.rgb"), "test_channels.py"),
                    "train.accept_changed_data": "test_resume.py", "rerun": "test_cli.py"}
 
 

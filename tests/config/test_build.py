@@ -131,7 +131,7 @@ def build_all(cfg):
     ("+model.encodr=resnet34", "model.encodr is not an argument of segtrain.models.linknet.LinkNet. Did you mean 'enc"),
     ("model.encoder=resnet19", "model.encoder=resnet19: "),
     ("model.num_classes=eleven", "model.num_classes=eleven has the wrong type"),
-    ("model.in_channels=1", "model.in_channels=1 and dataset.mean="),
+    ("model.in_channels=1", "model.in_channels=1, but dataset.channels=null"),
     ("+loss.gama=3", "loss.gama is not an argument of segtrain.losses.CrossEntropy."),
     ("loss.label_smoothing=2", "loss.label_smoothing=2: must be in [0, 1), not 2"),
     ("loss._target_=torch.nn.CrossEntropyLoss", "loss.class_weights is not an argument of torch.nn.CrossEntropyLoss."),

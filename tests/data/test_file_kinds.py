@@ -43,7 +43,7 @@ def test_bands_beyond_colours_are_refused_and_transparency_is_not(tmp_path):
     with refused("infrared.tif", "has 1 more bands than its colours", "segtrain reads three"):
         read_image(tmp_path / "infrared.tif")
     write_bands(tmp_path / "twelve.tif", 12, (0,) * 9)
-    with refused("twelve.tif", "it is a TIFF of 12 bands", "save red, green and blue"):
+    with refused("twelve.tif", "it is a TIFF of 12 bands", "set dataset.channels=12"):
         read_image(tmp_path / "twelve.tif")
 
 

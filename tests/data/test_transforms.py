@@ -1,6 +1,7 @@
 """Transforms of a user are checked before the first step: what they return, and which labels they put into targets."""
 
 import albumentations as A
+import numpy as np
 import pytest
 from albumentations.pytorch import ToTensorV2
 from helpers import composed, refused
@@ -40,3 +41,19 @@ def test_pixels_that_a_transform_uncovers_become_void_and_the_config_says_so():
     assert settled["turn"] == {"_target_": "albumentations.Rotate", "fill_mask": 255}
     assert settled["own"]["fill_mask"] == 3
     assert "fill_mask" not in settled["drop"], "by default it leaves targets alone"
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(1, np.uint8), (5, np.uint8), (2, np.float32), (16, np.float32)])
+def test_other_channels_and_types_keep_what_they_are(channels, dtype):
+    like = np.zeros((60, 70, channels), dtype)
+    transforms = {name: build.augmentation(composed("augmentation=strong", "dataset.crop=[64,64]"))._transforms[name]
+                  for name in ("scale", "crop", "flip", "blur")}
+    Augmentation(transforms).check(like)
+    image = np.full(like.shape, 51, dtype)
+    found, _ = Augmentation({"flip": A.HorizontalFlip(p=1), "light": A.RandomBrightnessContrast(
+        brightness_limit=(0.1, 0.1), contrast_limit=(0, 0), p=1)})(image, np.zeros((60, 70), np.uint8), (0,))
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, 51 + 25.5, atol=1)
+    if channels > 3:
+        with refused("augmentation.light (ColorJitter)", f"{channels} channels", "~augmentation.light"):
+            build.augmentation(composed("augmentation=strong")).check(like)
