@@ -18,6 +18,7 @@ from segtrain.data.images import (
     read_image_and_turn,
     read_orientation,
     read_size,
+    turn_array,
     turn_upright,
 )
 from segtrain.data.rasters import (
@@ -235,7 +236,7 @@ def _to_values(image: Image.Image, path: Path) -> np.ndarray:
     if image.mode == "CMYK":
         raise UserError(f"{path} is an image of printing inks (CMYK): convert it to RGB with its colour profile.")
     if is_deep(image):
-        values = read_deep(image, path)
+        values = turn_array(read_deep(image, path), read_orientation(image))
     else:
         image = turn_upright(image)
         mode = {"1": "L", "P": "RGB", "PA": "RGBA", "YCbCr": "RGB"}.get(image.mode, image.mode)

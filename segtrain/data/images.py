@@ -192,6 +192,14 @@ def turn_upright(image: Image.Image) -> Image.Image:
     return image
 
 
+def turn_array(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn an image that is an array, (H, W) or (H, W, C), as an orientation of EXIF, 1..8, says."""
+    if orientation >= 5:
+        values = values.swapaxes(0, 1)
+    rows, columns = (-1 if orientation in (3, 4, 7, 8) else 1), (-1 if orientation in (2, 3, 6, 7) else 1)
+    return values[::rows, ::columns]
+
+
 def is_deep(image: Image.Image) -> bool:
     """Return whether an image that was opened and not yet read has more than 8 bits a channel."""
     # The mode of 16-bit colours is RGB; only how the file is to be unpacked tells them apart.

@@ -17,6 +17,7 @@ TIFF_SUFFIXES = {".tif", ".tiff"}
 ARRAY_SUFFIXES = {".npy", ".npz"}
 # What ties the pixels of a GeoTIFF to the ground: scale, tie points, transformation, and the keys of its projection.
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
+ORIENTATION = 274
 NODATA = 42113  # GDAL's tag, a number as text
 JPEG = (6, 7, 34892, 33007)  # compressions whose tables stand apart from their segments
 MOST_DECODED = 2**26  # pixels of a segment that is decoded for a window
@@ -132,6 +133,10 @@ def _opened(path: Path) -> Iterator[list[Any]]:
             pages = [page for page in every if not page.is_reduced and not page.is_mask]
             if not pages:
                 raise ValueError("it holds no image")
+            turn = pages[0].tags.get(ORIENTATION)
+            if turn is not None and turn.value != 1:
+                raise UserError(f"{path} is to be turned (its orientation is {int(turn.value)}), which is not done with "
+                                "dataset.channels or dataset.window: save it upright.")
             if len({(page.imagelength, page.imagewidth, page.dtype) for page in pages}) != 1:
                 raise UserError(f"{path} has {len(pages)} pages of different sizes or types: save the bands of an "
                                 "image as one file, or each image as a file of its own.")

@@ -14,7 +14,7 @@ from segtrain.data.base import FileDataset, Sample
 from segtrain.data.channel_statistics import measure_channels
 from segtrain.data.folder import Folder
 from segtrain.data.image_form import ImageForm, cut_into_windows, read_pixels, to_pixels
-from segtrain.data.images import read_image
+from segtrain.data.images import read_image, turn_array, turn_upright
 from segtrain.data.masks import read_instances
 from segtrain.data.rasters import read_bands, read_georeference, read_nodata, write_geotiff
 from segtrain.inference.large_images import LargeImage
@@ -96,6 +96,14 @@ def test_exif_turns_images_of_stated_channels_too(tmp_path):
     found = read_pixels(tmp_path / "x.png", ImageForm(channels=1))
     np.testing.assert_array_equal(found.image[..., 0], np.rot90(grey, -1))
     assert found.turn == 6
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_arrays_are_turned_as_pillow_turns_images(orientation):
+    image = Image.fromarray(make_bands(3, np.uint8, (5, 7), 255))
+    turned = turn_array(np.asarray(image), orientation)
+    image.getexif()[0x0112] = orientation
+    np.testing.assert_array_equal(turned, np.asarray(turn_upright(image)))
 
 
 @pytest.mark.parametrize(("form", "parts"), [
