@@ -135,7 +135,7 @@ def _opened(path: Path) -> Iterator[list[Any]]:
                 raise ValueError("it holds no image")
             turn = pages[0].tags.get(ORIENTATION)
             if turn is not None and turn.value != 1:
-                raise UserError(f"{path} is to be turned (its orientation is {int(turn.value)}), which is not done with "
+                raise UserError(f"{path} is to be turned (orientation {int(turn.value)}), which is not done with "
                                 "dataset.channels or dataset.window: save it upright.")
             if len({(page.imagelength, page.imagewidth, page.dtype) for page in pages}) != 1:
                 raise UserError(f"{path} has {len(pages)} pages of different sizes or types: save the bands of an "
