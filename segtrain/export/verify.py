@@ -172,7 +172,8 @@ def make_batches(images: Sequence[np.ndarray], size: tuple[int, int] | None) -> 
 def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return image
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
+    channels = np.moveaxis(image, 2, 0)  # one by one: OpenCV takes four at once
+    return np.stack([cv2.resize(channel, (width, height), interpolation=cv2.INTER_AREA) for channel in channels], -1)
 
 
 def as_input(images: np.ndarray, labels: bool, form: ImageForm = RGB) -> np.ndarray:
