@@ -132,7 +132,7 @@ def draw_errors(image: np.ndarray, target: np.ndarray, pred: np.ndarray, labels:
         axis.set_title(name, fontsize=9, loc="left")
     for axis in axes.ravel():
         axis.set_axis_off()
-    figure.suptitle(escape_text(title), fontsize=10)
+    figure.suptitle("\n".join(map(escape_text, title.splitlines())), fontsize=10)
     _draw_legend(figure, entries, None)
     return figure
 
