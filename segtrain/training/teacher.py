@@ -24,6 +24,7 @@ from segtrain.run.trained import Trained, dataset_of, load_trained
 log = logging.getLogger(__name__)
 
 OF_VOID = ("void", "background", "crowd")  # keys of datasets that say which pixels are void
+OF_IMAGES = ("bands", "dtype", "range")  # what the numbers of an image mean
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,11 @@ def check_teacher(trained: Trained, saved: Mapping[str, Any], cfg: Settled[Train
     if trained.in_channels != len(cfg.dataset.mean):
         raise UserError(f"{key} takes images of {trained.in_channels} channels, but those of this training have "
                         f"{len(cfg.dataset.mean)}: give a teacher of as many channels.")
+    for name in OF_IMAGES:
+        if before.get(name) != getattr(cfg.dataset, name):
+            raise UserError(f"{key} was trained with dataset.{name}={show_value(before.get(name))}, this training has "
+                            f"dataset.{name}={show_value(getattr(cfg.dataset, name))}, so that the same images are other "
+                            "numbers: set the key as it was.")
     return [theirs[name] for name in sorted(own, key=own.__getitem__)]
 
 
