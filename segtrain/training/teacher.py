@@ -102,8 +102,8 @@ def check_teacher(trained: Trained, saved: Mapping[str, Any], cfg: Settled[Train
     for name in OF_IMAGES:
         if before.get(name) != getattr(cfg.dataset, name):
             raise UserError(f"{key} was trained with dataset.{name}={show_value(before.get(name))}, this training has "
-                            f"dataset.{name}={show_value(getattr(cfg.dataset, name))}, so that the same images are other "
-                            "numbers: set the key as it was.")
+                            f"dataset.{name}={show_value(getattr(cfg.dataset, name))}, so that the same images are "
+                            "other numbers: set the key as it was.")
     return [theirs[name] for name in sorted(own, key=own.__getitem__)]
 
 
