@@ -403,7 +403,8 @@ def test_every_key_of_a_group_has_an_effect(group, choice):
 def test_every_key_of_a_dataset_on_the_disk_is_set_by_its_own_tests(choice):
     target = resolved(f"dataset={choice}")["dataset"]["_target_"]
     module = "formats" if ".formats." in target else target.split(".")[2]
-    files = (f"test_{module}.py", "test_masks.py", "test_download.py", "test_bad_configuration.py")
+    files = (f"test_{module}.py", "test_masks.py", "test_download.py", "test_bad_configuration.py",
+             "test_image_form.py")
     tests = "".join(map(source, files))
     for key in group_keys("dataset", choice):
         name = key.rpartition(".")[2]
