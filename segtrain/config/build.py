@@ -108,7 +108,7 @@ def _hinting_at_root(cfg: Config[Any]) -> Iterator[None]:
         yield
     except UserError as error:
         root = cfg.dataset.arguments.get("root")
-        if root is None or Path(root).exists() or not (cfg.checkpoint or cfg.resume or cfg.rerun):
+        if root is None or Path(str(root)).exists() or not (cfg.checkpoint or cfg.resume or cfg.rerun):
             raise
         raise UserError(f"{str(error).rstrip('.')}. {root} is what the run was saved with: if the dataset has been "
                         "moved, say where it is now, dataset.root=PATH", error.files) from error

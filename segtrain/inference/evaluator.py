@@ -103,7 +103,7 @@ def score_split(
     examples: list[tuple[int, np.ndarray]] = []
     shown = spread(len(statistics.sizes), num_examples)
     if selection is not None:
-        selection.examples = frozenset(shown)
+        selection.examples, selection.draw = frozenset(shown), data.form.draw
     indices: list[int] = []  # of this process's images, to which the lists belong
     rank, num_processes = process_group.rank(), process_group.world_size()
     batches = load_for_evaluation(data, statistics.sizes, instances=instances, batch_size=batch_size, workers=workers,

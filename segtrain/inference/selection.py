@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from segtrain.data.image_form import RGB
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.metrics.scores import mean, ratio
 from segtrain.visualize import VOID_COLOR, shrink
@@ -66,10 +67,12 @@ class Selection:
     Attributes:
         count: How many of the worst to keep, and of the best.
         examples: The numbers of further images to keep.
+        draw: Makes uint8 (H, W, 3) of an image of the split, (H, W, C).
     """
 
     count: int
     examples: frozenset[int] = frozenset()
+    draw: Callable[[np.ndarray], np.ndarray] = RGB.draw
     _worst: list[ShownImage] = field(default_factory=list)
     _best: list[ShownImage] = field(default_factory=list)
     _examples: list[ShownImage] = field(default_factory=list)
@@ -79,7 +82,7 @@ class Selection:
 
         Args:
             counts: Their `class_counts`, (N, 3, K).
-            images: uint8 (N, H, W, 3).
+            images: (N, H, W, C).
             targets: Train ids (N, H, W).
             preds: Train ids (N, H, W).
         """
@@ -90,7 +93,7 @@ class Selection:
             miou = mean(list(map(ratio, correct, correct + false_positives + missed)))
             if index in self.examples or self._is_wanted(miou):
                 target, pred = (maps[number].cpu().numpy().astype(np.uint8) for maps in (targets, preds))
-                image, small = shrink(images[number].cpu().numpy(), target)
+                image, small = shrink(self.draw(images[number].cpu().numpy()), target)
                 small_pred = cv2.resize(pred, small.shape[::-1], interpolation=cv2.INTER_NEAREST).astype(np.uint8)
                 self.merge([ShownImage(index, miou, image, small, small_pred)])
 
