@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from segtrain.data.image_form import ImageForm, Pixels
+from segtrain.data.image_form import RGB, ImageForm, Pixels
 from segtrain.data.label_files import MARKER, FileForm, make_folder, map_file_values, read_marker, write_label_map
 from segtrain.data.rasters import is_tiff, read_georeference, write_geotiff
 from segtrain.errors import UserError
@@ -73,9 +73,9 @@ class Outputs:
     folder: Path
     labels: Sequence[Label]
     form: FileForm
-    image_form: ImageForm
     overlays: bool
     probabilities: bool
+    image_form: ImageForm = RGB
 
     def path(self, kind: str, item: Item, suffix: str) -> Path:
         """Return the file of a kind of output, and make its folder."""

@@ -59,9 +59,8 @@ def run(cfg: Config[PredictTask], run_dir: Path) -> None:
         "inference": {**settings.as_results(), "overlap": options.overlap}})
     write_config(run_dir, trained.cfg)
 
-    outputs = Outputs(output, trained.labels, with_colors(trained.file_form, trained.labels), trained.form,
-                      options.overlays,
-                      options.probabilities)
+    outputs = Outputs(output, trained.labels, with_colors(trained.file_form, trained.labels), options.overlays,
+                      options.probabilities, trained.form)
     with _hold_output(output, run_dir, options.shard):
         to_do = [item for item in items if not outputs.is_done(item)]
         log.info("predicting %d of %d files in %s%s with %s (epoch %s)", len(to_do), len(found), hide_password(source),
