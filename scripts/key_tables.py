@@ -18,6 +18,8 @@ from segtrain.config.schema import (
     FoldsSection,
     LoggerSection,
     RuntimeSection,
+    SamplingSection,
+    Section,
     TrainSection,
 )
 from segtrain.errors import show_value
@@ -33,9 +35,10 @@ def key_tables() -> str:
     top = {name: field for name, field in Config.model_fields.items() if name in ("seed", "checkpoint", "resume")}
     parts = [_table("Top level", "", top, defaults)]
     for name, section in (("train", TrainSection), ("runtime", RuntimeSection)):
-        parts.append(_table(f"`{name}`", f"{name}.", section.model_fields, defaults))
-    of_datasets = {name: field for name, field in DatasetSection.model_fields.items() if name != "folds"}
-    parts.append(_table("`dataset`: keys of every dataset", "dataset.", of_datasets, {}))
+        parts.append(_table(f"`{name}`", f"{name}.", _without_sections(section), defaults))
+    parts.append(_table("`train.sampling`: which images an epoch is made of", "train.sampling.",
+                        SamplingSection.model_fields, defaults))
+    parts.append(_table("`dataset`: keys of every dataset", "dataset.", _without_sections(DatasetSection), {}))
     parts.append(_table("`dataset.folds`: what `dataset.fold` is one of", "dataset.folds.", FoldsSection.model_fields,
                         defaults))
     for name, field in LoggerSection.model_fields.items():
@@ -48,6 +51,11 @@ def key_tables() -> str:
         if own:
             parts.append(_table(f"`task={name}`", "task.", own, flatten(compose_config([f"task={name}"]).plain())))
     return "\n".join(parts)
+
+
+def _without_sections(section: type[Section]) -> dict[str, FieldInfo]:
+    return {name: field for name, field in section.model_fields.items()
+            if not (isinstance(field.annotation, type) and issubclass(field.annotation, Section))}
 
 
 def _table(title: str, prefix: str, fields: dict[str, FieldInfo], defaults: dict[str, Any]) -> str:

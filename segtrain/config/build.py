@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import albumentations
+import numpy as np
 import torch
 from torch import nn
 
@@ -27,12 +28,14 @@ from segtrain.data.base import Cached, Dataset, take_first
 from segtrain.data.channel_statistics import measure_channels
 from segtrain.data.folds import SPLITS, pick_fold
 from segtrain.data.image_form import ImageForm, find_band_pattern
+from segtrain.data.mixes import Mix
 from segtrain.data.probe import check_dataset
+from segtrain.data.sampling import ClassSampling, make_class_sampling
 from segtrain.data.transforms import Augmentation, Normalize
 from segtrain.distillation import DistillationLoss
 from segtrain.distributed import process_group
 from segtrain.errors import UserError, did_you_mean, list_first, show_value
-from segtrain.labels import IGNORE_INDEX
+from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.models.pretrained import IMAGENET, Normalization
 from segtrain.optim import Schedule, group_parameters
 from segtrain.profiling import free_memory
@@ -169,15 +172,31 @@ def cached(data: Dataset, cache: Any) -> Dataset:
     return Cached(data) if cache else data
 
 
-def augmentation(cfg: Config[Any]) -> Augmentation:
-    """Build the transforms of cfg.augmentation, in their order."""
-    transforms = {}
+def augmentation(cfg: Config[Any], labels: Sequence[Label] = ()) -> Augmentation:
+    """Build the transforms of cfg.augmentation, in their order, then its mixes; `labels` are the dataset's classes."""
+    transforms, mixes = {}, {}
     for name, node in cfg.augmentation.items():
         key = f"augmentation.{name}"
         if not isinstance(node, dict):
             raise UserError(f"{key}={node} must be a transform: a mapping with a _target_ and its arguments.")
-        transforms[name] = _of_kind(call(node, key), albumentations.BasicTransform, key)
-    return Augmentation(transforms)
+        built = call(node, key)
+        if isinstance(built, Mix):
+            built.bind(labels, key)
+            mixes[name] = built
+        else:
+            transforms[name] = _of_kind(built, albumentations.BasicTransform, key)
+    return Augmentation(transforms, mixes)
+
+
+def sampling(cfg: Config[Any], places: Sequence[np.ndarray], labels: Sequence[Label]) -> ClassSampling | None:
+    """Build the sampling of cfg.train; None where each image is read once an epoch.
+
+    Args:
+        places: For each class the samples of the training split that show it.
+        labels: The classes.
+    """
+    section = cfg.train.sampling
+    return None if section.by == "images" else make_class_sampling(places, labels, section.share, section.classes)
 
 
 def normalize(cfg: Settled[Any], device: torch.device) -> Normalize:

@@ -23,6 +23,7 @@ from segtrain.config.check import replace_values
 from segtrain.config.overrides import override_key
 from segtrain.config.schema import Config, TaskT
 from segtrain.data.base import Dataset
+from segtrain.data.mixes import Mix
 from segtrain.errors import UserError, did_you_mean, show_value
 from segtrain.models.blocks import UnknownNameError
 
@@ -205,7 +206,7 @@ TRUSTED = {
     "scheduler": (("segtrain.optim",), None),
     "loss": (("segtrain.losses",), losses.Loss),
     "dataset": (("segtrain.data",), Dataset),
-    "augmentation": (("albumentations",), albumentations.BasicTransform),
+    "augmentation": (("albumentations", "segtrain.data"), (albumentations.BasicTransform, Mix)),
 }
 
 
@@ -231,7 +232,8 @@ def check_trust(config: Mapping[str, Any], overrides: Iterable[str], trusted: It
                 f"({', '.join(packages)}): if it is your own code, pass runtime.trusted=[{path.split('.')[0]}].")
 
 
-def _is_trusted(path: str, key: str, packages: Iterable[str], kind: type | None, own: tuple[str, ...]) -> bool:
+def _is_trusted(path: str, key: str, packages: Iterable[str], kind: type | tuple[type, ...] | None,
+                own: tuple[str, ...]) -> bool:
     """Return whether a `_target_` out of a file leads to something that may be built.
 
     Nothing outside the packages is imported, and what the path leads to must be defined in them:

@@ -92,6 +92,14 @@ class Section(BaseModel):
         return self.model_dump(by_alias=True)
 
 
+class SamplingSection(Section):
+    by: Literal["images", "class_uniform"] = key(
+        "images: each once an epoch; class_uniform: a share of them drawn for a class, with a crop that contains it")
+    share: Annotated[float, Field(gt=0, le=1)] = key("class_uniform: the share of images that are drawn for a class")
+    classes: dict[Text, Positive] | None = key(
+        "class_uniform: {class: weight}, the classes that are drawn, in proportion to the weights; null: all, equally")
+
+
 class TrainSection(Section):
     epochs: Count = key("passes over the training images")
     max_steps: Count | None = key("stop after this many optimizer steps")
@@ -126,6 +134,7 @@ class TrainSection(Section):
     encoder_lr: Positive | None = key("learning rate of the encoder, under the same schedule; null: optim.lr")
     weight_decay_on: Literal["all", "kernels"] = key(
         "which weights optim.weight_decay is for: all, or kernels of convolutions and linear layers only")
+    sampling: SamplingSection
     num_images: Count | None = key("train on the first images only")
     examples: CountOrZero = key("validation images shown in TensorBoard and the report, which also has as many of the "
                                 "worst and of the best")

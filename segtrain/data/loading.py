@@ -11,11 +11,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from segtrain.data.base import Dataset
+from segtrain.data.mixes import Mix, Picture
+from segtrain.data.sampling import ClassSampling
 from segtrain.data.statistics import find_instances
 from segtrain.data.transforms import Augmentation, pad_to
 from segtrain.errors import UserError
+from segtrain.metrics.confusion import count_values
 
-_Item = tuple[np.ndarray, np.ndarray, int, np.ndarray | None]  # image, target, index, instances
+# image, target, index, instances, pixels of each value of the target
+_Item = tuple[np.ndarray, np.ndarray, int, np.ndarray | None, np.ndarray | None]
+OF_MIXES = 2**32 - 2  # sets the random numbers of mixes apart from those of transforms
 
 cv2.setNumThreads(0)  # workers are the parallelism; OpenCV's own threads would fight torch's for the cores
 
@@ -28,14 +33,18 @@ class Batch:
     targets: Tensor  # uint8 (N, H, W), train ids or 255
     indices: list[int]  # the samples' numbers in the dataset
     instances: list[np.ndarray] | None = None  # for evaluation with instances, each sample's map, int32 (H, W)
+    pixels: np.ndarray | None = None  # in training, the pixels of each value of the targets, int64 (256,)
 
     def pin_memory(self) -> "Batch":
         """Move the batch to pinned memory (called by the DataLoader)."""
-        return Batch(self.images.pin_memory(), self.targets.pin_memory(), self.indices, self.instances)
+        return Batch(self.images.pin_memory(), self.targets.pin_memory(), self.indices, self.instances,
+                     self.pixels)
 
 
 class TrainingSampler:
     """Yield the batches of one epoch as lists of (epoch, index), shuffled by (seed, epoch).
+
+    With class sampling they are of (epoch, index, place in the epoch, train id that it is drawn for or -1).
 
     Samples left over after the last whole batch wait for another epoch's order, so that every step sees
     batch_size images and BatchNorm never a lone one. Several processes cut the order into batches for all of them, of
@@ -43,12 +52,13 @@ class TrainingSampler:
     `batch_size` counts the images of one process; ValueError if there would be no batch.
     """
 
-    def __init__(self, num_samples: int, batch_size: int, seed: int, *, rank: int = 0, num_processes: int = 1) -> None:
+    def __init__(self, num_samples: int, batch_size: int, seed: int, *, rank: int = 0, num_processes: int = 1,
+                 sampling: ClassSampling | None = None) -> None:
         if not 1 <= batch_size * num_processes <= num_samples:
             raise ValueError(f"batch_size={batch_size} of {num_processes} must be from 1 to the number of samples, "
                              f"{num_samples}")
         self._num_samples, self._batch_size, self._seed = num_samples, batch_size, seed
-        self._rank, self._num_processes = rank, num_processes
+        self._rank, self._num_processes, self._sampling = rank, num_processes, sampling
         self.epoch = 0
         self.first_image = 0
 
@@ -58,24 +68,50 @@ class TrainingSampler:
     def batches_left(self, first_image: int) -> int:
         return (self._num_samples - first_image) // (self._batch_size * self._num_processes)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng([self._seed, self.epoch]).permutation(self._num_samples)[self.first_image:]
+    def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
+        order = np.random.default_rng([self._seed, self.epoch]).permutation(self._num_samples)
+        train_ids = None
+        if self._sampling is not None:
+            order, train_ids = self._sampling.draw(order, self._seed, self.epoch)
         for number in range(len(self)):
-            start = (number * self._num_processes + self._rank) * self._batch_size
-            yield [(self.epoch, int(index)) for index in order[start:start + self._batch_size]]
+            start = self.first_image + (number * self._num_processes + self._rank) * self._batch_size
+            places = range(start, start + self._batch_size)
+            yield [(self.epoch, int(order[place]), *(() if train_ids is None else (place, int(train_ids[place]))))
+                   for place in places]
 
 
 class _TrainingSamples:
-    """A map from (epoch, index) to an augmented sample, for the DataLoader."""
+    """A map from what `TrainingSampler` yields to an augmented sample, for the DataLoader."""
 
-    def __init__(self, dataset: Dataset, augmentation: Augmentation, seed: int) -> None:
-        self._dataset, self._augmentation, self._seed = dataset, augmentation, seed
+    def __init__(self, dataset: Dataset, augmentation: Augmentation, seed: int, places: Sequence[np.ndarray]) -> None:
+        self._dataset, self._augmentation, self._seed, self._places = dataset, augmentation, seed, places
 
-    def __getitem__(self, key: tuple[int, int]) -> _Item:
-        epoch, index = key
+    def __getitem__(self, item: tuple[int, ...]) -> _Item:
+        epoch, index, *drawn = item
+        # an image may be drawn several times in an epoch, and is cropped anew each time
+        key = (self._seed, epoch, index, *(drawn[:1]))
         sample = self._dataset.read(index)
-        image, target = self._augmentation(sample.image, sample.target, (self._seed, epoch, index))
-        return image, target, index, None
+        wanted = (sample.target == drawn[1]).view(np.uint8) if drawn and drawn[1] >= 0 else None
+        image, target, _ = self._augmentation.transform(sample.image, sample.target, key, wanted)
+        for number, (name, mix) in enumerate(self._augmentation.mixes.items()):
+            rng = np.random.default_rng([*key, OF_MIXES, number])
+            if rng.random() >= mix.p:
+                continue
+            others = [self._draw_other(mix, rng, (*key, OF_MIXES, number, other)) for other in range(mix.num_others)]
+            shape = next((other[1].shape for other in others if other[1].shape != target.shape), None)
+            if shape is not None:
+                raise UserError(f"augmentation.{name} mixes images of one size, but one is {shape[1]}x{shape[0]} and "
+                                f"another {target.shape[1]}x{target.shape[0]}: crop them, as augmentation=crop_flip "
+                                "does.")
+            image, target = mix.combine(image, target, others, rng)
+        return image, target, index, None, count_values(np.ascontiguousarray(target))
+
+    def _draw_other(self, mix: Mix, rng: np.random.Generator, key: Sequence[int]) -> Picture:
+        """Draw another image, of those that show a class that the mix wants."""
+        wanted = [train_id for train_id in mix.train_ids if len(self._places[train_id])]
+        index = int(rng.choice(self._places[rng.choice(wanted)]) if wanted else rng.integers(len(self._dataset.names)))
+        sample = self._dataset.read(index)
+        return self._augmentation.transform(sample.image, sample.target, key, mix.select(sample, rng))
 
 
 class _EvaluationSamples:
@@ -87,24 +123,27 @@ class _EvaluationSamples:
     def __getitem__(self, index: int) -> _Item:
         sample = self._dataset.read(index)
         if self._instances is None:
-            return sample.image, sample.target, index, None
+            return sample.image, sample.target, index, None, None
         found = find_instances(sample.target, sample.instances, self._dataset.labels, self._instances,
                                self._dataset.locate(index))
-        return sample.image, sample.target, index, found
+        return sample.image, sample.target, index, found, None
 
 
 class TrainingLoader:
     """Load the batches of any epoch, from any batch on; the same stream for any number of workers.
 
     Every sample is augmented with the key (seed, epoch, index). `workers` are loader processes; 0 loads in this one.
-    For the rest see `TrainingSampler`.
+    `places` are for each class the samples that show it, which mixes with classes need. For the rest see
+    `TrainingSampler`.
     """
 
     def __init__(self, dataset: Dataset, augmentation: Augmentation, *, batch_size: int, seed: int, workers: int,
-                 pin_memory: bool, rank: int = 0, num_processes: int = 1) -> None:
-        self._sampler = TrainingSampler(len(dataset.names), batch_size, seed, rank=rank, num_processes=num_processes)
-        self._loader = _make_loader(_TrainingSamples(dataset, augmentation, seed), self._sampler, workers, pin_memory,
-                                    persistent=True)
+                 pin_memory: bool, rank: int = 0, num_processes: int = 1, sampling: ClassSampling | None = None,
+                 places: Sequence[np.ndarray] = ()) -> None:
+        self._sampler = TrainingSampler(len(dataset.names), batch_size, seed, rank=rank, num_processes=num_processes,
+                                        sampling=sampling)
+        self._loader = _make_loader(_TrainingSamples(dataset, augmentation, seed, places), self._sampler, workers,
+                                    pin_memory, persistent=True)
         self.batches_per_epoch = len(self._sampler)
 
     def batches_left(self, first_image: int) -> int:
@@ -186,11 +225,12 @@ def _start_worker(_: int) -> None:
 
 
 def _collate(samples: list[_Item]) -> Batch:
-    images, targets, indices, instances = zip(*samples, strict=True)
+    images, targets, indices, instances, pixels = zip(*samples, strict=True)
     height = max(target.shape[0] for target in targets)
     width = max(target.shape[1] for target in targets)
     padded = [pad_to(image, target, height, width) for image, target in zip(images, targets, strict=True)]
     return Batch(torch.from_numpy(np.stack([image for image, _ in padded])),
                  torch.from_numpy(np.stack([target for _, target in padded])),
                  list(indices),
-                 None if instances[0] is None else list(instances))
+                 None if instances[0] is None else list(instances),
+                 None if pixels[0] is None else np.sum(pixels, axis=0))

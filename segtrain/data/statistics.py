@@ -27,6 +27,7 @@ class DatasetStatistics:
     # where instances are not counted. A dataset with instance maps may fix them.
     class_sizes: dict[str, float | None] | None
     digests: list[int]  # of the decoded content of each sample, by which a changed one is noticed
+    shown: np.ndarray  # whether each sample shows each class, bool (N, K)
     remarks: list[str] = field(default_factory=list)  # what the dataset has to tell the user
     seen: list[Seen] = field(default_factory=list)  # what is to be checked; in the first process only
 
@@ -81,7 +82,9 @@ def _read_all(dataset: Dataset, instances: str | None, may_be_void: bool) -> Dat
         class_sizes = dataset.class_sizes or class_sizes
     return DatasetStatistics(
         [content.size for content in split.contents], split.class_pixels, split.image_pixels, class_sizes,
-        [content.checksum for content in split.contents], dataset.remarks(), split.seen)
+        [content.checksum for content in split.contents],
+        np.array([[label.train_id in content.pixels for label in dataset.labels] for content in split.contents], bool),
+        dataset.remarks(), split.seen)
 
 
 @check(READ, "images below 32x32 pixels")

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from segtrain.data.checks import READ, START, check
+from segtrain.data.crops import WANTED
+from segtrain.data.mixes import Mix
 from segtrain.errors import UserError, list_first
 from segtrain.labels import IGNORE_INDEX
 
@@ -21,27 +23,35 @@ PROBE_LABELS = (100, 200)  # neither is one that a transform would fill with, an
 class Augmentation:
     """Apply albumentations transforms, by their names in the config, with randomness from the sample's own key."""
 
-    def __init__(self, transforms: Mapping[str, A.BasicTransform]) -> None:
-        self._transforms = transforms
-        self._compose = A.Compose(list(transforms.values())) if transforms else None
+    def __init__(self, transforms: Mapping[str, A.BasicTransform], mixes: Mapping[str, Mix] | None = None) -> None:
+        self._transforms, self.mixes = transforms, dict(mixes or {})
+        self._compose = (A.Compose(list(transforms.values()), additional_targets={WANTED: "mask"}) if transforms
+                         else None)
 
-    @check(READ, "transforms that fail on the size of an image")
     def __call__(self, image: np.ndarray, target: np.ndarray, key: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Transform an image, (H, W, C), and its target, uint8 (H, W), alike; both get the same new size.
 
         The image is uint8 or float32 in 0..255; the transforms get the latter in 0..1, as they are made for.
 
         The key has non-negative numbers, e.g. (seed, epoch, index): equal keys give equal results, in any process.
+        The mixes, which need other images too, are left to the loader.
         """
+        return self.transform(image, target, key)[:2]
+
+    @check(READ, "transforms that fail on the size of an image")
+    def transform(self, image: np.ndarray, target: np.ndarray, key: Sequence[int],
+                  wanted: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Do so, and transform a map of wanted pixels, uint8 (H, W), of which a crop should contain one that is 1."""
         if self._compose is None:
-            return image, target
+            return image, target, wanted
+        given = {} if wanted is None else {WANTED: wanted}
         # Left to itself, Compose repeats one random stream in every worker and epoch. Its set_random_seed would give
         # each transform the same stream: whether an image is flipped would then depend on where it was cropped.
         seed = np.random.SeedSequence(list(key))
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed.generate_state(1)[0].item()))
         is_float = image.dtype != np.uint8
         try:
-            result = self._compose(image=image / np.float32(255) if is_float else image, mask=target)
+            result = self._compose(image=image / np.float32(255) if is_float else image, mask=target, **given)
         except MemoryError:
             raise
         except Exception as error:  # albumentations passes on what OpenCV says about sizes
@@ -50,7 +60,8 @@ class Augmentation:
             raise UserError(f"augmentation fails on an image of {width}x{height} ({reason}): correct its values, such "
                             "as augmentation.crop.pad_if_needed=true for small images.") from error
         image = result["image"]
-        return image * np.float32(255) if is_float and image.dtype == np.float32 else image, result["mask"]
+        image = image * np.float32(255) if is_float and image.dtype == np.float32 else image
+        return image, result["mask"], result.get(WANTED)
 
     @check(START,
            "each augmentation transform on a made-up sample: type, sizes, and that no label appears that was not "

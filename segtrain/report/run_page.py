@@ -231,7 +231,7 @@ def _classes(run: Run, names: Sequence[str]) -> list[dict[str, Any]]:
              "acc": of("acc_per_class", name), "precision": of("precision_per_class", name),
              "dice": of("dice_per_class", name), "boundary": of("boundary_iou_per_class", name),
              "iiou": of("iiou_per_class", name), "share": share(targets, place),
-             "train_share": share(trained, place)}
+             "train_share": share(trained, place), "drawn": of("drawn_shares", name)}
             for place, name in enumerate(names)]
 
 

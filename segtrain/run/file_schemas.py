@@ -85,6 +85,7 @@ class Results(Part):
     seconds: Seconds | None = None
     images_per_second: Number | None = None
     skipped_steps: Count = 0
+    drawn_shares: Scores = Field({})
     params: Count | None = None
     macs: Number | None = None
     flops: Number | None = None

@@ -298,6 +298,9 @@ def _finish(state: TrainingState, tracker: Tracker) -> float | None:
     cfg, progress, run_dir = state.cfg, state.progress, state.run_dir
     assert progress.best is not None, "the last epoch is always validated"
     results = {**progress.best, "seconds": progress.seconds}
+    if sum(progress.drawn):
+        results["drawn_shares"] = {label.name: count / sum(progress.drawn) for label, count
+                                   in zip(state.train_data.labels, progress.drawn, strict=True)}
     if progress.skipped:
         results["skipped_steps"] = progress.skipped
     scores = {name: results[name] for name in ("loss", "miou", "iiou", "macc", "pacc")}

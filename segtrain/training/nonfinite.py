@@ -7,8 +7,10 @@ import copy
 import logging
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from segtrain.distributed import process_group
@@ -133,7 +135,17 @@ class NonFiniteGuard:
                 progress.loss_sums = _add(progress.loss_sums, parts[:terms])
                 progress.normalizers = _add(progress.normalizers, parts[terms:])
             progress.images += step.num_images
+        self._count_drawn(steps)
         return None
+
+    def _count_drawn(self, steps: Sequence[Step]) -> None:
+        """Add the pixels of each class that were trained on, those of all processes."""
+        counts = [step.pixels for step in steps if step.pixels is not None]
+        if counts:
+            num_classes = len(self._state.train_data.labels)
+            every = process_group.all_gather(np.sum(counts, axis=0)[:num_classes].tolist())
+            drawn = self._state.progress.drawn or [0] * num_classes
+            self._state.progress.drawn = [sum(column) for column in zip(drawn, *every, strict=True)]
 
     def _count_skipped(self, step: Step, number: int) -> None:
         """Report a skipped step.

@@ -22,6 +22,7 @@ FIXED: dict[str, str | None] = {
     "seed": "the order of the images follows from it",
     "checkpoint": "weights to start from are read at the start",
     "train.new_head": "weights to start from are read at the start",
+    "train.sampling": "the images of an epoch follow from it",
     "train.num_images": "the run would go on with other images",
     "model": "the checkpoint holds the weights of the network as it is",
     "dataset": "the run would go on with other images or classes",

@@ -21,6 +21,7 @@ from segtrain.data.class_identity import match_splits
 from segtrain.data.doctor.findings import ERROR, find_all
 from segtrain.data.doctor.report import format_findings
 from segtrain.data.loading import TrainingLoader
+from segtrain.data.sampling import list_places
 from segtrain.data.statistics import DatasetStatistics, compute_statistics
 from segtrain.data.survey import Split
 from segtrain.data.transforms import Normalize
@@ -57,6 +58,7 @@ class Progress:
     since_best: Count = 0  # validations since then
     skipped: Count = 0  # steps whose loss or gradient was not finite
     skipped_in_a_row: Count = 0
+    drawn: list[Count] = field(default_factory=list)  # pixels of each class that were trained on
     # of the running epoch
     epoch_steps: Count = 0
     images: Count = 0  # the epoch goes on after them
@@ -198,7 +200,7 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
     model = build.lay_out(model.to(device), cfg)
     optimizer = build.optimizer(cfg, model, device)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, build.schedule(cfg, total_steps - shift, steps_per_epoch))
-    normalize, augmentation = build.normalize(cfg, device), build.augmentation(cfg)
+    normalize, augmentation = build.normalize(cfg, device), build.augmentation(cfg, train_data.labels)
     augmentation.check(train_data.read(0).image)
 
     # only now, when every key has been checked, comes what may take minutes
@@ -224,6 +226,7 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
         teacher.network.eval()
     if not str(cfg.model["_target_"]).startswith(("segtrain.", "torchvision.")):
         check_independence(model, cfg.model["_target_"], crop, in_channels=len(cfg.dataset.mean))
+    places = list_places(train_statistics.shown)
     loss_fn = build.loss(cfg, train_statistics.class_pixels, train_statistics.image_pixels).to(device)
     state = TrainingState(
         cfg, run_dir, device, train_data, val_data, train_statistics, val_statistics, steps_per_epoch, total_steps,
@@ -234,7 +237,8 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
         scaler=torch.amp.GradScaler(device.type, enabled=cfg.runtime.precision == "fp16"),
         loader=TrainingLoader(train_data, augmentation, batch_size=cfg.train.batch_size, seed=cfg.seed,
                               workers=cfg.runtime.workers, pin_memory=device.type == "cuda",
-                              rank=process_group.rank(), num_processes=process_group.world_size()),
+                              rank=process_group.rank(), num_processes=process_group.world_size(),
+                              sampling=build.sampling(cfg, places, train_data.labels), places=places),
         teacher=teacher, costs=measure_cost(model, val_statistics.sizes[0], len(cfg.dataset.mean)),
         progress=progress, open_switches=open_switches, crop=crop,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +33,7 @@ class Step:
     indices: list[int]  # of this process's images in the dataset
     gradient_norm: Tensor | None  # float32 scalar, of the whole gradient before it is clipped; None unless asked for
     is_finite: Tensor  # bool scalar, whether loss and gradient are finite
+    pixels: np.ndarray | None = None  # of each value of this process's targets, int64 (256,)
     skipped: bool = False  # whether weights were left as they are because they are not
 
 
@@ -106,7 +108,7 @@ def train_step(
     is_scaled = scaler.scale(torch.ones((), device=device)) > 1
     step = Step(loss, loss_sums, normalizers, lr, sum(len(batch.indices) for batch in batches) * num_processes,
                 [index for batch in batches for index in batch.indices],
-                gradient_norm, is_finite=loss.isfinite() & (norm.isfinite() | is_scaled))
+                gradient_norm, is_finite=loss.isfinite() & (norm.isfinite() | is_scaled), pixels=_count_pixels(batches))
     if allows_update(step):
         scaler.step(optimizer)
         if ema is not None and ema_decay is not None:
@@ -131,6 +133,11 @@ def accumulated(batches: Iterable[Batch], accumulate: int) -> Iterator[tuple[lis
         if not group:
             return
         yield group, perf_counter() - started
+
+
+def _count_pixels(batches: Sequence[Batch]) -> np.ndarray | None:
+    counts = [batch.pixels for batch in batches if batch.pixels is not None]
+    return np.sum(counts, axis=0) if counts else None
 
 
 @torch.no_grad()

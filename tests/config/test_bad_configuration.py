@@ -24,7 +24,8 @@ from segtrain.config import build
 from segtrain.config.check import check_config
 from segtrain.config.instantiate import check_trust
 from segtrain.config.overrides import OPEN_GROUPS
-from segtrain.config.schema import TASKS, Config, DatasetSection, FoldsSection, Section, TrainSection
+from segtrain.config.schema import TASKS, Config, DatasetSection, FoldsSection, SamplingSection, Section, TrainSection
+from segtrain.data.camvid import CAMVID
 from segtrain.data.folder import Folder
 from segtrain.errors import UserError
 from segtrain.training import state
@@ -217,7 +218,8 @@ def set_in_group(base, group, key, value):
     tree = set_value(base, key, value)
     given = {**tree["dataset"], "folds": FoldsSection.model_construct(**tree["dataset"]["folds"])}
     dataset = DatasetSection.model_construct(target=given.pop("_target_"), **given)
-    train = TrainSection.model_construct(**tree["train"])
+    train = TrainSection.model_construct(
+        **{**tree["train"], "sampling": SamplingSection.model_construct(**tree["train"]["sampling"])})
     return Config.model_construct(**{**tree, "dataset": dataset, "train": train})
 
 
@@ -234,7 +236,7 @@ def build_group(group, cfg):
         return build.loss(cfg, PIXELS, PIXELS)
     if group == "dataset":
         return build.dataset(cfg, "train").read(0)
-    return build.augmentation(cfg)(*picture(), (0, 0, 0))
+    return build.augmentation(cfg, CAMVID)(*picture(), (0, 0, 0))
 
 
 @functools.cache
@@ -350,6 +352,7 @@ OTHER = {
     "loss.threshold": 0.9, "model.auxiliary_weight": 0.5, "model.weights": "nothing.pt", "model.width": 32,
     "model.bottleneck_blocks": 2, "augmentation.scale.scale_limit": [-0.1, 0.1],
     "augmentation.scale.mask_interpolation": 1, "augmentation.crop.height": 96, "augmentation.crop.width": 100,
+    "augmentation.crop.max_share": 0.05,
     "augmentation.crop.pad_if_needed": False, "augmentation.crop.fill_mask": 3, "augmentation.blur.p": 1.0,
     "augmentation.light.p": 0.1,
     "augmentation.blur.sigma_limit": [3.0, 4.0], "dataset.height": 64, "dataset.width": 96, "dataset.num_train": 3,
@@ -390,8 +393,8 @@ def test_every_key_of_a_group_has_an_effect(group, choice):
     base = resolved(f"{group}={choice}")
     for key, old in group_keys(group, choice).items():
         name = key.rpartition(".")[2]
-        if name in ("_target_", "num_classes"):
-            continue  # what is built at all, and what the dataset gives
+        if name in ("_target_", "num_classes") or key.startswith("augmentation.mix."):
+            continue  # what is built at all, what the dataset gives, what needs other images (test_sampling.py)
         new = changed(key, old)
         new = new[old] if isinstance(new, dict) else new
         assert new != old
@@ -486,6 +489,8 @@ SHOWN_ELSEWHERE = {**{f"train.{key}": "test_distillation.py" for key in (
                                    "test_folds.py"),
                    **dict.fromkeys(("dataset.channels", "dataset.bands", "dataset.dtype", "dataset.range",
                                     "dataset.nodata", "dataset.rgb"), "test_channels.py"),
+                   **dict.fromkeys(("train.sampling.by", "train.sampling.share", "train.sampling.classes"),
+                                   "test_sampling.py"),
                    "train.accept_changed_data": "test_resume.py", "rerun": "test_cli.py"}
 
 

@@ -145,7 +145,7 @@ def build_all(cfg):
     ("dataset.num_classes=5", "dataset.num_classes=5, but the dataset has 11 classes"),
     ("dataset._target_=builtins.dict", "dataset._target_=builtins.dict is not a dataset"),
     ("train.num_images=1000", "train.num_images=1000, but the training split has 160 images"),
-    ("+augmentation.crop.hight=3", "augmentation.crop.hight is not an argument of albumentations.RandomCrop. Did you"),
+    ("+augmentation.crop.hight=3", "augmentation.crop.hight is not an argument of segtrain.data.crops.RandomCrop. Did"),
     ("augmentation.flip.p=2", "augmentation.flip.p=2: "),
     ("augmentation.flip.p=often", "augmentation.flip.p=often"),
     ("+augmentation.flp.p=1", "augmentation.flp._target_ has no value"),
