@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import inspect
+import json
 import logging
 import math
 import os
@@ -24,7 +25,7 @@ from segtrain.config.check import replace_values, settle_values
 from segtrain.config.instantiate import call, guarded, locate, target_parameters
 from segtrain.config.overrides import walk
 from segtrain.config.schema import Config, DatasetSection, Settled, TaskT
-from segtrain.data.base import Cached, Dataset, take_first
+from segtrain.data.base import Cached, Dataset, View, take_first
 from segtrain.data.channel_statistics import measure_channels
 from segtrain.data.folds import SPLITS, pick_fold
 from segtrain.data.image_form import ImageForm, find_band_pattern
@@ -96,6 +97,10 @@ def _split(cfg: Config[Any], split: str, *, targets_only: bool, skip_without_mas
     built.form = image_form(cfg)
     if not targets_only:
         check_dataset(built, cfg.dataset.target)
+    origin = built
+    while isinstance(origin, View):
+        origin = origin.dataset
+    origin.settings = json.dumps([node, given, f"{type(origin).__module__}.{type(origin).__name__}"], sort_keys=True)
     num_classes = cfg.dataset.num_classes
     if num_classes not in (None, len(built.labels)) and cfg.task.name != "evaluate":  # which compares their names
         raise UserError(f"dataset.num_classes={num_classes}, but the dataset has {len(built.labels)} classes "

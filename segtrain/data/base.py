@@ -52,6 +52,8 @@ class Dataset(ABC):
             begin with the sample's name. Empty: predictions hold train ids.
         prediction_ending: What the file names of saved predictions have after the sample's name.
         prediction_palette: A palette for saved predictions, (red, green, blue) for each value.
+        settings: What its samples follow from beside their files, so that what is known of them may be kept; None: not
+            known.
         is_sequence: Whether neighbours in the order of the names are frames of one video, which folds keep together.
         form: What its images are read as, where it reads image files; whoever builds it sets this before any is read.
     """
@@ -62,6 +64,7 @@ class Dataset(ABC):
     file_labels: tuple[Label, ...] = ()
     prediction_ending: str = ""
     prediction_palette: Sequence[Sequence[int]] | None = None
+    settings: str | None = None
     is_sequence: bool = False
     form: ImageForm = RGB
 
@@ -81,6 +84,10 @@ class Dataset(ABC):
     def list_files(self, index: int) -> list[Path]:
         """Return all files of a sample."""
         return [path for path in self.paths(index) if path is not None]
+
+    def list_sources(self, index: int) -> list[Path] | None:
+        """Return all files that a sample's content follows from, whether they are there or not; None: not known."""
+        return None
 
     def orientation(self, index: int) -> int:
         """Return how the image of a sample was turned to stand upright, 1..8 as in EXIF, once it has been read."""
@@ -176,6 +183,10 @@ class View(Dataset):
     def list_files(self, index: int) -> list[Path]:
         dataset, place = self.source(index)
         return dataset.list_files(place)
+
+    def list_sources(self, index: int) -> list[Path] | None:
+        dataset, place = self.source(index)
+        return dataset.list_sources(place)
 
     def orientation(self, index: int) -> int:
         dataset, place = self.source(index)

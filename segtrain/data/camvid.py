@@ -207,6 +207,9 @@ class CamVid(FileDataset):
             return to_train_ids(read_mask(path, self.labels), self.labels, void, path), None
         return self._train_ids[self._read_rows(index)], None
 
+    def list_sources(self, index: int) -> list[Path]:
+        return [*self.paths(index)]
+
     def _read_rows(self, index: int) -> np.ndarray:
         """Read a label of the original release as rows of its class table, uint8 (H, W); 255 for none of them."""
         path = self.masks[index]

@@ -165,6 +165,11 @@ class Cityscapes(Dataset):
         source = self._sources[index]
         return self._images[index], source if source is not None and source.suffix == ".png" else None
 
+    def list_sources(self, index: int) -> list[Path]:
+        stem = self._stems[index]
+        return [self._images[index], *(Path(f"{stem}{end}") for end in ("labelIds.png", "instanceIds.png",
+                                                                      "polygons.json"))]
+
     def remarks(self) -> list[str]:
         """Return what the user should know: that images have no label."""
         void = [f"{self._num_missing} of {len(self.names)} images have no label: all their pixels are void."]

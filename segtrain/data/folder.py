@@ -60,7 +60,8 @@ class Folder(FileDataset):
         images = images.replace(BAND, band_files[0]) if band_files else images
         paths = {"images": images, "masks": masks, "instance_maps": instance_maps}
         _check_splitting(paths, split, names, val_fraction, test_fraction, group)
-        table = read_class_file(base / classes)
+        self._class_file = base / classes
+        table = read_class_file(self._class_file)
         one_a_class = masks is not None and CLASS in masks
         self._rule = make_mask_rule(table, void, binary=binary, threshold=threshold, nearest_colors=nearest_colors,
                                     palette=palette, one_a_class=one_a_class)
@@ -95,6 +96,10 @@ class Folder(FileDataset):
 
     def list_files(self, index: int) -> list[Path]:
         return [*self.form.list_files(self.images[index]), *self._masks[index]]
+
+    def list_sources(self, index: int) -> list[Path]:
+        objects = self._instance_maps[index]
+        return [self._class_file, *self.list_files(index), *([] if objects is None else [objects])]
 
     def remarks(self) -> list[str]:
         """Return what was left out or settled, and warn of a split that may leak."""

@@ -1,19 +1,21 @@
 """Read a whole split once before it is used: find every fault now, and compute the statistics of the dataset."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from tqdm import tqdm
 
 from segtrain.data.base import Cached, Dataset, Sample
 from segtrain.data.checks import READ, SETTINGS, check
 from segtrain.data.image_form import check_image
 from segtrain.data.survey import Content, Seen, Split, describe, measure
+from segtrain.data.survey_cache import Entry, SurveyCache, make_entry
 from segtrain.data.threads import map_in_order
 from segtrain.distributed import process_group
 from segtrain.errors import UserError
 from segtrain.labels import IGNORE_INDEX, Label
-from segtrain.metrics.instances import count_instances, label_components, mean_instance_sizes
+from segtrain.metrics.instances import count_instances, label_components
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class DatasetStatistics:
 def compute_statistics(dataset: Dataset, instances: str | None, *, may_be_void: bool = False) -> DatasetStatistics:
     """Read every sample of a split, on all cores, and check it.
 
-    The first of several processes does so and sends the others what it found; they fill their caches then.
+    What has not changed since it was read is not read again, but taken from a cache on the disk. The first of several
+    processes does so and sends the others what it found.
 
     Args:
         dataset: The split.
@@ -48,43 +51,69 @@ def compute_statistics(dataset: Dataset, instances: str | None, *, may_be_void: 
     found = _read_all(dataset, instances, may_be_void) if process_group.is_main() else None
     shared = process_group.broadcast(replace(found, seen=[]) if found else None)
     assert shared is not None, "the first process gives it"
-    if isinstance(dataset, Cached) and not process_group.is_main():
+    return found or shared
+
+
+def fill_memory(dataset: Dataset) -> None:
+    """Read what a dataset keeps in memory and has not read, for workers that are forked later to share it."""
+    if isinstance(dataset, Cached):
         for _ in map_in_order(dataset.read, len(dataset.names)):
             pass
-    return found or shared
 
 
 @check(READ, "splits in which every pixel is void")
 def _read_all(dataset: Dataset, instances: str | None, may_be_void: bool) -> DatasetStatistics:
     check_instances(dataset.labels, instances)
     class_ids = list_instance_classes(dataset.labels)
-    objects: list[np.ndarray] = []
+    kept = SurveyCache(dataset, instances)
+    entries, remarks = kept.find(), kept.remarks
+    if len(entries) < len(dataset.names) and remarks != dataset.remarks():
+        entries = {}  # remarks come of reading, and are of all samples
+    missing = [index for index in range(len(dataset.names)) if index not in entries]
 
-    def read(index: int) -> tuple[Sample, Content]:
+    def read(place: int) -> tuple[Sample, Content]:
+        index = missing[place]
         sample = dataset.read(index)
         check_image(sample.image, dataset.form, dataset.locate(index))
         return sample, measure(sample, dataset.form)
 
-    split = Split("", dataset.labels)
-    for index, (sample, content) in enumerate(map_in_order(read, len(dataset.names))):
+    fresh: dict[int, Entry] = {}
+    images = tqdm(map_in_order(read, len(missing)), desc="reading", total=len(missing), unit="image", leave=False,
+                  disable=None)
+    for index, (sample, content) in zip(missing, images, strict=True):
         check_content(content, dataset.labels, dataset.locate(index))
-        split.seen.append(describe(dataset, index, content))
+        objects: list[tuple[int, int, int]] = []
         if instances is not None:
             found = find_instances(sample.target, sample.instances, dataset.labels, instances, dataset.locate(index))
-            objects.append(count_instances(sample.target, sample.target, found, class_ids))
+            counts = count_instances(sample.target, sample.target, found, class_ids)
+            objects = [(class_id, int(own.sum()), len(own)) for class_id in class_ids
+                       if len(own := counts[counts[:, 0] == class_id, 1])]
+        fresh[index] = make_entry(kept.list_files(index), dataset.orientation(index), content, objects)
+    if missing or remarks is None:
+        remarks = dataset.remarks()
+    kept.save(fresh, remarks)
+    entries |= fresh
+    split = Split("", dataset.labels)
+    for index in range(len(dataset.names)):
+        split.seen.append(describe(dataset, index, entries[index].content, entries[index].orientation))
     if not may_be_void and not any(split.class_pixels):
         raise UserError(describe_all_void(len(dataset.names), dataset.locate(0)))
     class_sizes = None
     if instances is not None:
-        means = mean_instance_sizes(np.concatenate(objects))
-        class_sizes = {dataset.labels[train_id].name: means.get(train_id) for train_id in class_ids}
+        class_sizes = {dataset.labels[train_id].name: _mean_size(entries.values(), train_id) for train_id in class_ids}
     if instances == "maps":
         class_sizes = dataset.class_sizes or class_sizes
     return DatasetStatistics(
         [content.size for content in split.contents], split.class_pixels, split.image_pixels, class_sizes,
         [content.checksum for content in split.contents],
         np.array([[label.train_id in content.pixels for label in dataset.labels] for content in split.contents], bool),
-        dataset.remarks(), split.seen)
+        remarks, split.seen)
+
+
+def _mean_size(entries: Iterable[Entry], train_id: int) -> float | None:
+    """Return the mean pixels of an object of a class; None where there is none."""
+    found = [(pixels, number) for entry in entries for own, pixels, number in entry.objects if own == train_id]
+    return sum(pixels for pixels, _ in found) / sum(number for _, number in found) if found else None
 
 
 @check(READ, "images below 32x32 pixels")

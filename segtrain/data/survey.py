@@ -101,7 +101,7 @@ def measure(sample: Sample, form: ImageForm = RGB) -> Content:
         checksum, (hash((sample.image.shape, image)), near_hash), hash((sample.target.shape, target)), near_hash)
 
 
-def describe(dataset: Dataset, index: int, content: Content) -> Seen:
+def describe(dataset: Dataset, index: int, content: Content, orientation: int) -> Seen:
     """Return what is known of a sample that has been read."""
     image, file = dataset.paths(index)[0], dataset.locate(index)
-    return Seen(file, str(image or file), dataset.orientation(index), content)
+    return Seen(file, str(image or file), orientation, content)

@@ -72,7 +72,8 @@ class Voc(FileDataset):
         if download:
             fetch(root, VOC_2012)
         base = _find_base(Path(root).expanduser(), masks, masks if targets_only else "JPEGImages")
-        table = Classes(VOC, True) if classes is None else read_class_file(Path(root).expanduser() / classes)
+        self._tables = [] if classes is None else [Path(root).expanduser() / classes]
+        table = Classes(VOC, True) if classes is None else read_class_file(self._tables[0])
         usual: Void = void
         if void is None and not binary and threshold is None:
             usual = [IGNORE_INDEX, to_hex(BORDER_COLOR)]
@@ -106,6 +107,10 @@ class Voc(FileDataset):
             width, height = read_size(self.images[index])
             return np.full((height, width), self._background, np.uint8), None
         return read_objects(read_target(mask, self._rule), mask, self._objects[index], IGNORE_INDEX, BORDER_COLOR)
+
+    def list_sources(self, index: int) -> list[Path]:
+        objects = self._objects[index]
+        return [*self.paths(index), *self._tables, *([] if objects is None else [objects])]
 
     def remarks(self) -> list[str]:
         return [*super().remarks(), *self._rule.remarks(), *self._warnings]

@@ -22,7 +22,7 @@ from segtrain.data.doctor.findings import ERROR, find_all
 from segtrain.data.doctor.report import format_findings
 from segtrain.data.loading import TrainingLoader
 from segtrain.data.sampling import list_places
-from segtrain.data.statistics import DatasetStatistics, compute_statistics
+from segtrain.data.statistics import DatasetStatistics, compute_statistics, fill_memory
 from segtrain.data.survey import Split
 from segtrain.data.transforms import Normalize
 from segtrain.distributed import process_group
@@ -208,6 +208,9 @@ def build_state(cfg: Config[TrainTask], run_dir: Path, saved: dict[str, Any] | N
              len(val_data.names))
     train_statistics = compute_statistics(train_data, cfg.dataset.instances)
     val_statistics = compute_statistics(val_data, cfg.dataset.instances)
+    if cfg.runtime.workers:
+        for data in (train_data, val_data):
+            fill_memory(data)
     if saved is not None:
         for split, data, found in (("train", train_data, train_statistics), ("val", val_data, val_statistics)):
             check_samples(saved, split, data, found.digests, accept=cfg.train.accept_changed_data)

@@ -139,6 +139,7 @@ class Annotated(Dataset):
         found.has_splits = found.has_splits and not of_all
         self._remarks = list(found.remarks)
         class_file = None if classes is None else self.base / classes
+        self.tables = [] if class_file is None else [class_file]  # files that say what labels mean
         self._fill, self.labels = _make_labels(found, class_file, void or (), background)
         self._train_ids = {label.name: label.train_id for label in self.labels}
         self._train_ids |= dict.fromkeys((*(void or ()), *found.void), IGNORE_INDEX)
@@ -274,6 +275,9 @@ class Annotated(Dataset):
 
     def paths(self, index: int) -> tuple[Path | None, Path | None]:
         return self.images[index], None
+
+    def list_sources(self, index: int) -> list[Path]:
+        return [self.images[index], self.records[index].source, *self.tables]
 
     def remarks(self) -> list[str]:
         """Return what the user should know of the files, and of the regions that were read."""

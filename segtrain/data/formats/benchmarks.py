@@ -35,6 +35,7 @@ class Benchmark(FileDataset):
     """
 
     layout = ""  # what a message says of the folders
+    is_fixed = False  # whether names and numbers of the classes are the same in every copy
 
     def __init__(self, split: str, root: str | None = None, val_fraction: float | None = None, split_seed: int = 0,
                  targets_only: bool = False, with_instances: bool = True) -> None:
@@ -56,6 +57,10 @@ class Benchmark(FileDataset):
         self.names = sorted(images)
         self.images, self.masks = [images[name] for name in self.names], partners
         self._objects = self.find_objects(split) if with_instances else {}
+
+    def list_sources(self, index: int) -> list[Path] | None:
+        objects = self._objects.get(self.names[index])
+        return [*self.paths(index), *([] if objects is None else [objects])] if self.is_fixed else None
 
     @abstractmethod
     def make_rule(self) -> MaskRule:
@@ -119,6 +124,7 @@ def _make_rule(rows: Sequence[tuple[str, int, Color | None, bool]], void: Sequen
 class Ade20k(Benchmark):
     """ADE20K's scene parsing: images/ and annotations/ with training/ and validation/, classes 1..150, 0 is void."""
 
+    is_fixed = True
     layout = "images/, annotations/ and objectInfo150.txt of ADEChallengeData2016"
 
     def make_rule(self) -> MaskRule:
@@ -142,6 +148,7 @@ class CocoStuff(Benchmark):
     Source: Caesar et al., "COCO-Stuff: thing and stuff classes in context" (CVPR 2018).
     """
 
+    is_fixed = True
     layout = "images/train2017 and annotations/train2017 (or stuffthingmaps/) of COCO-Stuff"
 
     def make_rule(self) -> MaskRule:
@@ -159,6 +166,7 @@ class CocoStuff(Benchmark):
 class Bdd100k(Benchmark):
     """BDD100K's 10k images: labels/sem_seg/masks/<split> hold the train ids of Cityscapes, 255 is void."""
 
+    is_fixed = True
     layout = "images/10k and labels/sem_seg/masks of BDD100K"
     ending = "_train_id"  # of the masks of older releases
 
@@ -178,6 +186,7 @@ class Bdd100k(Benchmark):
 class Kitti(Benchmark):
     """KITTI's semantics: training/image_2 and training/semantic with the label ids of Cityscapes; no split val."""
 
+    is_fixed = True
     layout = "training/image_2 and training/semantic of KITTI"
 
     def make_rule(self) -> MaskRule:

@@ -64,6 +64,9 @@ class CocoPanoptic(Annotated):
         has_splits = split is not None and (name_split(path.stem) is not None or split in path.stem)
         return Found(kinds, records, find_image_folder(self.base, self.images_at, split, path), has_splits)
 
+    def list_sources(self, index: int) -> list[Path]:
+        return [*super().list_sources(index), self.records[index].content[0]]
+
     def list_regions(self, record: Record, size: tuple[int, int]) -> list[Region]:
         return []  # segments do not overlap: `_draw` reads them at once
 

@@ -57,6 +57,9 @@ class Yolo(Annotated):
                    for image, label in zip(images, labels, strict=True)]
         return Found(self._kinds, records, folder, remarks=remarks)
 
+    def list_sources(self, index: int) -> list[Path]:
+        return [*super().list_sources(index), self._data]
+
     def list_regions(self, record: Record, size: tuple[int, int]) -> list[Region]:
         if not record.content.is_file():
             return []
