@@ -198,9 +198,9 @@ class RuntimeSection(Section):
 
 class FoldsSection(Section):
     k: Annotated[int, Field(ge=2, lt=2**31)] = key("how many folds")
-    by: Literal["auto", "random", "sequence", "stratified"] = key(
+    by: Literal["random", "sequence", "stratified"] | None = key(
         "random: single images, or groups; sequence: stretches in the order of the names, as of videos; stratified: "
-        "classes spread evenly over the folds; auto: sequence for videos (camvid, cityscapes, a2d2, rugd), else random")
+        "classes spread evenly over the folds; null: sequence for videos (camvid, cityscapes, a2d2, rugd), else random")
     group: Text | None = key('"(.+)_[0-9]+": images for whose names it gives the same text are in one fold')
     of: Annotated[list[str], Field(min_length=1)] = key("the splits whose images are shared out")
     seed: CountOrZero = key("of the folds; apart from the training's seed, so that scores stay comparable")

@@ -127,7 +127,7 @@ def list_files(folder: Path, key: str) -> list[Path]:
                       if not name.startswith(".") and os.path.realpath(Path(inner, name)) not in above]
         # what macOS and Jupyter leave behind is hidden: ._x.png
         found += [Path(inner, name) for name in files if not name.startswith(".")]
-    return sorted(found)
+    return sorted(found, key=lambda path: path.parts)  # several times as fast as comparing paths
 
 
 def is_glob(pattern: str) -> bool:

@@ -21,7 +21,7 @@ LEAKY = ("folds of single images (dataset.folds.by={}) without dataset.folds.gro
 
 
 @check(SETTINGS, "dataset.fold beyond the folds, or without the lists that need it")
-def pick_fold(datasets: dict[str, Dataset], split: str, fold: int | None, base: Path, *, k: int, by: str,
+def pick_fold(datasets: dict[str, Dataset], split: str, fold: int | None, base: Path, *, k: int, by: str | None,
               group: str | None, seed: int, lists: str | None) -> Picked:
     """Return train or val of a fold: val are the samples of that fold, train are the others.
 
@@ -41,7 +41,7 @@ def pick_fold(datasets: dict[str, Dataset], split: str, fold: int | None, base: 
         return Picked([samples[place] for place in _pick_listed(names, lists, fold, split, base)])
     if fold is None or not fold < k:
         raise UserError(f"dataset.fold={fold}: with dataset.folds.k={k} the folds are 0..{k - 1}.")
-    if by == "auto":
+    if by is None:
         by = "sequence" if data[0].is_sequence else "random"
     counts = _count_classes(samples) if by == "stratified" else None
     places = assign_folds(names, k, by=by, group=group, seed=seed, counts=counts)

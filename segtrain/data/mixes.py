@@ -125,7 +125,7 @@ class CopyPaste(Mix):
         self.train_ids = self.train_ids or [label.train_id for label in labels if label.has_instances]
         if not self.train_ids:
             raise UserError(f"{key} needs classes with instances, and the dataset has none: name some, "
-                            f"{key}.classes=[{labels[-1].name}].")
+                            f"{key}.classes=[NAME].")
 
     def select(self, sample: Sample, rng: np.random.Generator) -> np.ndarray | None:
         objects = sample.instances

@@ -15,6 +15,7 @@ from segtrain.config import build
 from segtrain.config.check import replace_values
 from segtrain.config.instantiate import call, check_trust
 from segtrain.config.overrides import OPEN_GROUPS, walk
+from segtrain.data.camvid import CAMVID
 from segtrain.errors import UserError
 from segtrain.models.pretrained import IMAGENET
 
@@ -84,7 +85,7 @@ def test_class_weights_are_computed_wherever_they_stand():
 
 @pytest.mark.parametrize("choice", choices("augmentation"))
 def test_every_augmentation_builds(choice):
-    build.augmentation(composed(f"augmentation={choice}"))
+    build.augmentation(composed(f"augmentation={choice}"), CAMVID)
 
 
 def test_dataset_builds():
