@@ -13,6 +13,7 @@ import resource
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,7 +26,8 @@ def make_data(root: Path, num_images: int) -> None:
     rng = np.random.default_rng(0)
     for kind in ("images", "masks"):
         (root / "train" / kind).mkdir(parents=True)
-    annotations, images = [], []
+    annotations: list[dict[str, Any]] = []
+    images: list[dict[str, Any]] = []
     for number in range(num_images):
         name = f"{number:012}.png"
         Image.fromarray(rng.integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)).save(root / "train" / "images" / name)

@@ -66,7 +66,7 @@ def dataset(cfg: Config[Any], split: str, *, targets_only: bool = False, skip_wi
     build_split = functools.partial(_split, cfg, targets_only=targets_only, skip_without_mask=skip_without_mask)
     built: Dataset
     if split in SPLITS and (section.fold is not None or folds.lists is not None):
-        base = Path(section.arguments.get("root") or ".").expanduser()
+        base = Path(str(section.arguments.get("root") or ".")).expanduser()
         built = pick_fold({name: build_split(name) for name in dict.fromkeys(folds.of)}, split, section.fold, base,
                           **folds.model_dump(exclude={"of"}))
     else:

@@ -22,7 +22,6 @@ import PIL
 import pydantic
 from pydantic import Field
 
-import segtrain
 from segtrain.data.base import Dataset, View
 from segtrain.data.survey import Content
 from segtrain.files import atomic_path, open_regular
@@ -201,7 +200,7 @@ def _list_labels(labels: Sequence[Label]) -> list[dict[str, object]]:
 @cache
 def _digest_code() -> str:
     """Return a digest of what reads the files: other code or libraries may see something else in them."""
-    root = Path(segtrain.__file__).parent
+    root = Path(__file__).parents[1]
     files = [file for name in CODE for file in ([root / name] if name.endswith(".py") else sorted(
         (root / name).rglob("*.py")))]
     digest = sha256(f"{PIL.__version__} {cv2.__version__} {np.__version__}".encode())
