@@ -10,6 +10,7 @@ from PIL import Image
 
 import segtrain
 from segtrain.config import build
+from segtrain.inference import large_images
 
 tifffile = pytest.importorskip("tifffile")
 SPECTRA = np.array([[400, 600, 500, 2600, 1500], [600, 500, 400, 300, 150]])  # of plants and of water
@@ -61,7 +62,7 @@ def write_scene(folder, name, seed):
 
 
 @pytest.mark.slow
-def test_five_channels_from_the_doctor_to_an_exported_file(tmp_path):
+def test_five_channels_from_the_doctor_to_an_exported_file(tmp_path, monkeypatch):
     root, out = tmp_path / "data", tmp_path / "out"
     for number in range(8):
         write_scene(root / "train", f"t{number}", number)
@@ -98,6 +99,13 @@ def test_five_channels_from_the_doctor_to_an_exported_file(tmp_path):
     with tifffile.TiffFile(out / "predict" / "geotiffs" / "v.tif") as file:
         np.testing.assert_array_equal(file.pages[0].asarray(), pred)
         assert file.pages[0].tags[33922].value == GEO[1][3]
+    windows = ("task=predict", checkpoint, f"task.input={root}/val/images", "task.window=[32,48]", "task.overlays=true")
+    run("windows", *windows)
+    monkeypatch.setattr(large_images, "MOST_PIXELS", 1000)
+    run("large", *windows)
+    for name in ("predictions/v.png", "overlays/v.jpg"):
+        first, second = (np.asarray(Image.open(out / folder / name)) for folder in ("windows", "large"))
+        np.testing.assert_array_equal(first, second)
     model = segtrain.load(out / "train", device="cpu")
     np.testing.assert_array_equal(model.predict(root / "val" / "images" / "v.tif"), pred)
     np.testing.assert_array_equal(model.predict(image).classes[~nodata], pred[~nodata])
