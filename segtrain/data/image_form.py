@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from segtrain.data.checks import READ, check
+from segtrain.data.checks import READ, SETTINGS, check
 from segtrain.data.images import (
     decode,
     is_deep,
@@ -71,6 +71,7 @@ class ImageForm:
         """The number of channels."""
         return 3 if self.channels is None else self.channels
 
+    @check(READ, "images of several files without the name of the first band")
     def list_files(self, path: Path) -> list[Path]:
         """Return the files of an image, given that of its first band; one, unless each band has a file of its own."""
         if not self.band_files or self.band_pattern is None:
@@ -153,6 +154,7 @@ class Pixels(NamedTuple):
     turn: int
 
 
+@check(READ, "bands of an image of different sizes")
 def read_pixels(path: Path, form: ImageForm = RGB, window: Window | None = None) -> Pixels:
     """Read an image, or a window of it, as a form says; `path` is that of the first band.
 
@@ -224,7 +226,6 @@ def describe_file(path: Path, form: ImageForm) -> str | None:
     return f"NumPy, {values.shape[2]} bands, {values.dtype}"
 
 
-@check(READ, "printing inks (CMYK) with dataset.channels")
 def _read_values(path: Path, window: Window | None) -> tuple[np.ndarray, int]:
     """Read a file's own values, (H, W, bands), and how it was turned."""
     if is_tiff(path) or path.suffix.lower() in ARRAY_SUFFIXES:
@@ -232,6 +233,7 @@ def _read_values(path: Path, window: Window | None) -> tuple[np.ndarray, int]:
     return decode(path, lambda image: (_to_values(image, path), read_orientation(image)), window)
 
 
+@check(READ, "printing inks (CMYK) with dataset.channels")
 def _to_values(image: Image.Image, path: Path) -> np.ndarray:
     if image.mode == "CMYK":
         raise UserError(f"{path} is an image of printing inks (CMYK): convert it to RGB with its colour profile.")
@@ -266,6 +268,7 @@ def _select(values: np.ndarray, path: str, form: ImageForm) -> np.ndarray:
     return values
 
 
+@check(SETTINGS, "dataset.band_files and a {band} in dataset.images, one without the other")
 def find_band_pattern(images: str, band_files: Sequence[str] | None) -> str | None:
     """Return the part of dataset.images that holds {band}; UserError if there is one without the other."""
     part = next((part for part in reversed(images.split("/")) if BAND in part), None)

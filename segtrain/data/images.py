@@ -157,6 +157,7 @@ def decode(path: Path, convert: Callable[[Image.Image], T], window: Window | Non
         raise UserError(f"{path} cannot be read as an image ({reason}): {remedy}.") from error
 
 
+@check(READ, "bands and types that a window of a file cannot be read with")
 def _read_tiff_window(path: Path, window: Window) -> Image.Image:
     """Read a window of a TIFF, as the image that Pillow would make of the whole."""
     values = read_bands(path, window)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from segtrain.data.base import Sample
+from segtrain.data.checks import START, check
 from segtrain.errors import UserError, did_you_mean
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.metrics.instances import label_components
@@ -35,6 +36,7 @@ class Mix(ABC):
         self.p, self.classes = p, classes
         self.train_ids: list[int] = []
 
+    @check(START, "classes of a mix that are none of the dataset's")
     def bind(self, labels: Sequence[Label], key: str) -> None:
         """Look the classes up in those of the dataset; `key` is the place of the mix in the config."""
         names = [label.name for label in labels]
@@ -120,6 +122,7 @@ class CopyPaste(Mix):
             raise ValueError(f"share={share} must be above 0 and at most 1")
         self.share = share
 
+    @check(START, "copy-paste without classes of objects")
     def bind(self, labels: Sequence[Label], key: str) -> None:
         super().bind(labels, key)
         self.train_ids = self.train_ids or [label.train_id for label in labels if label.has_instances]

@@ -30,7 +30,6 @@ def is_tiff(path: Path) -> bool:
     return path.suffix.lower() in TIFF_SUFFIXES
 
 
-@check(READ, "TIFF and NumPy files that cannot be read, whose pages differ, or whose channels cannot be told")
 def read_bands(path: Path, window: Window | None = None) -> np.ndarray:
     """Read the bands of a .tif, .npy or .npz file, (H, W, bands) in the file's own dtype, or a window of them.
 
@@ -118,6 +117,7 @@ def write_geotiff(path: Path, values: np.ndarray, georeference: Sequence[tuple[A
         metadata=None))
 
 
+@check(READ, "TIFF and NumPy files that cannot be read, whose pages differ, or whose channels cannot be told")
 @contextmanager
 def _opened(path: Path) -> Iterator[list[Any]]:
     """Yield the pages of a TIFF that hold its bands; whatever is wrong with the file becomes a UserError."""
@@ -151,6 +151,7 @@ def _opened(path: Path) -> Iterator[list[Any]]:
         raise UserError(f"{path} cannot be read as a TIFF ({reason}): {remedy}.") from error
 
 
+@check(READ, "files compressed as a whole, of which windows are to be read")
 def _read_page(page: Any, path: Path, window: Window | None) -> np.ndarray:
     """Read a page, (H, W, samples), or a window of it."""
     if window is None:
@@ -195,6 +196,7 @@ def _with_channels_last(values: np.ndarray, page: Any) -> np.ndarray:
     return np.moveaxis(values, 0, 2) if page.planarconfig == 2 and page.samplesperpixel > 1 else values
 
 
+@check(READ, "TIFF and NumPy files that cannot be read, whose pages differ, or whose channels cannot be told")
 def _read_array(path: Path) -> np.ndarray:
     """Read a .npy or .npz file as (H, W, channels); of the outer axes the shorter one is that of the channels."""
     try:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segtrain.data.checks import START, check
 from segtrain.errors import UserError, did_you_mean
 from segtrain.labels import Label
 
@@ -47,6 +48,7 @@ def list_places(shown: np.ndarray) -> list[np.ndarray]:
     return [np.flatnonzero(column) for column in shown.T]
 
 
+@check(START, "train.sampling.classes that no image of train shows, or that are no classes")
 def make_class_sampling(places: Sequence[np.ndarray], labels: Sequence[Label], share: float,
                         weights: Mapping[str, float] | None) -> ClassSampling:
     """Give each class that occurs the same probability, or those of `weights`, by their names, in proportion to them.
