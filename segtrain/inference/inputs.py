@@ -109,8 +109,8 @@ def is_stream(given: str) -> bool:
 
 
 def hide_password(given: str) -> str:
-    """Return a URL without the user and password in it."""
-    return re.sub(r"(?<=://)[^/@]*@", "", given)
+    """Return a text without the users and passwords in its URLs."""
+    return re.sub(r"(?<=://)[^/@\s]*@", "", given)
 
 
 def select_shard(items: Sequence[Item], which: str) -> list[Item]:

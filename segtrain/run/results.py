@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -92,14 +92,17 @@ def _describe_machine(device: str) -> str:
     return f"{machine_name(torch.device('cpu' if device == 'auto' else device))}, {cores}"
 
 
-def write_config(run_dir: Path, cfg: "Config[Any]") -> None:
-    """Write config.yaml, from the first of several processes: every value, overrides, versions."""
+def write_config(run_dir: Path, cfg: "Config[Any]", change: Callable[[str], str] = str) -> None:
+    """Write config.yaml, from the first of several processes: every value, overrides, versions.
+
+    `change` is applied to its text.
+    """
     import yaml
 
     if process_group.is_main():
-        write_text(run_dir / CONFIG, yaml.safe_dump(
+        write_text(run_dir / CONFIG, change(yaml.safe_dump(
             {**cfg.plain(), "overrides": list(cfg.overrides),
-             "versions": {**versions(), "machine": _describe_machine(cfg.runtime.device)}}, sort_keys=False))
+             "versions": {**versions(), "machine": _describe_machine(cfg.runtime.device)}}, sort_keys=False)))
 
 
 def versions(*packages: str) -> dict[str, str | None]:

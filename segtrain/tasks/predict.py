@@ -57,7 +57,7 @@ def run(cfg: Config[PredictTask], run_dir: Path) -> None:
         "input": hide_password(source) if is_stream(source) else str(Path(source).absolute()),
         "classes": classes,
         "inference": {**settings.as_results(), "overlap": options.overlap}})
-    write_config(run_dir, trained.cfg)
+    write_config(run_dir, trained.cfg, change=hide_password)  # of a stream, also among the overrides
 
     outputs = Outputs(output, trained.labels, with_colors(trained.file_form, trained.labels), options.overlays,
                       options.probabilities, trained.form)
