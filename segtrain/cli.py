@@ -43,7 +43,7 @@ def main() -> NoReturn:
     if not {"--help", "-h"}.isdisjoint(sys.argv[1:]):
         from segtrain.commands.help import show_help  # needs pydantic, which a completion must not wait for
 
-        _print_and_exit(lambda: show_help(sys.argv[1:]) if process_group.is_main() else None)
+        _print_and_exit(lambda: show_help(sys.argv[1:]) if process_group.is_first() else None)
     _find_modules_here()
     hydra_plugin.share_config_store()
     command = Command(launch.Processes(), partial(directory.hold, remedy="choose another hydra.sweep.dir="))

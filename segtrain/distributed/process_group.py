@@ -57,6 +57,11 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def is_first() -> bool:
+    """Return whether this is the first process that torchrun has started, or the only one; known before they meet."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def local_world_size() -> int:
     """Return the number of processes that share this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if is_started() else 1

@@ -381,7 +381,7 @@ def effect(group, cfg, key):
             splits = [build.dataset(cfg, split) for split in ("train", "val")]
             return [(data.names, data.read(0).image.tobytes()) for data in splits]
         image, target = (each[:90, :150] if "pad" in key or "fill" in key else each for each in picture())
-        pairs = [build.augmentation(cfg)(image, target, (0, 0, number)) for number in range(24)]
+        pairs = [build.augmentation(cfg, CAMVID)(image, target, (0, 0, number)) for number in range(24)]
         return [(each.shape, each.tobytes()) for pair in pairs for each in pair]
     except (UserError, ValueError) as error:
         return str(error)
