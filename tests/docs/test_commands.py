@@ -86,6 +86,9 @@ def make_data(root):
     for frame in ("0001TP_006690", "0001TP_008070", "0006R0_f00930", "0016E5_00390"):  # some of each fold of CamVid
         save(root / "CamVid" / "train" / f"{frame}.png", rng.integers(0, 256, (40, 48, 3), dtype=np.uint8))
         save(root / "CamVid" / "trainannot" / f"{frame}.png", rng.integers(0, 12, (40, 48), dtype=np.uint8))
+    (root / "CamVid" / "lists").mkdir()
+    (root / "CamVid" / "lists" / "train.txt").write_text("0001TP_006690\n0006R0_f00930\n")
+    (root / "CamVid" / "lists" / "val.txt").write_text("0016E5_00390\n")
     for index in range(3):
         image = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
         save(root / "CamVid" / "val" / f"{index}.png", image)
