@@ -103,6 +103,9 @@ def make_data(root):
         archive.extractall(root / "plots", [name for name in archive.namelist() if name.startswith("coco/")])
     with open_video(root / "drive.mp4", 10, image.shape[:2]) as write:
         write(image)
+    for index in (3, 4):  # one for each of five folds
+        save(root / "mine" / "train" / "images" / f"{index}.jpg", image)
+        save(root / "mine" / "train" / "masks" / f"{index}.png", rng.integers(0, 3, (40, 48), dtype=np.uint8))
     (root / "mine" / "classes.csv").write_text("name\nwall\nfloor\ndoor\n")
     for split in ("train", "val"):
         names = [f"aachen_00000{index}_000019" for index in range(2)]
@@ -158,7 +161,7 @@ def test_every_command_runs(segtrain, tmp_path, monkeypatch, capsys, name):
 
 def test_a_run_leaves_the_documented_files(segtrain, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert segtrain(*in_small(["hydra.run.dir=outputs/first"], 0)) == 0
+    assert segtrain(*in_small(["hydra.run.dir=outputs/first", "train.log_every=1"], 0)) == 0
     assert segtrain("task=evaluate", "checkpoint=outputs/first", "hydra.run.dir=outputs/scored",
                     "task.save_predictions=true") == 0
     sweep = ["-m", "optim=adam,sgd", "seed=0,1", "hydra.sweep.dir=multirun/sweep", "train.max_steps=1"]
