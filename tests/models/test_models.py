@@ -212,7 +212,8 @@ def test_a_config_builds_the_network_of_its_name(name):
     if name == "smp" and not SMP:
         pytest.skip("needs segmentation_models_pytorch")
     (make, kwargs, parameters), = [row[1:4] for row in MODELS if row[0] == name]
-    cfg = OmegaConf.create({"dataset": {"num_classes": 12}, "model": OmegaConf.load(CONF / f"{name}.yaml")})
+    dataset = {"num_classes": 12, "channels": None}
+    cfg = OmegaConf.create({"dataset": dataset, "model": OmegaConf.load(CONF / f"{name}.yaml")})
     arguments = OmegaConf.to_container(cfg.model, resolve=True)
     assert locate(arguments.pop("_target_"), "model") is make
     assert arguments.get("pretrained") is None
