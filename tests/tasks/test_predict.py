@@ -389,12 +389,12 @@ def test_a_restart_does_only_what_is_missing(predict, photos, tmp_path):
     (photos / "drive.mp4").unlink()
     output = f"task.output={tmp_path}/out"
     for part in ("1/2", "2/2"):
-        _, run_dir = predict(photos, output, f"task.shard={part}")
+        _, run_dir = predict(photos, output, "task.overlays=false", f"task.shard={part}")
         assert results(run_dir)["num_skipped"] == 0
     before = {name: (tmp_path / "out" / "predictions" / name).stat().st_mtime_ns for name in outputs(tmp_path / "out")}
     assert len(before) == 5
     (tmp_path / "out" / "predictions" / "night" / "a.png").unlink()
-    _, run_dir = predict(photos, output)
+    _, run_dir = predict(photos, output, "task.overlays=false")
     assert (results(run_dir)["num_skipped"], results(run_dir)["num_images"]) == (4, 1)
     after = {name: (tmp_path / "out" / "predictions" / name).stat().st_mtime_ns for name in outputs(tmp_path / "out")}
     assert {name for name in before if after[name] != before[name]} == {"night/a.png"}
