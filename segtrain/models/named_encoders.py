@@ -150,9 +150,16 @@ def unfit(name: str, reason: str) -> ValueError:
 
 def classifier_keys(name: str) -> list[str]:
     """Return the names of all weights of a classifier, its head included."""
-    with torch.device("meta"):
-        network = import_timm(name).create_model(name.removeprefix(TIMM)) if name.startswith(TIMM) else (
+    def build() -> nn.Module:
+        network: nn.Module = import_timm(name).create_model(name.removeprefix(TIMM)) if name.startswith(TIMM) else (
             get_model(name, weights=None))
+        return network
+
+    try:
+        with torch.device("meta"):
+            network = build()
+    except NotImplementedError:  # RegNets compute their widths with tensors
+        network = build()
     return list(network.state_dict())
 
 
