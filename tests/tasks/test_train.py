@@ -284,6 +284,7 @@ def test_evaluate_equals_training(segtrain, shared_run, tmp_path):
     assert segtrain("task=evaluate", f"checkpoint={shared_run}", f"hydra.run.dir={run_dir}", "runtime.threads=1") == 0
     trained, evaluated = read(shared_run / "results.json"), read(run_dir / "results.json")
     assert evaluated["task"] == "evaluate"
+    assert sum(trained.pop("drawn_shares").values()) == pytest.approx(1)
     for varying in ("task", "seconds", "images_per_second"):
         trained.pop(varying), evaluated.pop(varying)
     assert {key: evaluated[key] for key in trained} == trained
