@@ -11,8 +11,8 @@ import pytest
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-FILES = [path for folder in ("segtrain", "conf") for kind in ("*.py", "*.yaml", "py.typed", "templates/*", "vendor/*")
-         for path in (ROOT / folder).rglob(kind)]
+KINDS = ("*.py", "*.yaml", "*.csv", "py.typed", "templates/*", "vendor/*")
+FILES = [path for folder in ("segtrain", "conf") for kind in KINDS for path in (ROOT / folder).rglob(kind)]
 WHERE = "import segtrain, segtrain.conf; print(segtrain.__file__); print(segtrain.conf.__file__)"
 
 
