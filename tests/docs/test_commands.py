@@ -172,7 +172,7 @@ def test_a_run_leaves_the_documented_files(segtrain, tmp_path, monkeypatch):
         text = page.split(f"\n## {section}\n")[1].split("\n## ")[0]
         files = re.findall(r"^\| `([\w./*]+)` \|", text, re.MULTILINE)
         assert len(files) >= 4
-        for file in files:
+        for file in {*files} - {"loggers.json"}:  # which needs the package of a logger
             assert list(Path(folder).glob(file)), f"docs/reference/run-directory.md: {folder} has no {file}"
 
 
