@@ -53,6 +53,12 @@ def list_first(items: Sequence[str], most: int = 5) -> str:
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
+def unknown_class(key: str, name: str, names: Sequence[str]) -> UserError:
+    """Return the error that a key names what is none of the classes `names`."""
+    return UserError(f"{key}: {name} is not a class; the classes are {list_first(names, 20)}."
+                     f"{did_you_mean(name, names)}")
+
+
 def list_part(what: str, items: Sequence[str]) -> str:
     """Write a part of a message, "missing: a, b; ", or nothing if there are no items."""
     return f"{what}: {list_first(items)}; " if items else ""

@@ -11,7 +11,7 @@ import numpy as np
 
 from segtrain.data.base import Sample
 from segtrain.data.checks import START, check
-from segtrain.errors import UserError, did_you_mean
+from segtrain.errors import UserError, unknown_class
 from segtrain.labels import IGNORE_INDEX, Label
 from segtrain.metrics.instances import label_components
 
@@ -42,8 +42,7 @@ class Mix(ABC):
         names = [label.name for label in labels]
         for name in self.classes or ():
             if name not in names:
-                raise UserError(f"{key}.classes: {name} is not a class; the classes are {', '.join(names[:20])}."
-                                f"{did_you_mean(name, names)}")
+                raise unknown_class(f"{key}.classes", name, names)
         self.train_ids = [names.index(name) for name in self.classes or ()]
 
     def select(self, sample: Sample, rng: np.random.Generator) -> np.ndarray | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segtrain.data.checks import START, check
-from segtrain.errors import UserError, did_you_mean
+from segtrain.errors import UserError, unknown_class
 from segtrain.labels import Label
 
 OF_DRAWS = 2**32 - 1  # sets the random numbers of an epoch's draws apart from those of its samples
@@ -59,8 +59,7 @@ def make_class_sampling(places: Sequence[np.ndarray], labels: Sequence[Label], s
     names = [label.name for label in labels]
     for name in weights or ():
         if name not in names:
-            raise UserError(f"train.sampling.classes: {name} is not a class; the classes are {', '.join(names[:20])}."
-                            f"{did_you_mean(name, names)}")
+            raise unknown_class("train.sampling.classes", name, names)
         if not len(places[names.index(name)]):
             raise UserError(f"train.sampling.classes: no image of train shows {name}: leave it out.")
     given = np.array([float(len(places[place]) > 0) if weights is None else weights.get(name, 0.0)

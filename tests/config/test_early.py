@@ -43,21 +43,13 @@ def test_a_dataset_needs_its_folder_where_it_is_read(hydra, task, needs):
     (["model=resnet"], "Did you mean 'torchvision/deeplabv3_resnet101' or"),
     (["model=DeepLab-v3"], "Did you mean 'torchvision/deeplabv3_"),
     (["optim=adma"], "Did you mean 'adam'?"),
-])
-def test_suggestions_know_other_files_initials_and_parts(segtrain, capsys, tmp_path, monkeypatch, arguments, said):
-    monkeypatch.chdir(tmp_path)
-    assert segtrain(*arguments) == 2
-    assert said in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("arguments", "said"), [
     (["--epochs", "3"], "--epochs is not a flag of segtrain: a setting is written KEY=VALUE. "
                         "Did you mean 'train.epochs'?"),
     (["--lr=0.1"], "KEY=0.1. Did you mean 'optim.lr'?"),
     (["learning_rate=1"], "Did you mean 'optim.lr'?"),
     (["batch-size=4"], "Did you mean 'train.batch_size'?"),
 ])
-def test_words_of_other_programs_are_answered_with_the_key(segtrain, capsys, tmp_path, monkeypatch, arguments, said):
+def test_suggestions_know_files_parts_and_other_programs(segtrain, capsys, tmp_path, monkeypatch, arguments, said):
     monkeypatch.chdir(tmp_path)
     assert segtrain(*arguments) == 2
     assert said in capsys.readouterr().err

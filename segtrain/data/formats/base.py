@@ -16,7 +16,7 @@ from segtrain.data.formats.files import check_size, match_images, name_images, r
 from segtrain.data.formats.regions import Line, Polygon, Region, draw_regions, hash_regions
 from segtrain.data.image_form import ImageForm, read_shape
 from segtrain.data.splits import split_off
-from segtrain.errors import UserError, did_you_mean, list_first
+from segtrain.errors import UserError, did_you_mean, list_first, unknown_class
 from segtrain.labels import IGNORE_INDEX, Label, make_up_color
 
 BACKGROUND = ("background", "_background_", "bg")  # what classes are called that are drawn first
@@ -306,8 +306,7 @@ def _make_labels(found: Found, class_file: Path | None, void: Sequence[str],
         raise UserError(f"{found.folder} has a class whose name is not plain text ({unclear!r}): rename it.")
     for name in void:
         if name not in names and name not in found.void and class_file is None:
-            raise UserError(f"dataset.void: {name} is not a class; the classes are {list_first(names, 20)}."
-                            f"{did_you_mean(name, names)}")
+            raise unknown_class("dataset.void", name, names)
     kinds = [kind for kind in kinds if kind.name not in (*void, *found.void)]
     own = next((kind for kind in kinds if kind.name.lower() in BACKGROUND), None)
     first = Kind("background", (0, 0, 0)) if own is None else own
